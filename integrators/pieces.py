@@ -1,0 +1,93 @@
+r"""The small steps that integrators are composed of.
+
+| symbol | meaning | code |
+|---|---|---|
+| B | kick: v <- v + dt f / m | `kick_` |
+| A | drift: q <- q + dt v, then back into the box | `drift_` |
+| O | Ornstein-Uhlenbeck: v <- c v + sqrt((1 - c^2) kT / m) xi | `ornstein_uhlenbeck_` |
+
+All of them change the tensors of the state in place.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from nnsim.box import Box
+from nnsim.errors import InputError
+from nnsim.forcefield import ForceField
+from nnsim.state import State
+
+Masses = float | Tensor
+
+
+def check_masses(owner: str, masses: object) -> Masses:
+    """Return the masses as a number or a float64 tensor [n]; raise `InputError` unless all are finite and above 0."""
+    values = torch.as_tensor(masses, dtype=torch.float64)
+    if values.ndim > 1 or not bool((torch.isfinite(values) & (values > 0)).all()):
+        raise InputError(f"{owner}: masses must be one number, or one for each parameter, all finite and above 0")
+    return float(values) if values.ndim == 0 else values
+
+
+def masses_like(owner: str, masses: Masses, positions: Tensor) -> Masses:
+    """The masses in the type and on the device of positions [W, n]; raises `InputError` if their number differs."""
+    if isinstance(masses, float):
+        return masses
+    if masses.shape != positions.shape[1:]:
+        raise InputError(f"{owner}: {masses.numel()} masses for {positions.shape[1]} parameters; give one for each")
+    return masses.to(positions)
+
+
+def kick_(state: State, dt: float, masses: Masses) -> None:
+    """v <- v + dt f / m."""
+    if isinstance(masses, float):
+        state.velocities.add_(state.forces, alpha=dt / masses)
+    else:
+        state.velocities.addcdiv_(state.forces, masses, value=dt)
+
+
+def drift_(state: State, dt: float, box: Box) -> None:
+    """q <- q + dt v, then back into the box (mirrored with reversed velocity, or wrapped)."""
+    state.positions.add_(state.velocities, alpha=dt)
+    box.confine_(state.positions, state.velocities)
+
+
+def ornstein_uhlenbeck_(state: State, decay: float, kT: float, masses: Masses) -> None:
+    """v <- c v + sqrt((1 - c^2) kT / m) xi, exact for any time step; `decay` is c = exp(-friction dt)."""
+    noise = state.normal(like=state.velocities)
+    state.velocities.mul_(decay)
+    spread = (1 - decay * decay) * kT
+    if isinstance(masses, float):
+        state.velocities.add_(noise, alpha=math.sqrt(spread / masses))
+    else:
+        state.velocities.addcmul_(noise, (spread / masses).sqrt())
+
+
+def update_forces_(state: State, force_field: ForceField) -> None:
+    """Bring forces, energies and cvs up to date with the positions."""
+    result = force_field(state.positions, state.step)
+    state.energy, state.bias_energy, state.cvs, state.forces = result
+
+
+def kinetic_energy(velocities: Tensor, masses: Masses) -> Tensor:
+    """Sum of m v^2 / 2, [W], for velocities [W, n]."""
+    if isinstance(masses, float):
+        return 0.5 * masses * torch.linalg.vecdot(velocities, velocities)
+    return 0.5 * torch.linalg.vecdot(velocities, masses * velocities)
+
+
+def thermal_velocities(positions: Tensor, kT: float, masses: Masses, generator: torch.Generator) -> Tensor:
+    """Velocities [W, n] from the Maxwell-Boltzmann distribution, variance kT / m."""
+    drawn = torch.randn(positions.shape, generator=generator, dtype=positions.dtype, device=positions.device)
+    return drawn.mul_((kT / masses) ** 0.5)
+
+
+def first_state(positions: Tensor, velocities: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
+    """The state at step 0, with forces that belong to the positions."""
+    nothing = positions.new_zeros(len(positions), dtype=torch.float64)
+    state = State(positions, velocities, torch.zeros_like(positions), nothing, nothing, nothing[:, None], generator)
+    update_forces_(state, force_field)
+    return state

@@ -1,0 +1,62 @@
+"""Newton's equations: velocity Verlet."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nnsim.errors import require_number
+from nnsim.forcefield import ForceField
+from nnsim.integrators import pieces
+from nnsim.protocols import Integrator
+from nnsim.state import State
+
+
+class VelocityVerlet(Integrator):
+    r"""Constant-energy dynamics.
+
+        v <- v + (dt/2) f(q) / m
+        q <- q + dt v
+        v <- v + (dt/2) f(q) / m
+
+    Symplectic and reversible: in a smooth potential the energy error stays bounded and is proportional to dt^2.
+
+    Args:
+        dt: time step, in reduced time, above 0.
+        masses: one number or one for each parameter [n], above 0.
+        kT: temperature of the initial velocities, at least 0.
+
+    Raises:
+        InputError: a negative or non-finite number.
+
+    Reference: L. Verlet, Phys. Rev. 159, 98 (1967), doi:10.1103/PhysRev.159.98; in the velocity form of
+    W. C. Swope et al., J. Chem. Phys. 76, 637 (1982), doi:10.1063/1.442716, eqs. 4-6.
+    """
+
+    def __init__(self, dt: float, *, masses: float | Tensor = 1.0, kT: float = 1.0) -> None:
+        self.dt = require_number("VelocityVerlet", "dt", dt, above=0.0)
+        self.initial_kT = require_number("VelocityVerlet", "kT", kT, least=0.0)
+        self.masses = pieces.check_masses("VelocityVerlet", masses)
+
+    @property
+    def time_step(self) -> float:
+        """Time that one step advances."""
+        return self.dt
+
+    def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
+        """Thermal velocities and the forces at positions [W, n]."""
+        self.masses = pieces.masses_like("VelocityVerlet", self.masses, positions)
+        velocities = pieces.thermal_velocities(positions, self.initial_kT, self.masses, generator)
+        state = pieces.first_state(positions, velocities, force_field, generator)
+        state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(velocities, self.masses)
+        return state
+
+    def step(self, state: State, force_field: ForceField) -> State:
+        """One step of dt; `integrator_state["kinetic_energy"]` [W] is that of its end."""
+        pieces.kick_(state, self.dt / 2, self.masses)
+        pieces.drift_(state, self.dt, force_field.system.box)
+        state.step += 1
+        pieces.update_forces_(state, force_field)
+        pieces.kick_(state, self.dt / 2, self.masses)
+        state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(state.velocities, self.masses)
+        return state

@@ -1,0 +1,82 @@
+"""nnsim: neural networks as molecular systems.
+
+Names are imported when first used: `import nnsim`, `nnsim.Trajectory` and `nnsim --help` do not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from nnsim.analysis.landscape import EntropyLandscape
+    from nnsim.box import Box, per_tensor_limits
+    from nnsim.errors import DivergedError, InputError, NNSimError, NNSimWarning, TrajectoryError
+    from nnsim.evaluation import Evaluation
+    from nnsim.forcefield import ForceField
+    from nnsim.grid import Grid
+    from nnsim.protocols import Bias, CollectiveVariable, Integrator, Observable, Platform, Reporter, System
+    from nnsim.simulation import Simulation
+    from nnsim.state import State
+    from nnsim.trajectory import Trajectory
+
+_HOMES = {
+    "nnsim.analysis.landscape": ["EntropyLandscape"],
+    "nnsim.box": ["Box", "per_tensor_limits"],
+    "nnsim.errors": ["DivergedError", "InputError", "NNSimError", "NNSimWarning", "TrajectoryError"],
+    "nnsim.evaluation": ["Evaluation"],
+    "nnsim.forcefield": ["ForceField"],
+    "nnsim.grid": ["Grid"],
+    "nnsim.protocols": [
+        "Bias",
+        "CollectiveVariable",
+        "Integrator",
+        "Observable",
+        "Platform",
+        "Reporter",
+        "System",
+    ],
+    "nnsim.simulation": ["Simulation"],
+    "nnsim.state": ["State"],
+    "nnsim.trajectory": ["Trajectory"],
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_MODULES = ("analysis", "bias", "cv", "integrators", "plotting", "schedules", "systems")
+
+__all__ = [
+    "Bias",
+    "Box",
+    "CollectiveVariable",
+    "DivergedError",
+    "EntropyLandscape",
+    "Evaluation",
+    "ForceField",
+    "Grid",
+    "InputError",
+    "Integrator",
+    "NNSimError",
+    "NNSimWarning",
+    "Observable",
+    "Platform",
+    "Reporter",
+    "Simulation",
+    "State",
+    "System",
+    "Trajectory",
+    "TrajectoryError",
+    "per_tensor_limits",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"nnsim.{name}")
+    raise AttributeError(f"module 'nnsim' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_MODULES, "__version__"])

@@ -1,0 +1,513 @@
+r"""Entropy landscapes: what a Wang-Landau run has learnt, and what follows from it in equilibrium.
+
+| symbol | name in code | meaning |
+|---|---|---|
+| S | `entropy` | ln of the integral of delta(s(q) - s) over the box, in nats, up to a constant |
+| V, kT | `coefficients`, `kT` | the bias as B-spline coefficients; S = V / kT |
+| L, a | `given`, `of` | the CV that is held fixed, and the one whose equilibrium value is asked for |
+
+Only numpy is needed here, so a landscape can be read and drawn on a machine without torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nnsim.errors import InputError
+
+if TYPE_CHECKING:
+    from nnsim.trajectory import Trajectory
+
+Floats = NDArray[np.float64]
+Value = Callable[[Floats], ArrayLike]
+
+# The same number as in nnsim/cv/accuracy.py, which cannot be imported without torch.
+_LOGIT_EPSILON = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """One axis of a landscape.
+
+    Args:
+        name: name of the CV.
+        centers: centres of the bins, [M], in units of the CV.
+        edges: their edges, [M + 1].
+        periodic: whether the last edge is the same point as the first.
+    """
+
+    name: str
+    centers: Floats
+    edges: Floats
+    periodic: bool = False
+
+    @property
+    def width(self) -> float:
+        """Width of a bin."""
+        return float(self.edges[1] - self.edges[0])
+
+    def bin_of(self, value: float) -> int:
+        """Index of the bin that holds `value`; the upper edge belongs to the last bin.
+
+        Raises:
+            InputError: a value outside the axis.
+        """
+        low, high = float(self.edges[0]), float(self.edges[-1])
+        if self.periodic:
+            value = low + (value - low) % (high - low)
+        if not low <= value <= high:
+            raise InputError(f"EntropyLandscape: {self.name} = {value:g} is outside the grid, [{low:g}, {high:g}]")
+        return min(int(np.searchsorted(self.edges, value, side="right")) - 1, len(self.centers) - 1)
+
+    def matches(self, other: Axis) -> bool:
+        """Whether two axes are the same."""
+        same = (self.name, self.periodic, len(self.edges)) == (other.name, other.periodic, len(other.edges))
+        return same and bool(np.allclose(self.edges, other.edges, rtol=0, atol=1e-9 * max(1.0, np.ptp(self.edges))))
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A function of one CV, with a standard error where several independent runs give one.
+
+    Args:
+        x, y: [M] each; y is NaN where it is not known.
+        error: standard error of y, [M], or None.
+        x_name, y_name: names of the CVs.
+    """
+
+    x: Floats
+    y: Floats
+    error: Floats | None = None
+    x_name: str = ""
+    y_name: str = ""
+
+
+def node_values(coefficients: ArrayLike, periodic: Sequence[bool], kind: str = "spline") -> Floats:
+    r"""Values at the bin centres of a uniform cubic B-spline with the given coefficients.
+
+        f(s_i) = (c_{i-1} + 4 c_i + c_{i+1}) / 6        along each axis in turn
+
+    Args:
+        coefficients: [M1, ..., Mk].
+        periodic: for each axis, whether it wraps around; otherwise the coefficients are mirrored at the edges.
+        kind: `"spline"`, or `"bins"`, where the coefficients are the values.
+
+    Reference: C. de Boor, A Practical Guide to Splines (1978), chapter IX; the same rule as `nnsim.Grid.on_nodes`.
+    """
+    values = np.array(coefficients, dtype=np.float64)
+    if kind == "bins":
+        return values
+    for axis, wraps in enumerate(periodic):
+        last = values.shape[axis] - 1
+        index = np.arange(last + 1)
+        # the mirror image of the first node, half a bin outside the edge, is the first node itself
+        left, right = ((index - 1) % (last + 1), (index + 1) % (last + 1)) if wraps else (index - 1, index + 1)
+        left, right = left.clip(0, last), right.clip(0, last)
+        values = (values.take(left, axis) + 4 * values + values.take(right, axis)) / 6
+    return values
+
+
+def natural_value(name: str) -> tuple[Callable[[Floats], Floats], str]:
+    """Return the quantity behind the coordinate of a CV, by its name: a function, and the name of the quantity.
+
+    `10x_smoothed_accuracy_test` is divided by 10 and `logit_smoothed_accuracy_test` goes back through the logistic
+    function, both giving `smoothed_accuracy_test`, a number between 0 and 1; every other CV is its own quantity.
+
+    >>> value, name = natural_value("10x_smoothed_accuracy_test")
+    >>> float(value(np.array(7.0))), name
+    (0.7, 'smoothed_accuracy_test')
+    """
+    match = re.fullmatch(r"(?:(?P<scale>[0-9.e+-]+)x_)?(?P<logit>logit_)?(?P<name>(?:smoothed_)?accuracy_.+)", name)
+    if match is None:
+        return lambda s: np.asarray(s, dtype=np.float64), name
+    scale, logit = float(match["scale"] or 1), match["logit"] is not None
+
+    def value(s: Floats) -> Floats:
+        plain = np.asarray(s, dtype=np.float64) / scale
+        if not logit:
+            return plain
+        sigmoid = 0.5 * (1 + np.tanh(plain / 2))  # does not overflow
+        return (sigmoid - _LOGIT_EPSILON) / (1 - 2 * _LOGIT_EPSILON)
+
+    return value, match["name"]
+
+
+@dataclass(frozen=True, eq=False)
+class EntropyLandscape:
+    r"""S(s), the entropy as a function of the collective variables, on the bins of a grid.
+
+        S(s) = ln of the integral of delta(s(q) - s) over the box      (U = 0, `flat`)
+        S(s) = ln of the integral of delta(s(q) - s) exp(-U(q) / kT)   (otherwise: minus a free energy over kT)
+
+    It is known up to a constant, chosen here so that the largest value is 0, and is a density in the CVs themselves.
+    Most landscapes come from `from_trajectory`; `average` combines independent runs and gives the standard error.
+
+    Args:
+        entropy: [M1, ..., Mk] in nats; what it holds where not visited does not matter.
+        visited: [M1, ..., Mk], whether the run has been in a bin; there `entropy` must be finite.
+        axes: one for each CV.
+        error: standard error of `entropy`, [M1, ..., Mk], or None for a single run.
+        flat: True where U = 0, so that S is the entropy.
+        members: the independent runs behind an average, so that whatever is derived from it has the right error.
+
+    Raises:
+        InputError: shapes that differ, no visited bin, or an infinite entropy in a visited one.
+
+    Reference: arXiv 2503.13145.
+    """
+
+    entropy: Floats
+    visited: NDArray[np.bool_]
+    axes: tuple[Axis, ...]
+    error: Floats | None = None
+    flat: bool = True
+    members: tuple[EntropyLandscape, ...] = ()
+
+    def __post_init__(self) -> None:
+        visited = np.array(self.visited, dtype=bool)
+        entropy = np.array(self.entropy, dtype=np.float64)
+        shape = tuple(len(axis.centers) for axis in self.axes)
+        if not entropy.shape == visited.shape == shape:
+            raise InputError(
+                f"EntropyLandscape: entropy {entropy.shape}, visited {visited.shape} and axes {shape} differ; "
+                "give arrays of the grid's shape"
+            )
+        if not visited.any():
+            raise InputError("EntropyLandscape: no bin of the grid has been visited; run longer, or move the grid")
+        if not np.isfinite(entropy[visited]).all():
+            raise InputError("EntropyLandscape: entropy is not finite in a visited bin; the run has diverged")
+        entropy[~visited] = np.nan
+        object.__setattr__(self, "visited", visited)
+        object.__setattr__(self, "entropy", entropy - entropy[visited].max())
+
+    # ------------------------------------------------------------------ making one
+
+    @classmethod
+    def from_coefficients(
+        cls,
+        coefficients: ArrayLike,
+        visits: ArrayLike,
+        kT: float,
+        grid: Mapping[str, Any],
+        names: Sequence[str],
+        flat: bool,
+    ) -> EntropyLandscape:
+        """S = V / kT on the bins visited, from a bias.
+
+        Args:
+            coefficients: those of V, [M1, ..., Mk], in units of energy.
+            visits: histogram (or mask) of the bins visited, [M1, ..., Mk].
+            kT: temperature, above 0.
+            grid: `lower`, `upper`, `bins`, `periodic` (one for each axis) and `kind`, as `nnsim.Grid.describe()` gives.
+            names: names of the CVs.
+            flat: whether U = 0.
+        """
+        limits = zip(names, grid["lower"], grid["upper"], grid["bins"], grid["periodic"], strict=True)
+        axes = tuple(_axis(*arguments) for arguments in limits)
+        values = node_values(coefficients, grid["periodic"], grid["kind"])
+        return cls(values / kT, np.asarray(visits) > 0, axes, flat=flat)
+
+    @classmethod
+    def from_bias(cls, bias: Any, *, flat: bool = True) -> EntropyLandscape:
+        """From a Wang-Landau bias in memory; `flat` tells whether U = 0 in the system it works on."""
+        potential, visits = (np.asarray(_on_host(table)) for table in (bias.potential, bias.visits))
+        names = [cv.name for cv in bias.cvs]
+        return cls.from_coefficients(potential, visits, bias.kT, bias.grid.describe(), names, flat)
+
+    @classmethod
+    def from_trajectory(
+        cls, trajectory: str | Path | Trajectory, bias: str | None = None, frame: int | None = None
+    ) -> EntropyLandscape:
+        """From a trajectory on disk.
+
+        Args:
+            trajectory: its path, or an open `nnsim.Trajectory`.
+            bias: name of the Wang-Landau bias; may be left out if there is only one.
+            frame: index of a snapshot in time (-1 is the last); None takes the bias as it was at the last checkpoint.
+                A snapshot may lack its own histogram; then the bins visited by the end count, where V is above 0.
+
+        Raises:
+            InputError: no Wang-Landau bias, several and none named, or a frame that does not exist.
+            TrajectoryError: a path that is not a readable trajectory.
+        """
+        if isinstance(trajectory, (str, Path)):
+            from nnsim.trajectory import Trajectory
+
+            trajectory = Trajectory(trajectory)
+        recorded = trajectory.bias(_wang_landau_name(trajectory, bias))
+        attrs = recorded.attrs
+        potential, visits = recorded.tables["potential"], recorded.tables["visits"]
+        if frame is not None:
+            potential, visits = _snapshot(recorded, frame)
+        flat = bool(trajectory.header.get("system", {}).get("flat", False))
+        return cls.from_coefficients(potential, visits, attrs["kT"], attrs["grid"], attrs["cvs"], flat)
+
+    @classmethod
+    def average(cls, landscapes: Sequence[EntropyLandscape]) -> EntropyLandscape:
+        r"""Mean over independent runs, with its standard error.
+
+            S = (1/R) sum_r (S_r - C_r)        C_r = mean of S_r over the bins that all runs have visited
+
+        Each S_r is known up to a constant only; taking off C_r removes it. The error in each bin is the standard
+        deviation over runs (with R - 1) divided by sqrt(R). Averages among `landscapes` count as all their runs.
+
+        Args:
+            landscapes: at least 2 runs on the same grid.
+
+        Raises:
+            InputError: fewer than 2 runs, different grids or kinds, or no bin that all have visited.
+        """
+        runs = tuple(run for landscape in landscapes for run in (landscape.members or (landscape,)))
+        _require_alike(runs)
+        visited = np.logical_and.reduce([run.visited for run in runs])
+        if not visited.any():
+            raise InputError("EntropyLandscape.average: no bin was visited by all runs; run longer")
+        entropy = np.stack([run.entropy - run.entropy[visited].mean() for run in runs])
+        mean, error = _mean_and_error(entropy)
+        error[~visited] = np.nan
+        return cls(mean, visited, runs[0].axes, error, runs[0].flat, runs)
+
+    # ------------------------------------------------------------------ looking things up
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the CVs, in the order of the axes."""
+        return tuple(axis.name for axis in self.axes)
+
+    @property
+    def runs(self) -> int:
+        """Number of independent runs behind it."""
+        return max(1, len(self.members))
+
+    def axis_index(self, axis: str | int) -> int:
+        """Index of an axis given by name or index.
+
+        Raises:
+            InputError: no such axis; the message lists them.
+        """
+        if isinstance(axis, str) and axis in self.names:
+            return self.names.index(axis)
+        if not isinstance(axis, str) and -len(self.axes) <= axis < len(self.axes):
+            return int(axis) % len(self.axes)
+        raise InputError(f"EntropyLandscape: no axis {axis!r}; choose one of {', '.join(self.names)}")
+
+    def at(self, **values: float) -> float:
+        """S in the bin that holds a point, one value for each CV by name; NaN if it was not visited.
+
+        Raises:
+            InputError: a CV that is missing, unknown, or outside the grid.
+        """
+        missing = [name for name in self.names if name not in values]
+        if missing:
+            raise InputError(f"EntropyLandscape.at: a value of {', '.join(missing)} is missing; give one for each axis")
+        return float(self.entropy[self._bins(values)])
+
+    def range(self) -> float:
+        """Largest minus smallest S among the bins visited, in nats."""
+        return float(np.nanmax(self.entropy) - np.nanmin(self.entropy))
+
+    def slice(self, **values: float) -> EntropyLandscape:
+        """Return the landscape in the bin that holds the given values, as a function of the remaining CVs.
+
+        Raises:
+            InputError: an unknown CV, a value outside the grid, no CV left, or nothing visited there.
+        """
+        where = self._bins(values)
+        rest = tuple(axis for axis in self.axes if axis.name not in values)
+        if not rest:
+            raise InputError("EntropyLandscape.slice: every axis has a value and none is left; use at() for one point")
+        if self.members:
+            return self.average([run.slice(**values) for run in self.members])
+        return EntropyLandscape(self.entropy[where], self.visited[where], rest, flat=self.flat)
+
+    def _bins(self, values: Mapping[str, float]) -> tuple[Any, ...]:
+        where: list[Any] = [np.s_[:]] * len(self.axes)
+        for name, value in values.items():
+            axis = self.axis_index(name)
+            where[axis] = self.axes[axis].bin_of(value)
+        return tuple(where)
+
+    # ------------------------------------------------------------------ what follows from it
+
+    def marginal(self, *axes: str | int) -> EntropyLandscape:
+        r"""Return the landscape as a function of some of its CVs, in the order given.
+
+            S(x) = ln sum_y exp S(x, y) dy
+
+        Bins not visited count as empty. All bins of an axis are equally wide, so dy only adds to the constant. An
+        average is marginalised run by run and then averaged again, which keeps its error right.
+
+        Args:
+            axes: names or indices of the CVs to keep, at least one.
+
+        Raises:
+            InputError: an unknown axis, the same one twice, or none.
+        """
+        keep = [self.axis_index(axis) for axis in axes]
+        if not keep or len(set(keep)) < len(keep):
+            raise InputError(f"EntropyLandscape.marginal: {axes!r} must be different axes, at least one")
+        if self.members:
+            return self.average([run.marginal(*keep) for run in self.members])
+        others = tuple(axis for axis in range(len(self.axes)) if axis not in keep)
+        kept = sorted(keep)
+        order = [kept.index(axis) for axis in keep]
+        summed = np.logaddexp.reduce(np.where(self.visited, self.entropy, -np.inf), axis=others).transpose(order)
+        return EntropyLandscape(summed, np.isfinite(summed), tuple(self.axes[axis] for axis in keep), flat=self.flat)
+
+    def equilibrium(self, given: str | int, of: str | int, value: Value | None = None) -> Curve:
+        r"""Equilibrium mean of one CV for each bin of another.
+
+            <a>(L) = sum_a a exp S(L, a) / sum_a exp S(L, a)        (equation 1 of arXiv 2503.13145)
+
+        The sums run over all bins visited, of any further CV too. S is a density in the coordinate of the grid, and
+        the sum runs over equal bins of that coordinate, so a change of variable by `value` needs no Jacobian.
+
+        Args:
+            given: the CV that is held fixed, L.
+            of: the CV that is averaged, a.
+            value: function from the coordinate of the grid to the quantity to be averaged, for example from a logit
+                to an accuracy (see `natural_value`); None averages the coordinate itself.
+
+        Returns:
+            A value for each bin of `given`, NaN where nothing (or, in an average, not every run) has been. For an
+            average: the mean over runs of each run's curve, with its standard error.
+
+        Raises:
+            InputError: an unknown axis, or the same one twice.
+        """
+        axis = self.axes[self.axis_index(of)]
+        quantity = axis.centers if value is None else np.asarray(value(axis.centers), dtype=np.float64)
+
+        def mean(joint: Floats) -> Floats:
+            top = joint.max(axis=1, keepdims=True)
+            known = np.isfinite(top[:, 0])
+            weight = np.exp(joint[known] - top[known])
+            # bins without weight may lie where the quantity is not defined
+            result = np.full(len(joint), np.nan)
+            result[known] = np.where(weight > 0, weight * quantity, 0.0).sum(axis=1) / weight.sum(axis=1)
+            return result
+
+        return self._curve(given, of, mean)
+
+    def most_probable(self, given: str | int, of: str | int) -> Curve:
+        r"""Find the value of one CV at which S is largest, for each bin of another.
+
+            a*(L) = argmax over a of S(L, a)
+
+        Between bins it is refined by the parabola through the highest bin and its two neighbours, if both were
+        visited. It belongs to the coordinate of the grid: the most probable ln L is not ln of the most probable L.
+
+        Args:
+            given: the CV that is held fixed, L.
+            of: the CV whose most probable value is asked for, a.
+
+        Returns:
+            As for `equilibrium`. Further CVs are summed over first.
+
+        Raises:
+            InputError: an unknown axis, or the same one twice.
+        """
+        axis = self.axes[self.axis_index(of)]
+        return self._curve(given, of, lambda joint: np.array([_peak(row, axis) for row in joint]), axis)
+
+    def _curve(
+        self, given: str | int, of: str | int, function: Callable[[Floats], Floats], wrap: Axis | None = None
+    ) -> Curve:
+        """Apply `function` to S(given, of), -inf where not visited, of each run; mean and error over the runs."""
+        x, y = self.axis_index(given), self.axis_index(of)
+        parts = [run.marginal(x, y) for run in (self.members or (self,))]
+        values = np.stack([function(np.where(part.visited, part.entropy, -np.inf)) for part in parts])
+        if wrap is not None and wrap.periodic:
+            period = float(np.ptp(wrap.edges))  # runs on the two sides of the edge are neighbours
+            values = values[0] + (values - values[0] + period / 2) % period - period / 2
+        mean, error = _mean_and_error(values)
+        return Curve(self.axes[x].centers, mean, error if self.members else None, self.names[x], self.names[y])
+
+    def __repr__(self) -> str:
+        axes = ", ".join(f"{a.name} [{a.edges[0]:g}, {a.edges[-1]:g}] in {len(a.centers)} bins" for a in self.axes)
+        kind = "entropy" if self.flat else "ln of the Boltzmann integral"
+        share = f"{int(self.visited.sum())} of {self.visited.size} bins visited"
+        return f"EntropyLandscape({kind}; {axes}; {share}, range {self.range():.3g} nats, {self.runs} run(s))"
+
+
+def _axis(name: str, lower: float, upper: float, bins: int, periodic: bool) -> Axis:
+    edges: Floats = lower + np.arange(bins + 1, dtype=np.float64) * ((upper - lower) / bins)
+    return Axis(name, 0.5 * (edges[1:] + edges[:-1]), edges, bool(periodic))
+
+
+def _on_host(table: Any) -> Any:
+    """Return a tensor on any device as something numpy can read."""
+    return table.detach().cpu() if hasattr(table, "detach") else table
+
+
+def _wang_landau_name(trajectory: Trajectory, bias: str | None) -> str:
+    """Return the name asked for if it is a Wang-Landau bias, or that of the only one."""
+    known = [name for name in trajectory.bias_names if trajectory.bias(name).attrs.get("type") == "WangLandau"]
+    listed = ", ".join(known) or "none"
+    if bias is not None and bias not in known:
+        raise InputError(f"EntropyLandscape: the trajectory has no Wang-Landau bias {bias!r}; it has: {listed}")
+    if bias is None and len(known) != 1:
+        raise InputError(
+            f"EntropyLandscape: the trajectory must have one Wang-Landau bias, or name one; it has: {listed}"
+        )
+    return bias or known[0]
+
+
+def _snapshot(recorded: Any, frame: int) -> tuple[Any, Any]:
+    """Coefficients and histogram (or mask) of a snapshot."""
+    series = recorded.snapshots.get("potential")
+    count = 0 if series is None else len(series.step)
+    if not -count <= frame < count:
+        raise InputError(
+            f"EntropyLandscape: frame = {frame} is not among the {count} snapshots of the bias; change frame"
+        )
+    potential = np.asarray(series[frame])
+    if "visits" in recorded.snapshots:
+        return potential, np.asarray(recorded.snapshots["visits"][frame])
+    return potential, (np.asarray(recorded.tables["visits"]) > 0) & (potential > 0)
+
+
+def _require_alike(runs: Sequence[EntropyLandscape]) -> None:
+    owner = "EntropyLandscape.average"
+    if len(runs) < 2:
+        raise InputError(f"{owner}: {len(runs)} run(s); at least 2 independent runs are needed for a standard error")
+    for run in runs[1:]:
+        same = len(run.axes) == len(runs[0].axes) and all(
+            a.matches(b) for a, b in zip(run.axes, runs[0].axes, strict=True)
+        )
+        if not same:
+            raise InputError(
+                f"{owner}: the runs have different grids, {runs[0]!r} and {run!r}; use the same CVs and Grid"
+            )
+        if run.flat != runs[0].flat:
+            raise InputError(f"{owner}: some runs have U = 0 and others have not; average only runs of one system")
+
+
+def _mean_and_error(values: Floats) -> tuple[Floats, Floats]:
+    """Mean and standard error along the first axis; NaN where any is NaN, and error NaN for a single one."""
+    count = len(values)
+    mean = values.mean(axis=0)
+    if count < 2:
+        return mean, np.full_like(mean, np.nan)
+    return mean, np.asarray(values.std(axis=0, ddof=1) / np.sqrt(count))
+
+
+def _peak(row: Floats, axis: Axis) -> float:
+    """Where a row of S, -inf where not visited, is largest."""
+    i, last = int(row.argmax()), len(row) - 1
+    if not np.isfinite(row[i]):
+        return float("nan")
+    left, right = (i - 1) % (last + 1), (i + 1) % (last + 1)
+    inner = axis.periodic or 0 < i < last
+    if not inner or not np.isfinite(row[left]) or not np.isfinite(row[right]):
+        return float(axis.centers[i])
+    curvature = row[left] - 2 * row[i] + row[right]
+    shift = 0.5 * (row[left] - row[right]) / curvature if curvature < 0 else 0.0
+    return float(axis.centers[i] + shift * axis.width)

@@ -1,0 +1,266 @@
+r"""Unbiased averages from biased runs.
+
+A run under a bias V visits s with probability p(s) exp(-V(s)/kT); the weight w = exp(+V(s)/kT) of each frame takes the
+bias off again. For a Wang-Landau run, V(s)/kT at its end is the entropy S(s), and every frame recorded after the bias
+has nearly stopped to change is weighted with it. Within one bin of x only ratios of weights count, so any constant in V
+drops out.
+
+| symbol | name in code | shape |
+|---|---|---|
+| x, y | `x`, `y` | [F] frames, or [T, W] frames and walkers |
+| ln w | `log_weights` | like x |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nnsim.analysis.landscape import Curve, EntropyLandscape, Floats
+from nnsim.errors import InputError, require_integer, require_number
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionalMean:
+    """Mean of y in each bin of x.
+
+    Args:
+        edges: edges of the bins, [M + 1].
+        mean: [M], NaN in empty bins.
+        effective: effective number of frames (sum w)^2 / sum w^2, [M], 0 in empty bins.
+        frames: number of frames, [M] int64.
+        error: standard error of the mean, [M], or None; NaN where fewer than two walkers or blocks have been.
+        contributors: number of walkers or blocks that have been in the bin, [M] int64, or None.
+    """
+
+    edges: Floats
+    mean: Floats
+    effective: Floats
+    frames: NDArray[np.int64]
+    error: Floats | None = None
+    contributors: NDArray[np.int64] | None = None
+
+    @property
+    def centers(self) -> Floats:
+        """Centres of the bins, [M]."""
+        return 0.5 * (self.edges[1:] + self.edges[:-1])
+
+    def curve(self, x_name: str = "", y_name: str = "") -> Curve:
+        """Return the mean against the centres, for a plot."""
+        return Curve(self.centers, self.mean, self.error, x_name, y_name)
+
+
+def log_weights(landscape: EntropyLandscape, samples: ArrayLike) -> Floats:
+    """Return ln w = S of the bin that holds each frame; -inf (no weight) outside the grid and where S is not known.
+
+    Args:
+        landscape: S with k axes.
+        samples: the CVs in the order of the axes, [..., k] (or [...] for k = 1).
+
+    Returns:
+        [...].
+    """
+    points = np.asarray(samples, dtype=np.float64)
+    axes = landscape.axes
+    if points.ndim == 0 or points.shape[-1] != len(axes):
+        if len(axes) > 1:
+            raise InputError(
+                f"log_weights: samples of shape {points.shape} must end in {len(axes)}, the number of axes"
+            )
+        points = points[..., None]
+    inside = np.ones(points.shape[:-1], dtype=bool)
+    index = []
+    for d, axis in enumerate(axes):
+        # NaN becomes -1 and so lies outside
+        scaled = np.nan_to_num((points[..., d] - axis.edges[0]) / axis.width, nan=-1.0)
+        bins = len(axis.centers)
+        if axis.periodic:
+            inside &= np.isfinite(points[..., d])
+            scaled = scaled % bins
+        else:
+            inside &= (scaled >= 0) & (scaled <= bins)
+        index.append(np.clip(scaled, 0, bins - 1).astype(np.int64))
+    value = landscape.entropy[tuple(index)]
+    return np.where(inside & np.isfinite(value), value, -np.inf)
+
+
+def conditional_mean(x: ArrayLike, y: ArrayLike, log_weights: ArrayLike, edges: ArrayLike) -> ConditionalMean:
+    r"""Weighted mean of y in bins of x.
+
+        <y>_b = sum_{f in b} w_f y_f / sum_{f in b} w_f        n_eff = (sum w)^2 / sum w^2
+
+    The weights of each bin are divided by their largest, so that no exponential overflows.
+
+    Args:
+        x: the CV, [F] (or any one shape for x, y and log_weights); frames outside the edges are left out, NaN too.
+        y: the quantity to be averaged.
+        log_weights: ln w; -inf is a frame without weight.
+        edges: edges of the bins, [M + 1], increasing; the upper edge belongs to the last bin.
+
+    Raises:
+        InputError: shapes that differ, edges that do not increase, y or ln w not finite in a frame that counts.
+    """
+    table = _Table(x, y, log_weights, edges)
+    total, first, square = table.sums(np.zeros_like(table.bins), 1)
+    total, first, square = total[0], first[0], square[0]
+    known = total > 0
+    mean = np.divide(first, total, out=np.full(table.count, np.nan), where=known)
+    effective = np.divide(total**2, square, out=np.zeros(table.count), where=known)
+    return ConditionalMean(table.edges, mean, effective, table.frames)
+
+
+def conditional_mean_over_walkers(
+    x: ArrayLike,
+    y: ArrayLike,
+    log_weights: ArrayLike,
+    edges: ArrayLike,
+    *,
+    groups: int | None = None,
+    time_blocks: int = 1,
+) -> ConditionalMean:
+    r"""Average over the frames of all walkers, with the standard error from the spread over walkers.
+
+    Frames of one walker are correlated, so their number says nothing about the error; walkers are independent. With N_g
+    and D_g the sums of w y and w of walker g in a bin, the mean is the ratio sum N / sum D, and leaving out one walker
+    at a time (the jackknife) gives the error of that ratio, unequal and random weights of the walkers included:
+
+        m_(g) = (N - N_g) / (D - D_g)        error^2 = (G - 1)/G sum_g (m_(g) - mean of m_(.))^2
+
+    The sum runs over the G walkers that have been in the bin. An error from few of them is itself uncertain, by about
+    1/sqrt(2 (G - 1)), and if nearly all weight of a bin is that of one walker (`effective` tells) it is too small.
+    Walkers that share one bias are independent only given that bias: its own error shows in independent runs only.
+
+    Args:
+        x: the CV, [T, W], as for `conditional_mean`.
+        y: the quantity to be averaged, [T, W].
+        log_weights: ln w, [T, W].
+        edges: edges of the bins, [M + 1].
+        groups: number of groups of walkers to leave out together; None takes each walker for itself. For walkers that
+            exchange or are otherwise correlated.
+        time_blocks: number of pieces, one after the other in time, into which the record of each walker is cut; for
+            few walkers. A piece must be much longer than the time y takes to forget its past.
+
+    Raises:
+        InputError: as for `conditional_mean`; fewer than 2 blocks in all, or more than there are walkers or frames.
+    """
+    shape = np.shape(x)
+    if len(shape) != 2:
+        raise InputError(f"conditional_mean_over_walkers: x of shape {shape} must be [T, W]")
+    block, count = _blocks(shape[0], shape[1], groups, time_blocks)
+    table = _Table(x, y, log_weights, edges)
+    pooled = conditional_mean(x, y, log_weights, edges)
+    total, first, _ = table.sums(block.reshape(-1)[table.used], count)
+    present = total > 0
+    error = np.array([_jackknife(first[p, b], total[p, b]) for b, p in enumerate(present.T)])
+    contributors = present.sum(axis=0, dtype=np.int64)
+    return ConditionalMean(table.edges, pooled.mean, pooled.effective, pooled.frames, error, contributors)
+
+
+def average_bins(centers: ArrayLike, values: ArrayLike, width: float, *, origin: float = 0.0) -> Curve:
+    """Average alike over the fine bins that lie in each coarse bin; NaN ones are left out.
+
+    The flat average is that of a run with a flat histogram: each fine bin counts alike, however large its entropy.
+    Neighbouring bins of one run are correlated, so errors cannot be combined here: average each run, then take the
+    spread.
+
+    Args:
+        centers: centres of the fine bins, [M], evenly spaced.
+        values: [..., M], for example one row for each run.
+        width: width of the coarse bins, a multiple of that of the fine ones.
+        origin: any edge of a coarse bin.
+
+    Returns:
+        x: centres of the coarse bins, [B]; y: [..., B], NaN where nothing is known.
+
+    Raises:
+        InputError: a width that is no multiple of that of the fine bins, or edges that cut through a fine bin.
+    """
+    fine, data = np.asarray(centers, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    if fine.ndim != 1 or len(fine) < 2 or data.shape[-1:] != fine.shape:
+        raise InputError(
+            f"average_bins: centers {fine.shape} must be [M], M at least 2, and values {data.shape} [..., M]"
+        )
+    step = float(fine[1] - fine[0])
+    ratio = require_number("average_bins", "width", width, above=0.0) / step
+    shift = (fine[0] - 0.5 * step - origin) / step
+    if ratio < 0.5 or abs(ratio - round(ratio)) > 1e-6 or abs(shift - round(shift)) > 1e-6:
+        raise InputError(
+            f"average_bins: bins of width = {width:g} with an edge at origin = {origin:g} do not hold whole fine bins "
+            f"of {step:g}; change width or origin"
+        )
+    coarse = np.floor((round(shift) + np.arange(len(fine))) / round(ratio)).astype(np.int64)
+    bins = np.arange(coarse[0], coarse[-1] + 1)
+    member = coarse == bins[:, None]  # [B, M]
+    known = np.isfinite(data)
+    count = known.astype(np.float64) @ member.T
+    total = np.where(known, data, 0.0) @ member.T
+    mean = np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+    return Curve(origin + (bins + 0.5) * width, mean)
+
+
+class _Table:
+    """The frames that fall into a bin, with weights scaled to at most 1 in each bin."""
+
+    def __init__(self, x: ArrayLike, y: ArrayLike, log_weights: ArrayLike, edges: ArrayLike) -> None:
+        self.edges = np.asarray(edges, dtype=np.float64)
+        arrays = [np.asarray(array, dtype=np.float64) for array in (x, y, log_weights)]
+        if len({array.shape for array in arrays}) > 1:
+            raise InputError(
+                f"conditional_mean: x, y and log_weights have shapes {[a.shape for a in arrays]}; make them one"
+            )
+        if self.edges.ndim != 1 or len(self.edges) < 2 or not (np.diff(self.edges) > 0).all():
+            raise InputError("conditional_mean: edges must be an increasing list of at least 2; sort them")
+        s, values, logs = (array.reshape(-1) for array in arrays)
+        self.count = len(self.edges) - 1
+        self.used: Any = (s >= self.edges[0]) & (s <= self.edges[-1])
+        index = np.searchsorted(self.edges, s[self.used], side="right") - 1
+        self.bins = np.minimum(index, self.count - 1)
+        self.y = values[self.used]
+        self._weigh(logs[self.used])
+        self.frames = np.bincount(self.bins, minlength=self.count).astype(np.int64)
+
+    def _weigh(self, logs: Floats) -> None:
+        bad = int(np.count_nonzero(~np.isfinite(self.y) | np.isnan(logs) | np.isposinf(logs)))
+        if bad:
+            raise InputError(f"conditional_mean: y or log_weights is not finite in {bad} frames; leave them out")
+        top = np.full(self.count, -np.inf)
+        np.maximum.at(top, self.bins, logs)
+        top[np.isneginf(top)] = 0.0
+        self.weight = np.exp(logs - top[self.bins])
+
+    def sums(self, group: Any, groups: int) -> tuple[Floats, Floats, Floats]:
+        """Add up w, w y and w^2 for each group and bin, [groups, M] each."""
+        flat, size = group * self.count + self.bins, groups * self.count
+        terms = (self.weight, self.weight * self.y, self.weight**2)
+        tables = [np.bincount(flat, term, size).astype(np.float64).reshape(groups, self.count) for term in terms]
+        return tables[0], tables[1], tables[2]
+
+
+def _blocks(frames: int, walkers: int, groups: int | None, time_blocks: int) -> tuple[NDArray[np.int64], int]:
+    """Return the block that each frame of each walker belongs to, [T, W], and the number of blocks."""
+    owner = "conditional_mean_over_walkers"
+    sets = require_integer(owner, "groups", walkers if groups is None else groups, least=1)
+    pieces = require_integer(owner, "time_blocks", time_blocks, least=1)
+    if sets > walkers or pieces > frames:
+        raise InputError(
+            f"{owner}: {sets} groups and {pieces} time_blocks of {walkers} walkers and {frames} frames; take fewer"
+        )
+    if sets * pieces < 2:
+        raise InputError(f"{owner}: one block of frames has no spread; use more walkers or time_blocks = 5 or more")
+    set_of = np.arange(walkers) * sets // walkers
+    piece_of = np.arange(frames) * pieces // frames
+    return piece_of[:, None] * sets + set_of, sets * pieces
+
+
+def _jackknife(first: Floats, total: Floats) -> float:
+    """Return the standard error of sum(first) / sum(total), leaving out one entry at a time."""
+    count = len(total)
+    if count < 2:
+        return float("nan")
+    # sums without one entry, not differences: those lose all digits when one entry holds nearly all the weight
+    without = ~np.eye(count, dtype=bool)
+    left_out = (without @ first) / (without @ total)
+    return float(np.sqrt((count - 1) / count * ((left_out - left_out.mean()) ** 2).sum()))

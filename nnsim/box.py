@@ -1,0 +1,131 @@
+"""Where the positions may live: reflecting, periodic or open boxes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from nnsim.errors import InputError, require_choice, require_number
+
+KINDS = ("reflecting", "periodic", "open")
+
+
+class Box:
+    """A box [lower, upper] for every parameter.
+
+    Args:
+        limit: the box is [-limit, limit]; a number, or one for each parameter [n] (see `per_tensor_limits`).
+        lower, upper: instead of `limit`, the two edges, numbers or [n].
+        kind: `"reflecting"` (a position beyond an edge is mirrored and its velocity reversed), `"periodic"` (it
+            re-enters on the other side) or `"open"` (no edges; takes no limits).
+
+    Raises:
+        InputError: an edge is not finite, lower >= upper, or an unknown kind.
+
+    >>> from nnsim import Box
+    >>> Box(0.8)
+    Box(reflecting, [-0.8, 0.8])
+    """
+
+    def __init__(
+        self,
+        limit: float | Tensor | None = None,
+        *,
+        lower: float | Tensor | None = None,
+        upper: float | Tensor | None = None,
+        kind: str = "reflecting",
+    ) -> None:
+        self.kind = require_choice("Box", "kind", kind, KINDS)
+        if kind == "open":
+            if not (limit is None and lower is None and upper is None):
+                raise InputError("Box: an open box has no limits; leave limit, lower and upper out")
+            lower, upper = -math.inf, math.inf
+        elif limit is not None:
+            if lower is not None or upper is not None:
+                raise InputError("Box: give either limit, or lower and upper, not both")
+            lower, upper = -limit, limit
+        elif lower is None or upper is None:
+            raise InputError(f"Box: a {kind} box needs limit, or lower and upper")
+        self.lower = torch.as_tensor(lower, dtype=torch.float64)
+        self.upper = torch.as_tensor(upper, dtype=torch.float64)
+        if kind != "open" and not bool(torch.isfinite(self.lower + self.upper).all()):
+            raise InputError("Box: a limit is not finite; for parameters without limits use Box(kind='open')")
+        if bool((self.lower >= self.upper).any()):
+            raise InputError(f"Box: lower = {_span(self.lower)} must be below upper = {_span(self.upper)}")
+
+    def prepare(self, dtype: torch.dtype, device: torch.device) -> None:
+        """Bring the edges to the type and device of the positions."""
+        self.lower, self.upper = self.lower.to(device, dtype), self.upper.to(device, dtype)
+
+    def check_size(self, n: int) -> None:
+        """Raise `InputError` unless the limits fit n parameters."""
+        for edge in (self.lower, self.upper):
+            if edge.ndim and edge.shape != (n,):
+                raise InputError(f"Box: {edge.numel()} limits for {n} parameters; give one number or one for each")
+
+    def contains(self, positions: Tensor) -> Tensor:
+        """Whether each walker [W] lies inside, for positions [W, n]."""
+        return ((positions >= self.lower) & (positions <= self.upper)).all(-1)
+
+    def confine_(self, positions: Tensor, velocities: Tensor | None = None) -> None:
+        """Bring positions [W, n] back into the box in place, reversing velocities [W, n] where they are mirrored."""
+        if self.kind == "open":
+            return
+        outside = (positions < self.lower) | (positions > self.upper)
+        if not bool(outside.any()):
+            return
+        lower, upper = (edge.expand_as(positions)[outside] for edge in (self.lower, self.upper))
+        width = upper - lower
+        if self.kind == "periodic":
+            positions[outside] = lower + torch.remainder(positions[outside] - lower, width)
+            return
+        # A long jump may cross the box several times: unfold onto a circle of twice the width.
+        along = torch.remainder(positions[outside] - lower, 2 * width)
+        mirrored = along > width
+        positions[outside] = lower + torch.where(mirrored, 2 * width - along, along)
+        if velocities is not None:
+            velocities[outside] *= torch.where(mirrored, -1.0, 1.0).to(velocities.dtype)
+
+    def uniform(self, walkers: int, n: int, generator: torch.Generator) -> Tensor:
+        """Positions [walkers, n] drawn uniformly from the box."""
+        if self.kind == "open":
+            raise InputError("Box: an open box has no uniform distribution; choose another start or a closed box")
+        drawn = torch.rand(walkers, n, generator=generator, dtype=torch.float64, device=generator.device)
+        lower, upper = self.lower.to(drawn), self.upper.to(drawn)
+        return lower + (upper - lower) * drawn
+
+    def describe(self) -> dict[str, object]:
+        """Kind and edges, for the record."""
+        return {"kind": self.kind, "lower": _span(self.lower), "upper": _span(self.upper)}
+
+    def __repr__(self) -> str:
+        return "Box(open)" if self.kind == "open" else f"Box({self.kind}, [{_span(self.lower)}, {_span(self.upper)}])"
+
+
+def _span(edge: Tensor) -> str:
+    low, high = float(edge.min()), float(edge.max())
+    return f"{low:g}" if low == high else f"{low:g}..{high:g}"
+
+
+def per_tensor_limits(shapes: Iterable[tuple[int, ...]], scale: float) -> Tensor:
+    r"""Limits of each parameter [n] by the rule of the papers' scripts: one for each tensor.
+
+    A weight of two or more dimensions gets +-scale / sqrt(numel / shape[1]), which is the fan-out of a linear layer;
+    every other tensor (a bias) gets +-scale / sqrt(numel). They use scale = 2 for classification, 3 for regression.
+
+    Args:
+        shapes: shape of each parameter tensor, in the order of the positions.
+        scale: above 0.
+
+    Reference: arXiv 2503.13145, public scripts.
+    """
+    scale = require_number("per_tensor_limits", "scale", scale, above=0.0)
+    limits = []
+    for shape in shapes:
+        numel = math.prod(shape)
+        fan = numel / shape[1] if len(shape) > 1 else numel
+        limits.append(torch.full((numel,), scale / math.sqrt(fan), dtype=torch.float64))
+    return torch.cat(limits)

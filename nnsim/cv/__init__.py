@@ -1,0 +1,19 @@
+"""Collective variables: scalar functions of the parameters."""
+
+from nnsim.cv.accuracy import Accuracy, SmoothedAccuracy
+from nnsim.cv.loss import LogLoss, Loss
+from nnsim.cv.parameters import Distance, Energy, LogEnergy, Parameter, WeightNorm
+from nnsim.protocols import CollectiveVariable
+
+__all__ = [
+    "Accuracy",
+    "CollectiveVariable",
+    "Distance",
+    "Energy",
+    "LogEnergy",
+    "LogLoss",
+    "Loss",
+    "Parameter",
+    "SmoothedAccuracy",
+    "WeightNorm",
+]

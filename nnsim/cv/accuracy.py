@@ -1,0 +1,108 @@
+"""Accuracy of a classifier, exact and smoothed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nnsim.cv.loss import SPLITS
+from nnsim.errors import InputError, require_choice, require_number
+from nnsim.evaluation import Evaluation
+from nnsim.protocols import CollectiveVariable
+
+EPSILON = 1e-4  # keeps the logit of the smoothed accuracy finite; the value of the papers' scripts
+
+
+def _margins(evaluation: Evaluation, split: str) -> Tensor:
+    """Logit of the right class minus the highest other logit, [W, N]."""
+
+    def compute() -> Tensor:
+        outputs, labels = evaluation.outputs(split), evaluation.targets(split)
+        if outputs.ndim != 3 or labels.ndim != 1 or labels.is_floating_point() or outputs.shape[-1] < 2:
+            raise InputError("accuracy needs a classifier: two or more outputs and integer labels; use a loss instead")
+        if outputs.shape[-1] == 2:  # the other of two classes needs no maximum
+            sign = (2 * labels - 1).to(outputs.dtype)
+            return (outputs[..., 1] - outputs[..., 0]) * sign
+        index = labels.expand(len(outputs), -1)[..., None]
+        own = outputs.gather(-1, index)[..., 0]
+        return own - outputs.scatter(-1, index, -math.inf).amax(-1)
+
+    return evaluation.keep(("margins", split), compute)
+
+
+@dataclass(frozen=True)
+class Accuracy(CollectiveVariable):
+    """Fraction of the points of a split whose right class has the highest output; a tie counts as wrong.
+
+    Not differentiable: for Monte Carlo, or to be recorded.
+
+    Args:
+        split: `"train"` or `"test"`.
+    """
+
+    split: str = "test"
+    differentiable = False
+
+    def __post_init__(self) -> None:
+        require_choice(type(self).__name__, "split", self.split, SPLITS)
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """`accuracy_train` or `accuracy_test`."""
+        return f"accuracy_{self.split}"
+
+    def __call__(self, evaluation: Evaluation) -> Tensor:
+        """Accuracy between 0 and 1, [W], float64."""
+        return (_margins(evaluation, self.split) > 0).double().mean(-1)
+
+
+@dataclass(frozen=True)
+class SmoothedAccuracy(CollectiveVariable):
+    r"""A(q) = mean over points of sigmoid(slope x (logit of the right class - highest other logit)).
+
+    With `coordinate="logit"` the CV is ln(a / (1 - a)) with a = epsilon + (1 - 2 epsilon) A and epsilon = 1e-4, which
+    gives the ends of the scale room; it lies within +-9.21. `scale` multiplies the coordinate, so that one grid spacing
+    and one kernel width can suit several CVs (the papers use 10 x accuracy on CIFAR-10).
+
+    Args:
+        split: `"train"` or `"test"`.
+        slope: above 0; the larger, the closer to the exact accuracy and the stiffer the forces.
+        coordinate: `"linear"` or `"logit"`.
+        scale: above 0.
+
+    Reference: arXiv 2503.13145, Methods and public scripts.
+    """
+
+    split: str = "test"
+    slope: float = 5.0
+    coordinate: str = "linear"
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        owner = type(self).__name__
+        require_choice(owner, "split", self.split, SPLITS)
+        require_choice(owner, "coordinate", self.coordinate, ("linear", "logit"))
+        require_number(owner, "slope", self.slope, above=0.0)
+        require_number(owner, "scale", self.scale, above=0.0)
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """`smoothed_accuracy_test`, with `logit_` in front for that coordinate and `10x_` for a scale of 10."""
+        scale = "" if self.scale == 1 else f"{self.scale:g}x_"
+        logit = "logit_" if self.coordinate == "logit" else ""
+        return f"{scale}{logit}smoothed_accuracy_{self.split}"
+
+    def __call__(self, evaluation: Evaluation) -> Tensor:
+        """The coordinate, [W]."""
+        accuracy = torch.sigmoid(self.slope * _margins(evaluation, self.split)).mean(-1)
+        if self.coordinate == "linear":
+            return self.scale * accuracy if self.scale != 1 else accuracy
+        return self.scale * torch.logit(EPSILON + (1 - 2 * EPSILON) * accuracy)
+
+    def accuracy(self, coordinate: Tensor) -> Tensor:
+        """The smoothed accuracy between 0 and 1 that belongs to a value of the coordinate, [any]."""
+        plain = coordinate / self.scale
+        return plain if self.coordinate == "linear" else (torch.sigmoid(plain) - EPSILON) / (1 - 2 * EPSILON)

@@ -1,0 +1,114 @@
+"""Collective variables of the parameters themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nnsim.errors import InputError, require_integer
+from nnsim.evaluation import Evaluation
+from nnsim.protocols import CollectiveVariable
+
+
+@dataclass(frozen=True)
+class WeightNorm(CollectiveVariable):
+    """Euclidean norm of all parameters."""
+
+    name: str = "weight_norm"
+
+    def __call__(self, evaluation: Evaluation) -> Tensor:
+        """|q|, [W]."""
+        return torch.linalg.vector_norm(evaluation.positions, dim=-1)
+
+
+@dataclass(frozen=True)
+class Parameter(CollectiveVariable):
+    """One of the parameters.
+
+    Args:
+        index: its place in the flat positions, from 0.
+    """
+
+    index: int = 0
+
+    def __post_init__(self) -> None:
+        require_integer("Parameter", "index", self.index, least=0)
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """`parameter_<index>`."""
+        return f"parameter_{self.index}"
+
+    def __call__(self, evaluation: Evaluation) -> Tensor:
+        """q_index, [W]."""
+        n = evaluation.positions.shape[1]
+        if self.index >= n:
+            raise InputError(f"Parameter: index = {self.index} must be below the number of parameters, {n}")
+        return evaluation.positions[:, self.index]
+
+
+class Distance(CollectiveVariable):
+    """Euclidean distance from a reference point in parameter space.
+
+    Args:
+        reference: a number (the same for all parameters) or positions [n].
+        name: name of the CV.
+    """
+
+    def __init__(self, reference: float | Tensor = 0.0, name: str = "distance") -> None:
+        self.name = name
+        self.reference = torch.as_tensor(reference, dtype=torch.float64)
+        if self.reference.ndim > 1 or not bool(torch.isfinite(self.reference).all()):
+            raise InputError("Distance: reference must be finite and a number or one value for each parameter")
+
+    def __call__(self, evaluation: Evaluation) -> Tensor:
+        """|q - reference|, [W]."""
+        positions = evaluation.positions
+        if self.reference.ndim and self.reference.shape != positions.shape[1:]:
+            raise InputError(
+                f"Distance: the reference has {self.reference.numel()} values for {positions.shape[1]} parameters"
+            )
+        return torch.linalg.vector_norm(positions - self.reference.to(positions), dim=-1)
+
+    def describe(self) -> dict[str, Any]:
+        """The reference, for the record."""
+        return {"reference": self.reference.tolist()}
+
+
+@dataclass(frozen=True)
+class Energy(CollectiveVariable):
+    """Any function of the positions, such as an analytic energy, as a mere CV: it exerts no force of its own.
+
+    Args:
+        function: maps positions [W, n] to values [W].
+        name: name of the CV.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    name: str = "energy"
+
+    def __call__(self, evaluation: Evaluation) -> Tensor:
+        """The function's value, [W]."""
+        return evaluation.keep(("function", self.function), lambda: self.function(evaluation.positions))
+
+
+@dataclass(frozen=True)
+class LogEnergy(CollectiveVariable):
+    """ln of a positive function of the positions, such as an analytic energy.
+
+    Args:
+        function: maps positions [W, n] to positive values [W].
+        name: name of the CV.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    name: str = "ln_energy"
+
+    def __call__(self, evaluation: Evaluation) -> Tensor:
+        """Ln of the function's value, [W]."""
+        value = evaluation.keep(("function", self.function), lambda: self.function(evaluation.positions))
+        return torch.log(value.clamp_min(torch.finfo(value.dtype).tiny))

@@ -1,0 +1,61 @@
+"""Watches a run for what makes its result doubtful."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING
+
+from nnsim.errors import NNSimWarning
+from nnsim.protocols import Reporter
+
+if TYPE_CHECKING:
+    from nnsim.simulation import Simulation
+
+WINDOW = 50  # samples of the kinetic temperature that are averaged before it is judged
+TOLERANCE = 0.05  # relative deviation from kT that is worth a warning, beyond 5 standard errors
+
+
+class Monitor(Reporter):
+    """Keeps the kinetic temperature along the run and warns, once, when it leaves that of the thermostat."""
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+        self._samples: list[tuple[int, float]] = []
+        self._warned = False
+
+    def due(self, step: int) -> int:
+        """At its interval, that of the observables."""
+        return step - step % self._every + self._every
+
+    def report(self, simulation: Simulation) -> None:
+        """Take one sample and judge the newest ones."""
+        if "kinetic_energy" not in simulation.state.integrator_state or not hasattr(simulation.integrator, "kT"):
+            return
+        self._samples.append((simulation.state.step, float(simulation.kinetic_temperature().mean())))
+        if len(self._samples) % WINDOW == 0 and not self._warned and simulation.force_field.biases:
+            self._judge(simulation)
+
+    def kinetic_temperature(self, since: float = 0) -> float:
+        """Mean kinetic temperature over walkers and samples from step `since` on; NaN without samples."""
+        chosen = [value for step, value in self._samples if step >= since]
+        return sum(chosen) / len(chosen) if chosen else math.nan
+
+    def _judge(self, simulation: Simulation) -> None:
+        kT = float(simulation.integrator.kT)  # type: ignore[attr-defined]
+        newest = [value for _, value in self._samples[-WINDOW:]]
+        mean = sum(newest) / WINDOW
+        # velocities of neighbouring samples are correlated: count only a tenth of them as independent
+        error = kT * math.sqrt(2 / (simulation.state.positions.numel() * max(WINDOW / 10, 1)))
+        if abs(mean - kT) <= TOLERANCE * kT + 5 * error:
+            return
+        self._warned = True
+        cause = "the bias heats the walkers faster than the thermostat cools them: lower the increment's maximum"
+        if mean < kT:
+            cause = "the thermostat has not caught up"
+        warnings.warn(
+            f"step {simulation.state.step}: kinetic temperature {mean:.3g} instead of kT = {kT:.3g}; {cause}, "
+            "raise the friction, or use a smaller time step",
+            NNSimWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,49 @@
+"""The reference platform: the equations, step by step, in torch."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from nnsim.errors import DivergedError
+from nnsim.forcefield import ForceField
+from nnsim.protocols import Integrator, Platform
+from nnsim.state import State
+
+
+class ReferencePlatform(Platform):
+    """Runs integrator and biases one step at a time; every other platform is tested against it."""
+
+    def __init__(self, integrator: Integrator, force_field: ForceField) -> None:
+        self.integrator = integrator
+        self.force_field = force_field
+
+    def advance(self, state: State, steps: int) -> State:
+        """`steps` times: a step of the integrator, then an update of every bias at the new cvs."""
+        for _ in range(steps):
+            state = self.integrator.step(state, self.force_field)
+            check_finite(state)
+            self.force_field.update_biases(state.cvs, state.step)
+        return state
+
+
+def check_finite(state: State) -> None:
+    """Raise `DivergedError`, naming step, walker and quantity, if a NaN or an infinity has appeared."""
+    # A sum is not finite if any of its terms is not: one look in the ordinary case.
+    total = state.forces.sum() + state.bias_energy.sum() + state.energy.sum() + state.cvs.sum()
+    if math.isfinite(float(total)):
+        return
+    for quantity in ("positions", "velocities", "energy", "cvs", "bias_energy", "forces"):
+        bad = ~torch.isfinite(_rows(getattr(state, quantity)))
+        if bool(bad.any()):
+            walker = int(bad.any(dim=1).nonzero()[0])
+            raise DivergedError(
+                f"step {state.step}: {quantity} of walker {walker} became NaN or infinite; "
+                "use a smaller time step, a smaller increment of the bias, or a higher friction"
+            )
+
+
+def _rows(values: Tensor) -> Tensor:
+    return values if values.ndim == 2 else values[:, None]

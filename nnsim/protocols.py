@@ -1,0 +1,192 @@
+"""What the parts of a simulation must offer each other.
+
+A class need not inherit from these protocols to be used, but inheriting is the short way: the protocols carry the
+defaults (a bias's gradient by automatic differentiation, an empty saved state, and so on).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nnsim.box import Box
+    from nnsim.evaluation import Evaluation
+    from nnsim.forcefield import ForceField
+    from nnsim.precision import Precision
+    from nnsim.simulation import Simulation
+    from nnsim.state import State
+
+
+class System(Protocol):
+    """What the parameters are, where they may live, and the energy they have.
+
+    Attributes:
+        parameters: name and shape of each parameter tensor, in the order of the flat positions.
+        box: where the positions may live.
+    """
+
+    parameters: Mapping[str, tuple[int, ...]]
+    box: Box
+
+    def prepare(self, precision: Precision, device: torch.device) -> None:
+        """Bring data and constants to the type and the device of the run."""
+
+    def initial_positions(self, walkers: int, generator: torch.Generator) -> Tensor:
+        """Start of each walker, [W, n]."""
+        ...
+
+    def forward(self, positions: Tensor, splits: Sequence[str]) -> dict[str, Tensor]:
+        """Outputs [W, N, C] of the asked data splits (and of more, where that is cheaper at once)."""
+        raise NotImplementedError(f"{type(self).__name__} has no data, so no outputs")
+
+    def loss(self, outputs: Tensor, split: str) -> Tensor:
+        """Mean loss [W] of the outputs [W, N, C] of a split."""
+        raise NotImplementedError(f"{type(self).__name__} has no data, so no loss")
+
+    def targets(self, split: str) -> Tensor:
+        """Labels or values of a split, [N] or [N, C]."""
+        raise NotImplementedError(f"{type(self).__name__} has no data, so no targets")
+
+    def energy(self, evaluation: Evaluation) -> Tensor | None:
+        """The potential U [W]; None means U = 0 everywhere, a flat prior on the box."""
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        """What makes this system this system (sizes, loss, checksums of the data), for the record and for resume."""
+        return {"type": type(self).__name__, "parameters": {name: list(s) for name, s in self.parameters.items()}}
+
+
+@runtime_checkable
+class Observable(Protocol):
+    """A quantity that is recorded: any shape that starts with the walkers.
+
+    Attributes:
+        name: unique; the name of the array in the trajectory.
+    """
+
+    name: str
+
+    def observe(self, state: State, evaluation: Evaluation) -> Tensor:
+        """The value at the state, [W, ...]; `evaluation` belongs to `state.positions`."""
+        ...
+
+
+class CollectiveVariable(Observable, Protocol):
+    """A scalar function s(q) of the parameters, [W], that biases may use.
+
+    Attributes:
+        name: unique among the CVs of a simulation.
+        differentiable: whether its gradient with respect to the positions exists and is useful.
+    """
+
+    differentiable: bool = True
+
+    def __call__(self, evaluation: Evaluation) -> Tensor:
+        """The value of each walker, [W]."""
+        ...
+
+    def observe(self, state: State, evaluation: Evaluation) -> Tensor:
+        """A CV is an observable: itself."""
+        return self(evaluation)
+
+
+class Bias(Protocol):
+    """A potential V(s, t) on collective variables that may change as the walkers move.
+
+    Attributes:
+        name: unique among the biases of a simulation.
+        cvs: the k collective variables it acts on.
+    """
+
+    name: str
+    cvs: Sequence[CollectiveVariable]
+
+    def prepare(self, device: torch.device) -> None:
+        """Bring tables to the device of the run."""
+
+    def energy(self, s: Tensor, step: int) -> Tensor:
+        """V [W] at s [W, k]."""
+        ...
+
+    def gradient(self, s: Tensor, step: int) -> Tensor:
+        """dV/ds [W, k] at s [W, k]; by automatic differentiation of `energy` unless overridden."""
+        with torch.enable_grad():
+            leaf = s.detach().requires_grad_()
+            energy = self.energy(leaf, step).sum()
+        if not energy.requires_grad:
+            return torch.zeros_like(s)
+        return torch.autograd.grad(energy, leaf)[0]
+
+    def energy_and_gradient(self, s: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Both at once, where they share work."""
+        return self.energy(s, step), self.gradient(s, step)
+
+    def update(self, s: Tensor, step: int, mask: Tensor | None = None) -> None:
+        """Learn from the walkers at s [W, k]; only those with `mask` [W] true, if one is given."""
+
+    def start(self, s: Tensor) -> None:
+        """Refuse, with an `InputError`, walkers that start at a useless s [W, k]."""
+
+    def observables(self) -> dict[str, float]:
+        """Numbers worth recording along the run, such as the current increment."""
+        return {}
+
+    def tables(self) -> dict[str, Tensor]:
+        """Arrays on the grid that are stored in the trajectory, the newest under their own names."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and numbers that change along the run."""
+        return {}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+
+
+class Integrator(Protocol):
+    """Moves the state one step of simulated time, or of Monte Carlo, forward.
+
+    Attributes:
+        needs_gradients: False for methods that only use energies, which then also work with CVs without a gradient.
+        time_step: time that one step advances.
+    """
+
+    needs_gradients: bool = True
+
+    @property
+    def time_step(self) -> float:
+        """Time that one step advances."""
+        return 1.0
+
+    def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
+        """The state at step 0 of walkers at `positions` [W, n]."""
+        ...
+
+    def step(self, state: State, force_field: ForceField) -> State:
+        """One step; updates the tensors of `state` in place and returns it."""
+        ...
+
+
+class Platform(Protocol):
+    """Executes steps; every platform gives the results of the reference one."""
+
+    def advance(self, state: State, steps: int) -> State:
+        """`steps` times: a step of the integrator, then an update of every bias."""
+        ...
+
+
+class Reporter(Protocol):
+    """Takes something from the simulation at steps that it chooses."""
+
+    def due(self, step: int) -> int:
+        """The first step after `step` at which `report` wants to be called."""
+        ...
+
+    def report(self, simulation: Simulation) -> None:
+        """Called with the simulation at a due step."""
+        ...

@@ -1,0 +1,147 @@
+"""Recording: what is written down along a run, how often, and where to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+
+from nnsim.errors import InputError
+from nnsim.protocols import Reporter
+
+if TYPE_CHECKING:
+    from nnsim.evaluation import Evaluation
+    from nnsim.simulation import Simulation
+
+
+class Sink(Protocol):
+    """Takes frames: a trajectory on disk, or memory."""
+
+    def append(self, series: str, step: int, time: float, value: np.ndarray) -> None:
+        """Add one frame to a series such as `observables/ln_loss_train`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Series:
+    """One recorded quantity.
+
+    Attributes:
+        name: path in the trajectory.
+        every: its interval in steps.
+        read: gives the value from the simulation and a lazily made evaluation at its positions.
+    """
+
+    name: str
+    every: int
+    read: Callable[[Simulation, Callable[[], Evaluation]], torch.Tensor | float]
+
+
+class Recorder(Reporter):
+    """Appends each series to the sink at its own interval.
+
+    The first frame of a series is that of step `every`, not of step 0.
+    """
+
+    def __init__(self, series: list[Series], sink: Sink) -> None:
+        names = [one.name for one in series]
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(f"two recorded quantities are called {name.split('/')[-1]!r}; give one another name")
+        self.series, self.sink = series, sink
+
+    def due(self, step: int) -> int:
+        """The next step that is a multiple of the interval of any series."""
+        return min(step - step % one.every + one.every for one in self.series)
+
+    @torch.no_grad()
+    def report(self, simulation: Simulation) -> None:
+        """Append every series that is due now."""
+        made: list[Evaluation] = []
+
+        def evaluation() -> Evaluation:
+            if not made:
+                made.append(simulation.force_field.evaluate(simulation.state.positions))
+            return made[0]
+
+        step = simulation.state.step
+        for one in self.series:
+            if step % one.every == 0:
+                value = one.read(simulation, evaluation)
+                array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.float64(value)
+                self.sink.append(one.name, step, step * simulation.integrator.time_step, np.array(array))
+
+
+class History:
+    """A sink in memory: `history["ln_loss_train"]` is the array [T, W] of an observable."""
+
+    def __init__(self) -> None:
+        self._frames: dict[str, list[np.ndarray]] = {}
+        self._steps: dict[str, list[int]] = {}
+
+    def append(self, series: str, step: int, time: float, value: np.ndarray) -> None:
+        """Keep a copy of one frame."""
+        self._frames.setdefault(series, []).append(np.array(value))
+        self._steps.setdefault(series, []).append(step)
+
+    def _key(self, name: str) -> str:
+        for key in (name, f"observables/{name}", f"particles/parameters/{name}"):
+            if key in self._frames:
+                return key
+        raise KeyError(f"{name!r} was not recorded; there is {', '.join(map(repr, self.names)) or 'nothing yet'}")
+
+    @property
+    def names(self) -> list[str]:
+        """Names of what was recorded."""
+        return sorted(key.split("/")[-1] for key in self._frames)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return np.stack(self._frames[self._key(name)])
+
+    def steps(self, name: str) -> np.ndarray:
+        """Steps of the frames of a series, [T]."""
+        return np.array(self._steps[self._key(name)])
+
+
+def standard_series(simulation: Simulation) -> list[Series]:
+    """What every run records: CVs, energies, kinetic temperature, the biases' numbers, positions and snapshots."""
+    plan = simulation.recording
+    found = [
+        _observable("potential_energy", plan.every, lambda sim, _: sim.state.energy),
+        _observable("bias_energy", plan.every, lambda sim, _: sim.state.bias_energy),
+    ]
+    for column, cv in enumerate(simulation.force_field.cvs):
+        found.append(_observable(cv.name, plan.every, lambda sim, _, column=column: sim.state.cvs[:, column]))
+    if "kinetic_energy" in simulation.state.integrator_state:
+        found.append(_observable("kinetic_temperature", plan.every, lambda sim, _: sim.kinetic_temperature()))
+    for bias in simulation.force_field.biases:
+        for key in bias.observables():
+            read = lambda _, __, bias=bias, key=key: bias.observables()[key]  # noqa: E731
+            found.append(_observable(f"{bias.name}_{key}", plan.every, read))
+        for key in bias.tables():
+            read = lambda _, __, bias=bias, key=key: bias.tables()[key]  # noqa: E731
+            found.append(Series(f"nnsim/bias/{bias.name}/snapshots/{key}", plan.snapshot_every, read))
+    for thing, every in plan.observables:
+        read = lambda sim, evaluation, thing=thing: thing.observe(sim.state, evaluation())  # noqa: E731
+        found.append(_observable(thing.name, every, read))
+    return found
+
+
+def particle_series(simulation: Simulation) -> list[Series]:
+    """Positions, in the precision of the network, and velocities."""
+    plan, dtype = simulation.recording, simulation.precision.network
+    found = []
+    if plan.positions_every:
+        read = lambda sim, _: sim.state.positions.to(dtype)  # noqa: E731
+        found.append(Series("particles/parameters/position", plan.positions_every, read))
+    if plan.velocities_every:
+        read = lambda sim, _: sim.state.velocities.to(dtype)  # noqa: E731
+        found.append(Series("particles/parameters/velocity", plan.velocities_every, read))
+    return found
+
+
+def _observable(name: str, every: int, read: Callable) -> Series:
+    return Series(f"observables/{name}", every, read)

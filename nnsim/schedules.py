@@ -1,0 +1,156 @@
+"""How the increment of a Wang-Landau bias falls.
+
+An increment f is in units of kT and is the sum over the kernel of one deposit. The clock t of a schedule counts the
+deposits of all walkers: W walkers advance it by W in a step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from nnsim.errors import InputError, require_number
+
+
+class IncrementSchedule(Protocol):
+    """Gives the increment, and may watch the histogram of visits."""
+
+    def increment(self, deposits: int) -> float:
+        """Increment, in kT, after so many deposits of all walkers."""
+        ...
+
+    def observe(self, deposits: int, visits: Tensor) -> None:
+        """Look at the histogram of visits (int64, the grid's shape) after an update."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What changes along the run."""
+        return {}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+
+
+@dataclass(frozen=True)
+class RampHoldInverseTime(IncrementSchedule):
+    """The papers' schedule: a linear ramp, a plateau, then 1/t.
+
+    f(t) = maximum t / ramp                            t < ramp
+           maximum                                     ramp <= t < hold
+           maximum (hold - offset) / (t - offset)      t >= hold
+
+    Args:
+        maximum: increment on the plateau, in kT, above 0.
+        ramp: deposits until the plateau is reached, at least 0.
+        hold: deposits until the decay begins, at least `ramp` and above `offset`.
+        offset: shift of the 1/t law, at least 0; the nearer to `hold`, the faster the decay.
+
+    Reference: arXiv 2503.13145, public scripts, where t counts the steps of a single walker.
+    """
+
+    maximum: float
+    ramp: float
+    hold: float
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        owner = type(self).__name__
+        require_number(owner, "maximum", self.maximum, above=0.0)
+        require_number(owner, "ramp", self.ramp, least=0.0)
+        require_number(owner, "hold", self.hold, least=self.ramp)
+        require_number(owner, "offset", self.offset, least=0.0)
+        if self.offset >= self.hold:
+            raise InputError(f"{owner}: offset = {self.offset:g} must be below hold = {self.hold:g}; lower offset")
+
+    def increment(self, deposits: int) -> float:
+        """Increment, in kT, after so many deposits."""
+        if deposits < self.ramp:
+            # the first deposit counts as the end of its own interval, so that it is not zero
+            return self.maximum * min(deposits + 1, self.ramp) / self.ramp
+        if deposits < self.hold:
+            return self.maximum
+        return self.maximum * (self.hold - self.offset) / (deposits - self.offset)
+
+
+@dataclass(frozen=True)
+class InverseTime(IncrementSchedule):
+    """f(t) = min(maximum, scale / t).
+
+    With `scale` equal to the number of bins the error of the entropy falls as t^(-1/2), as fast as that of any method.
+
+    Args:
+        maximum: largest increment, in kT, above 0.
+        scale: deposits x kT, above 0; the number of bins of the grid is the usual choice.
+
+    Reference: R. E. Belardinelli and V. D. Pereyra, J. Chem. Phys. 127, 184105 (2007), doi:10.1063/1.2803061.
+    """
+
+    maximum: float
+    scale: float
+
+    def __post_init__(self) -> None:
+        require_number(type(self).__name__, "maximum", self.maximum, above=0.0)
+        require_number(type(self).__name__, "scale", self.scale, above=0.0)
+
+    def increment(self, deposits: int) -> float:
+        """Increment, in kT, after so many deposits."""
+        return min(self.maximum, self.scale / max(deposits, 1))
+
+
+class FlatnessHalving(IncrementSchedule):
+    """The increment is halved each time the histogram since the last halving is flat.
+
+    Flat means: the least visited of the bins seen so far has at least `flatness` times the mean number of visits.
+
+    Args:
+        initial: first increment, in kT, above 0.
+        flatness: between 0 and 1.
+        check_every: deposits between two looks at the histogram, at least 1.
+        final: the increment is never halved below this value, at least 0.
+        factor: what the increment is multiplied by, between 0 and 1.
+
+    Reference: F. Wang and D. P. Landau, Phys. Rev. Lett. 86, 2050 (2001), doi:10.1103/PhysRevLett.86.2050.
+    """
+
+    def __init__(
+        self, initial: float, *, flatness: float = 0.8, check_every: int = 10_000, final: float = 0.0, factor: float = 0.5
+    ) -> None:
+        owner = type(self).__name__
+        self.initial = require_number(owner, "initial", initial, above=0.0)
+        self.flatness = require_number(owner, "flatness", flatness, above=0.0)
+        self.factor = require_number(owner, "factor", factor, above=0.0)
+        for name in ("flatness", "factor"):
+            if getattr(self, name) >= 1:
+                raise InputError(f"{owner}: {name} = {getattr(self, name):g} must be below 1; lower it")
+        self.check_every = int(require_number(owner, "check_every", check_every, least=1))
+        self.final = require_number(owner, "final", final, least=0.0)
+        self._current = self.initial
+        self._next_check = self.check_every
+        self._before: Tensor | None = None
+
+    def increment(self, deposits: int) -> float:
+        """Increment, in kT."""
+        return self._current
+
+    def observe(self, deposits: int, visits: Tensor) -> None:
+        """Halve if the histogram since the last halving is flat."""
+        if deposits < self._next_check:
+            return
+        self._next_check = deposits + self.check_every
+        new = visits if self._before is None else visits - self._before
+        seen = new[visits > 0].double()
+        if len(seen) and seen.min() >= self.flatness * seen.mean() and self._current * self.factor >= self.final:
+            self._current *= self.factor
+            self._before = visits.clone()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Increment, next check and the histogram at the last halving."""
+        before = torch.zeros(0, dtype=torch.long) if self._before is None else self._before
+        return {"increment": self._current, "next_check": self._next_check, "before": before}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self._current, self._next_check = float(saved["increment"]), int(saved["next_check"])
+        self._before = saved["before"] if saved["before"].numel() else None

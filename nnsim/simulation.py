@@ -1,0 +1,360 @@
+"""The simulation: puts the parts together, and works out what is due when."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nnsim.describe import describe
+from nnsim.errors import DivergedError, InputError, require_integer
+from nnsim.forcefield import ForceField
+from nnsim.interrupt import Interrupt
+from nnsim.monitor import Monitor
+from nnsim.platforms.reference import ReferencePlatform, check_finite
+from nnsim.precision import Precision
+from nnsim.protocols import Bias, Integrator, Observable, Platform, Reporter, System
+from nnsim.reporters import History, Recorder, particle_series, standard_series
+
+LOOK_UP_SECONDS = 0.2  # how often a run looks up from its steps: progress, interrupts, checkpoints by the clock
+CHECKPOINT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Which quantities are recorded at which interval, in steps."""
+
+    every: int
+    positions_every: int | None
+    velocities_every: int | None
+    snapshot_every: int
+    observables: tuple[tuple[Observable, int], ...]
+
+
+class Simulation:
+    """W walkers of a system, moved by an integrator under biases.
+
+    Args:
+        system: parameters, box, data and potential.
+        integrator: how the walkers move.
+        bias: a bias or several; the walkers share them.
+        observe: what else to record: observables, or pairs (observable, interval in steps).
+        walkers: number of independent copies W, at least 1.
+        seed: of the one random generator, which lives in the state.
+        steps: length of the run; `run` and the command line may override it.
+        every: interval of observables, in steps, at least 1.
+        positions_every: interval of the positions; None is `every` on disk and never in memory, 0 is never.
+        velocities_every: interval of the velocities; None or 0 is never.
+        snapshot_every: interval of snapshots of the biases' tables; None is 100 x `every`.
+        checkpoint_every: interval of checkpoints in steps; None is every 30 seconds.
+        precision: `"single"`, `"mixed"` or `"double"`, see `nnsim.precision`.
+        device: of torch, such as `"cpu"` or `"cuda"`.
+        threads: number of CPU threads for torch; None leaves it as it is.
+        reporters: your own reporters.
+        output: default path of the trajectory; None keeps observables in memory, as `history`.
+
+    Raises:
+        InputError: a number out of its range, an absent device, parts that do not fit each other.
+
+    >>> from nnsim import Box, Simulation
+    >>> from nnsim.integrators import Langevin
+    >>> from nnsim.systems import AnalyticSystem, Harmonic
+    >>> simulation = Simulation(AnalyticSystem(3, Harmonic(), start=0.0), Langevin(dt=0.1, friction=1.0), walkers=2)
+    >>> simulation.advance(10).state.step
+    10
+    """
+
+    def __init__(
+        self,
+        system: System,
+        integrator: Integrator,
+        *,
+        bias: Bias | Sequence[Bias] = (),
+        observe: Sequence[Observable | tuple[Observable, int]] = (),
+        walkers: int = 1,
+        seed: int = 0,
+        steps: int | None = None,
+        every: int = 100,
+        positions_every: int | None = None,
+        velocities_every: int | None = None,
+        snapshot_every: int | None = None,
+        checkpoint_every: int | None = None,
+        precision: str = "mixed",
+        device: str = "cpu",
+        threads: int | None = None,
+        reporters: Sequence[Reporter] = (),
+        output: str | Path | None = None,
+    ) -> None:
+        if threads is not None:
+            torch.set_num_threads(require_integer("Simulation", "threads", threads, least=1))
+        self.walkers = require_integer("Simulation", "walkers", walkers, least=1)
+        self.seed = require_integer("Simulation", "seed", seed, least=0)
+        self.steps = None if steps is None else require_integer("Simulation", "steps", steps, least=0)
+        self.checkpoint_every = (
+            None
+            if checkpoint_every is None
+            else require_integer("Simulation", "checkpoint_every", checkpoint_every, least=1)
+        )
+        self.precision = Precision.named(precision)
+        self.device = _device(device)
+        self.system, self.integrator = system, integrator
+        self.reporters = list(reporters)
+        self.output = output
+        self.recording = _recording(every, positions_every, velocities_every, snapshot_every, observe)
+        self.settings: Mapping[str, Any] = {}  # of the input script, set by whoever ran it
+        self.script: str | None = None
+        self.history = History()
+        self.monitor = Monitor(self.recording.every)
+
+        biases = (bias,) if not isinstance(bias, Iterable) else tuple(bias)
+        self.force_field = ForceField(system, biases)
+        self._check_parts()
+        system.prepare(self.precision, self.device)
+        for one in biases:
+            one.prepare(self.device)
+        generator = torch.Generator(self.device).manual_seed(self.seed)
+        positions = system.initial_positions(self.walkers, generator).to(self.device, self.precision.state)
+        self.force_field.probe(positions)
+        self.flat = system.energy(self.force_field.evaluate(positions)) is None
+        self.state = integrator.init(positions, self.force_field, generator)
+        check_finite(self.state)
+        self.force_field.start_biases(self.state.cvs)
+        self.platform: Platform = ReferencePlatform(integrator, self.force_field)
+
+    def _check_parts(self) -> None:
+        """Refuse combinations that cannot work."""
+        integrator = type(self.integrator).__name__
+        kT = getattr(self.integrator, "kT", None)
+        for bias in self.force_field.biases:
+            for cv in bias.cvs:
+                if getattr(self.integrator, "needs_gradients", True) and not getattr(cv, "differentiable", True):
+                    raise InputError(
+                        f"{integrator} needs forces, but the CV {cv.name!r} of the bias {bias.name!r} has no gradient; "
+                        "use a smooth CV (SmoothedAccuracy instead of Accuracy) or a Monte Carlo integrator"
+                    )
+            own = getattr(bias, "kT", None)
+            if kT is not None and own is not None and abs(own - kT) > 1e-12 * abs(kT):
+                raise InputError(
+                    f"the bias {bias.name!r} has kT = {own:g} but {integrator} has kT = {kT:g}; make them equal"
+                )
+
+    # ------------------------------------------------------------------ running
+
+    def advance(self, steps: int) -> Simulation:
+        """`steps` more steps, calling the reporters that are due; nothing is written to disk."""
+        steps = require_integer("Simulation", "steps", steps, least=0)
+        self._advance_to(self.state.step + steps, [*self._memory_recorder(), *self.reporters])
+        return self
+
+    def run(
+        self,
+        steps: int | None = None,
+        *,
+        output: str | Path | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        progress: bool | None = None,
+    ) -> Simulation:
+        """Run until step `steps`, the total length, also after a resume.
+
+        Args:
+            steps: total length; None is the simulation's own `steps`.
+            output: folder of the trajectory; None is the simulation's own, and without one `history` is filled instead.
+            resume: continue from the checkpoint of `output`.
+            overwrite: replace an existing `output`.
+            progress: show a progress bar and a summary; None shows them with an output only.
+
+        Raises:
+            InputError: no length given, or a negative one.
+            TrajectoryError: the output exists, cannot be written, or cannot be resumed.
+            DivergedError: a NaN or infinity appeared; the last good checkpoint is kept.
+            InterruptedRun: Ctrl-C or SIGTERM, after the checkpoint was written.
+        """
+        target = self.steps if steps is None else require_integer("Simulation", "steps", steps, least=0)
+        if target is None:
+            raise InputError("Simulation: no length given; use run(steps=...), Simulation(steps=...) or --steps")
+        path = output if output is not None else self.output
+        show = path is not None if progress is None else progress
+        if path is None:
+            if resume:
+                raise InputError("Simulation: resume needs the output to resume; give output=...")
+            recorders, save = self._memory_recorder(), None
+        else:
+            from nnsim.storage import Storage
+
+            storage = Storage.open(self, Path(path), resume=resume, overwrite=overwrite)
+            recorders, save = [Recorder([*standard_series(self), *particle_series(self)], storage.writer)], storage.save
+        try:
+            self._run(target, [*recorders, self.monitor, *self.reporters], save, show)
+        except DivergedError as error:
+            if path is not None:
+                storage.close()
+                raise DivergedError(f"{error}; the last good checkpoint, of step {storage.saved_step}, is kept") from None
+            raise
+        if path is not None:
+            storage.close()
+        return self
+
+    def _memory_recorder(self) -> list[Reporter]:
+        series = standard_series(self)
+        if self.recording.positions_every is not None:
+            series += particle_series(self)
+        return [Recorder([one for one in series if "/snapshots/" not in one.name], self.history)]
+
+    def _run(self, target: int, reporters: list[Reporter], save: Callable[[], None] | None, show: bool) -> None:
+        """Advance to the target with checkpoints, progress and a way to stop."""
+        from nnsim.progress import Progress
+
+        saved = time.monotonic()
+        with Interrupt() as interrupt, Progress(self, target, show) as progress:
+
+            def look_up() -> bool:
+                nonlocal saved
+                progress.update()
+                if save and self.checkpoint_every is None and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    save()
+                    saved = time.monotonic()
+                return interrupt.requested
+
+            start = self.state.step
+            while self.state.step < target and not interrupt.requested:
+                stop = target
+                if self.checkpoint_every is not None:
+                    step = self.state.step
+                    stop = min(target, step - step % self.checkpoint_every + self.checkpoint_every)
+                self._advance_to(stop, reporters, look_up)
+                if save and self.state.step == stop < target:
+                    save()
+            if save and self.state.step >= start:
+                save()
+            stopped = interrupt.requested and self.state.step < target
+            progress.finish(stopped)
+            if stopped:
+                interrupt.raise_(self.state.step, saved=save is not None)
+
+    def _advance_to(
+        self, target: int, reporters: Sequence[Reporter], look_up: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Advance in slices that end where a reporter is due; `look_up` is called now and then and may end it."""
+        slice_steps, stop = 1, False
+        while self.state.step < target and not stop:
+            due = min([target, *(reporter.due(self.state.step) for reporter in reporters)])
+            while self.state.step < due and not stop:
+                steps = min(slice_steps, due - self.state.step)
+                begin = time.perf_counter()
+                self.state = self.platform.advance(self.state, steps)
+                elapsed = time.perf_counter() - begin
+                slice_steps = max(1, min(int(LOOK_UP_SECONDS / max(elapsed / steps, 1e-9)), 2 * slice_steps + 8))
+                if self.state.step == due:
+                    self._report(reporters)
+                stop = look_up()
+
+    def _report(self, reporters: Sequence[Reporter]) -> None:
+        step = self.state.step
+        for reporter in reporters:
+            if reporter.due(step - 1) == step:
+                reporter.report(self)
+
+    # ------------------------------------------------------------------ state and record
+
+    def kinetic_temperature(self) -> Tensor:
+        """Kinetic temperature 2 K / n of each walker, [W], in units of energy; after the O step of a Langevin step."""
+        return 2 * self.state.integrator_state["kinetic_energy"] / self.state.positions.shape[1]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that changes along the run: the state and the biases."""
+        return {
+            "state": self.state.state_dict(),
+            "bias": {bias.name: bias.state_dict() for bias in self.force_field.biases},
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self.state.load_state_dict(saved["state"])
+        for bias in self.force_field.biases:
+            bias.load_state_dict(saved["bias"][bias.name])
+
+    def describe(self) -> dict[str, Any]:
+        """How the simulation was set up, as JSON values; what a resume compares."""
+        plan = self.recording
+        return {
+            "settings": describe({k: v for k, v in self.settings.items() if k not in ("steps", "output", "progress")}),
+            "seed": self.seed,
+            "walkers": self.walkers,
+            "precision": self.precision.name,
+            "system": {"flat": self.flat, **describe(self.system)},
+            "integrator": describe(self.integrator),
+            "bias": {bias.name: describe(bias) for bias in self.force_field.biases},
+            "recording": {
+                "every": plan.every,
+                "positions_every": plan.positions_every,
+                "velocities_every": plan.velocities_every,
+                "snapshot_every": plan.snapshot_every,
+                "observables": {thing.name: every for thing, every in plan.observables},
+            },
+        }
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+        raise InputError(f"Simulation: device = {name!r} is not there; on this machine there is {', '.join(there)}") from None
+    return device
+
+
+def _recording(
+    every: int,
+    positions_every: int | None,
+    velocities_every: int | None,
+    snapshot_every: int | None,
+    observe: Sequence[Observable | tuple[Observable, int]],
+) -> Recording:
+    """The plan of what is recorded, with defaults filled in and intervals checked."""
+
+    def interval(name: str, value: int | None) -> int | None:
+        return None if value is None else require_integer("Simulation", name, value, least=0)
+
+    every = require_integer("Simulation", "every", every, least=1)
+    pairs = []
+    for entry in observe:
+        thing, own = entry if isinstance(entry, tuple) else (entry, every)
+        if not hasattr(thing, "observe") or not hasattr(thing, "name"):
+            raise InputError(f"Simulation: {thing!r} in observe is no observable; it needs a name and an observe method")
+        pairs.append((thing, require_integer("Simulation", f"interval of {thing.name}", own, least=1)))
+    return Recording(
+        every=every,
+        positions_every=interval("positions_every", positions_every),
+        velocities_every=interval("velocities_every", velocities_every),
+        snapshot_every=interval("snapshot_every", snapshot_every) or 100 * every,
+        observables=tuple(pairs),
+    )
+
+
+def environment() -> dict[str, Any]:
+    """Versions, threads and device names that bits may depend on."""
+    import platform
+
+    import numpy as np
+
+    from nnsim import __version__
+
+    return {
+        "versions": {
+            "nnsim": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+    }

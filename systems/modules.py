@@ -1,0 +1,135 @@
+"""Torch modules that the built-in systems are made of, with the parameter counts of the papers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from nnsim.errors import InputError, require_choice, require_integer
+
+Activation = str | Callable[[], nn.Module]
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "sigmoid": nn.Sigmoid,
+}
+
+
+def mlp(sizes: Sequence[int], activation: Activation = nn.ReLU) -> nn.Sequential:
+    """Build a plain dense network: linear layers with biases, the activation between them, none after the last.
+
+    Args:
+        sizes: inputs, width of each hidden layer, outputs; at least two, each at least 1.
+        activation: `"relu"`, `"tanh"`, `"silu"`, `"gelu"`, `"sigmoid"`, or anything that makes a module when called.
+
+    Raises:
+        InputError: fewer than two sizes, one below 1, or an unknown activation.
+
+    >>> from nnsim.systems.modules import mlp
+    >>> sum(p.numel() for p in mlp((2, 6, 6, 6, 2)).parameters())
+    116
+    """
+    widths = [require_integer("mlp", f"sizes[{i}]", size, least=1) for i, size in enumerate(sizes)]
+    if len(widths) < 2:
+        raise InputError(
+            f"mlp: sizes = {tuple(sizes)} must hold at least the inputs and the outputs; add what is missing"
+        )
+    if isinstance(activation, str):
+        activation = ACTIVATIONS[require_choice("mlp", "activation", activation, ACTIVATIONS)]
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise(widths):
+        layers += [nn.Linear(fan_in, fan_out), activation()]
+    return nn.Sequential(*layers[:-1])
+
+
+def hidden_sizes(owner: str, hidden: Sequence[int] | int) -> tuple[int, ...]:
+    """Widths of the hidden layers; one number is one layer.
+
+    Raises:
+        InputError: no layer at all, or a width below 1; `owner` names the function that was called.
+    """
+    widths = tuple(hidden) if isinstance(hidden, Sequence) else (hidden,)
+    if not widths:
+        raise InputError(f"{owner}: hidden = () must hold at least one width; give for example hidden=(6, 6, 6)")
+    return tuple(require_integer(owner, "hidden", width, least=1) for width in widths)
+
+
+def mnist_cnn() -> nn.Sequential:
+    """Build the convolutional network for selected MNIST: images [N, 1, 28, 28] to logits [N, 10], 362 parameters.
+
+    Five 3x3 convolutions with padding 1 and two channels, each followed by ReLU; max-pooled to 14, 7 and 3 pixels after
+    the first, third and fifth; then a linear layer from 2 x 3 x 3 = 18 to 10.
+
+    Reference: arXiv 2503.13145, selected MNIST.
+    """
+
+    def convolution(channels: int) -> list[nn.Module]:
+        return [nn.Conv2d(channels, 2, 3, padding=1), nn.ReLU()]
+
+    layers = [*convolution(1), nn.MaxPool2d(2)]
+    for _ in range(2):
+        layers += [*convolution(2), *convolution(2), nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(18, 10))
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of each pixel, for images [N, C, H, W].
+
+    Unlike batch normalisation the output of an image does not depend on the other images.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [N, C, H, W], each pixel with mean 0 and variance 1 over its channels, then scaled and shifted."""
+        return super().forward(images.movedim(1, -1)).movedim(-1, 1)
+
+
+class ResidualBlock(nn.Module):
+    """ReLU(x' + norm(conv(ReLU(norm(conv(x)))))), where x' is x, or a 1x1 convolution of x where the shape changes.
+
+    Args:
+        channels: of the input [N, channels, H, W].
+        width: channels of the output [N, width, H / stride, W / stride].
+        stride: of the first convolution.
+    """
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False),
+            ChannelNorm(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            ChannelNorm(width),
+        )
+        same = stride == 1 and channels == width
+        self.shortcut = nn.Identity() if same else nn.Conv2d(channels, width, 1, stride=stride, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Output [N, width, H / stride, W / stride] for images [N, channels, H, W]."""
+        return nn.functional.relu(self.shortcut(images) + self.branch(images))
+
+
+def resnet10(classes: int = 2) -> nn.Sequential:
+    """Build ResNet-10 for selected CIFAR-10: images [N, 3, 32, 32] to logits [N, classes], 43604 parameters for 2.
+
+    A convolution 3 -> 6 without bias and without norm, and ReLU; four blocks of 6, 12, 24 and 48 channels with strides
+    1, 2, 2 and 2; average pool over the 4 x 4 pixels that are left; linear 48 -> classes.
+
+    Reference: arXiv 2503.13145, selected CIFAR-10.
+    """
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1, bias=False),
+        nn.ReLU(),
+        ResidualBlock(6, 6, 1),
+        ResidualBlock(6, 12, 2),
+        ResidualBlock(12, 24, 2),
+        ResidualBlock(24, 48, 2),
+        nn.AvgPool2d(4),
+        nn.Flatten(),
+        nn.Linear(48, classes),
+    )

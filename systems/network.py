@@ -1,0 +1,257 @@
+"""Any torch module as a molecular system."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nnsim.box import Box
+from nnsim.describe import describe
+from nnsim.errors import InputError, require_choice, require_number
+from nnsim.evaluation import Evaluation
+from nnsim.precision import Precision
+from nnsim.protocols import System
+from nnsim.systems.forward import Forward, Layout, choose_forward, refuse_unfit
+from nnsim.systems.potentials import Potential
+
+Data = tuple[Tensor, Tensor]
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+INITIAL = ("module", "normal", "uniform", "reinitialise")
+
+
+class NeuralNetwork(System):
+    r"""A torch module with its data: the trainable parameters are the particles.
+
+    Args:
+        module: any module that maps points [N, ...] to outputs [N, C]. Parameters with `requires_grad=False` and
+            buffers stay fixed.
+        train: points [N, ...] and labels [N] (integers 0 ... C-1, cross-entropy) or values [N] or [N, C].
+        test: the same, or None.
+        loss: `"cross_entropy"`, `"mse"`, or a function of outputs [N, C] and targets that returns the mean loss.
+        potential: U(q), made of `LossPotential` and `GaussianPrior`, or any function of an `Evaluation`; None is
+            U = 0, a flat prior on the box.
+        box: where the parameters may live; None is an open box. For the papers' box of one limit for each tensor:
+            `Box(per_tensor_limits([p.shape for p in module.parameters()], 2.0))`.
+        initial: where walkers start: `"module"` (its own values), `"normal"` (independent, standard deviation
+            `initial_scale`), `"uniform"` in the box, or `"reinitialise"` (every layer's `reset_parameters`, anew for each
+            walker). Random starts outside the box are mirrored back into it.
+        initial_scale: above 0; for `"normal"`.
+        walkers: how many walkers are evaluated: `"auto"`, `"batched"`, `"vmap"` or `"loop"`.
+
+    Raises:
+        InputError: data that do not fit each other or the module, values that are not finite, labels outside the
+            classes, or a module whose outputs are random or depend on the rest of the batch.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        train: Data,
+        test: Data | None = None,
+        *,
+        loss: str | LossFunction = "cross_entropy",
+        potential: Potential | Callable[[Evaluation], Tensor] | None = None,
+        box: Box | None = None,
+        initial: str = "module",
+        initial_scale: float = 1.0,
+        walkers: str = "auto",
+    ) -> None:
+        if not isinstance(module, nn.Module):
+            raise InputError(f"NeuralNetwork: module is a {type(module).__name__}; give a torch.nn.Module")
+        trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        if not trainable:
+            raise InputError("NeuralNetwork: the module has no trainable parameters; set requires_grad=True on some")
+        self.module = module
+        self.parameters = {name: tuple(p.shape) for name, p in trainable.items()}
+        self.box = Box(kind="open") if box is None else box
+        self.box.check_size(self.size)
+        self.loss_function = loss if callable(loss) else require_choice(
+            "NeuralNetwork", "loss", loss, ("cross_entropy", "mse")
+        )  # fmt: skip
+        self.potential = potential
+        self.initial = require_choice("NeuralNetwork", "initial", initial, INITIAL)
+        self.initial_scale = require_number("NeuralNetwork", "initial_scale", initial_scale, above=0.0)
+        self.how = require_choice("NeuralNetwork", "walkers", walkers, ("auto", "batched", "vmap", "loop"))
+        self._data = {"train": _checked_points("train", train)}
+        if test is not None:
+            self._data["test"] = _checked_points("test", test)
+            if self._data["test"][0].shape[1:] != self._data["train"][0].shape[1:]:
+                widths = " and ".join(str(tuple(x.shape[1:])) for x, _ in self._data.values())
+                raise InputError(f"NeuralNetwork: train and test points have different shapes, {widths}; make them equal")
+        outputs = self._trial_outputs()
+        self._data = {split: (x, self._checked_targets(split, y, outputs)) for split, (x, y) in self._data.items()}
+        self._layout = Layout(self.parameters)
+        self.prepare(Precision.named("mixed"), torch.device("cpu"))
+
+    @property
+    def size(self) -> int:
+        """Number of parameters n."""
+        return sum(math.prod(shape) for shape in self.parameters.values())
+
+    def prepare(self, precision: Precision, device: torch.device) -> None:
+        """Bring module, data and box to the precision and device of the run, and choose how to evaluate walkers."""
+        self._dtype = precision.network
+        self.box.prepare(precision.state, device)
+        self._module = copy.deepcopy(self.module).to(device, precision.network)
+        self._points = {split: self._converted(x).to(device) for split, (x, _) in self._data.items()}
+        self._targets = {split: self._converted(y).to(device) for split, (_, y) in self._data.items()}
+        self._joined: dict[tuple[str, ...], Tensor] = {}
+        self._labels: dict[str, tuple[int, Tensor]] = {}
+        self._forward: Forward = choose_forward(self._module, self._layout, self._points["train"], self.how)
+
+    def _converted(self, values: Tensor) -> Tensor:
+        return values.to(self._dtype) if values.is_floating_point() else values
+
+    # ------------------------------------------------------------------ evaluation
+
+    def forward(self, positions: Tensor, splits: Sequence[str]) -> dict[str, Tensor]:
+        """Outputs [W, N, C] of the splits at positions [W, n], all splits in one pass."""
+        splits = tuple(splits)
+        if splits not in self._joined:
+            self._joined[splits] = torch.cat([self._split(self._points, split) for split in splits])
+        outputs = self._forward(positions.to(self._dtype), self._joined[splits])
+        lengths = [len(self._points[split]) for split in splits]
+        return dict(zip(splits, outputs.split(lengths, dim=1), strict=True))
+
+    def targets(self, split: str) -> Tensor:
+        """Labels [N] or values [N, C] of a split."""
+        return self._split(self._targets, split)
+
+    def loss(self, outputs: Tensor, split: str) -> Tensor:
+        """Mean loss [W] of outputs [W, N, C] on a split."""
+        targets = self.targets(split)
+        if self.loss_function == "mse":
+            return (outputs - targets).square().mean(dim=(1, 2))
+        if self.loss_function == "cross_entropy":
+            walkers, points, classes = outputs.shape
+            flat = F.cross_entropy(outputs.reshape(-1, classes), self._repeated(split, walkers), reduction="none")
+            return flat.view(walkers, points).mean(1)
+        return torch.stack([self.loss_function(row, targets) for row in outputs.unbind()])  # type: ignore[operator]
+
+    def _repeated(self, split: str, walkers: int) -> Tensor:
+        """The labels of a split once for each walker, [W N]; kept, since every step needs them."""
+        if self._labels.get(split, (0,))[0] != walkers:
+            self._labels[split] = (walkers, self.targets(split).repeat(walkers))
+        return self._labels[split][1]
+
+    def energy(self, evaluation: Evaluation) -> Tensor | None:
+        """U [W], or None for a flat prior."""
+        return None if self.potential is None else self.potential(evaluation)
+
+    def _split(self, values: dict[str, Tensor], split: str) -> Tensor:
+        if split not in values:
+            raise InputError(f"NeuralNetwork: there is no {split!r} split; give {split}=(points, targets)")
+        return values[split]
+
+    # ------------------------------------------------------------------ start
+
+    def initial_positions(self, walkers: int, generator: torch.Generator) -> Tensor:
+        """Start of each walker, [W, n], float64, inside the box."""
+        if self.initial == "uniform":
+            return self.box.uniform(walkers, self.size, generator)
+        if self.initial == "normal":
+            drawn = torch.randn(walkers, self.size, generator=generator, dtype=torch.float64, device=generator.device)
+            positions = self.initial_scale * drawn
+        elif self.initial == "reinitialise":
+            seeds = torch.randint(2**62, (walkers,), generator=generator, device=generator.device).tolist()
+            positions = torch.stack([self._reinitialised(seed) for seed in seeds]).to(generator.device)
+        else:
+            positions = self._own_values().to(generator.device).repeat(walkers, 1)
+            if not bool(self.box.contains(positions).all()):
+                raise InputError(
+                    f"NeuralNetwork: the module's own values reach {positions.abs().max():g}, outside the {self.box}; "
+                    "widen the box or start with initial='uniform'"
+                )
+        self.box.confine_(positions)
+        return positions
+
+    def _own_values(self, module: nn.Module | None = None) -> Tensor:
+        named = dict((module or self.module).named_parameters())
+        return torch.cat([named[name].detach().double().flatten() for name in self.parameters])
+
+    def _reinitialised(self, seed: int) -> Tensor:
+        """Values of a copy whose layers were reset; torch's global generator is left as it was."""
+        module = copy.deepcopy(self.module)
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(seed)
+            for name, layer in module.named_modules():
+                if hasattr(layer, "reset_parameters"):
+                    layer.reset_parameters()
+                elif any(p.requires_grad for p in layer.parameters(recurse=False)):
+                    raise InputError(
+                        f"NeuralNetwork: layer {name!r} ({type(layer).__name__}) has no reset_parameters; "
+                        "give it one, or use another initial"
+                    )
+        return self._own_values(module)
+
+    # ------------------------------------------------------------------ checks and record
+
+    def _trial_outputs(self) -> Tensor:
+        """Outputs of a few training points, after checking that the module is deterministic point by point."""
+        dtype = next(self.module.parameters()).dtype
+        x = self._data["train"][0][:8]
+        x = x.to(dtype) if x.is_floating_point() else x
+        try:
+            refuse_unfit(self.module, x)
+            with torch.no_grad():
+                return copy.deepcopy(self.module)(x)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"NeuralNetwork: the module cannot evaluate points of shape {tuple(x.shape[1:])}: {error}"
+            ) from error
+
+    def _checked_targets(self, split: str, targets: Tensor, outputs: Tensor) -> Tensor:
+        what, classes = f"NeuralNetwork: {split} targets", outputs.shape[1]
+        if self.loss_function == "cross_entropy":
+            if targets.is_floating_point() or targets.ndim != 1:
+                raise InputError(f"{what} must be integer labels [N] for cross-entropy; use loss='mse' for values")
+            low, high = int(targets.min()), int(targets.max())
+            if low < 0 or high >= classes:
+                raise InputError(
+                    f"{what} reach from {low} to {high}, but the module has {classes} outputs: "
+                    f"labels must lie in 0 ... {classes - 1}"
+                )
+            return targets.long()
+        if self.loss_function == "mse":
+            targets = targets[:, None] if targets.ndim == 1 else targets
+            if targets.shape[1:] != outputs.shape[1:]:
+                raise InputError(
+                    f"{what} have shape {tuple(targets.shape)} for {classes} outputs; give [N, {classes}] values"
+                )
+            return targets.to(torch.float64)
+        return targets
+
+    def describe(self) -> dict[str, Any]:
+        """Sizes, loss, potential, box and checksums of the data, for the record and for resume."""
+        return {
+            **super().describe(),
+            "module": str(self.module),
+            "loss": describe(self.loss_function),
+            "potential": describe(self.potential),
+            "box": describe(self.box),
+            "initial": [self.initial, self.initial_scale],
+            "data": {split: [describe(x), describe(y)] for split, (x, y) in self._data.items()},
+        }
+
+
+def _checked_points(split: str, data: Data) -> Data:
+    """The points and targets as tensors of equal length without NaN."""
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise InputError(f"NeuralNetwork: {split} must be a pair (points, targets)")
+    x, y = (torch.as_tensor(values) for values in data)
+    if x.ndim < 1 or len(x) == 0 or len(x) != len(y):
+        raise InputError(f"NeuralNetwork: {split} has {tuple(x.shape)} points and {tuple(y.shape)} targets; lengths must agree")
+    for name, values in (("points", x), ("targets", y)):
+        if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+            count = int((~torch.isfinite(values)).sum())
+            raise InputError(f"NeuralNetwork: {count} {split} {name} are NaN or infinite; clean the data first")
+    return x, y
