@@ -56,7 +56,7 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
             version = structure["checkpoint"]
             if version > CHECKPOINT_VERSION:
                 raise TrajectoryError(
-                    f"{path} has checkpoint version {version}, this nnsim reads up to {CHECKPOINT_VERSION}; update nnsim"
+                    f"{path} is of version {version}, this nnsim reads up to {CHECKPOINT_VERSION}; update nnsim"
                 )
             return _decode(structure["tree"], entries)
     except FileNotFoundError:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from nnsim.analysis.landscape import EntropyLandscape
     from nnsim.trajectory import Trajectory
 
-STARTING = ".starting"  # the file that marks an output whose run has not begun to write
-
 debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
 output_option = click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="The picture to write, .png, .pdf or .svg."
@@ -117,9 +115,11 @@ def _starting(path: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
 
     A run that is killed this early can then be repeated with --resume like any other.
     """
+    from nnsim.trajectory import STARTING, is_starting
+
     marker = path / STARTING
     exists = path.exists()
-    if exists and not resume and not overwrite and not _only_marked(path):
+    if exists and not resume and not overwrite and not is_starting(path):
         raise TrajectoryError(
             f"{path} exists already; use --overwrite to replace it, --resume to continue it, or another --output"
         )
@@ -134,13 +134,9 @@ def _starting(path: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        if not exists and _only_marked(path):
+        if not exists and is_starting(path):
             marker.unlink()
             path.rmdir()
-
-
-def _only_marked(path: Path) -> bool:
-    return path.is_dir() and [entry.name for entry in path.iterdir()] == [STARTING]
 
 
 # ---------------------------------------------------------------------- info

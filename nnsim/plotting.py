@@ -269,12 +269,12 @@ def plot_timeseries(
             )
             panel.set_ylabel(readable(name))
             _frame(panel, (x[0], x[-1]))
-        if len(panels[0].lines) > 1:
-            panels[0].legend(
-                loc="upper right", framealpha=0.85, edgecolor="none", handlelength=1.4, ncols=2, borderpad=0.2
-            )
+        several = len(panels[0].lines) > 1
+        if several:  # above the panel, where there are no data
+            place = {"loc": "lower right", "bbox_to_anchor": (1.0, 0.98), "borderpad": 0.0, "borderaxespad": 0.2}
+            panels[0].legend(frameon=False, handlelength=1.4, ncols=2, **cast(Any, place))
         _label_steps(panels, "step")
-        _write_note(panels[0], note)
+        _write_note(panels[0], note, pad=22.0 if several else 6.0)
     return panels
 
 
@@ -389,14 +389,14 @@ def _scalar(trajectory: Trajectory, name: str) -> tuple[Any, Floats]:
     values, step = np.asarray(series[...], dtype=np.float64), np.asarray(series.step)
     if values.ndim == 1:  # one number for all walkers
         values = values[:, None]
-    values = values.reshape(*values.shape[:2], -1)
-    if values.shape[2] != 1:
-        raise InputError(f"plot: {name!r} has {values.shape[2]} numbers for each walker; choose a scalar observable")
+    size = math.prod(values.shape[2:])
+    if size != 1:
+        raise InputError(f"plot: {name!r} has {size} numbers for each walker; choose a scalar observable")
     # a reader of a run that is still being written may see one frame more here than there
     count = min(len(step), len(values))
     if not count:
         raise InputError(f"plot: {name!r} has no frames yet; run longer")
-    return step[:count], values[:count, :, 0]
+    return step[:count], values[:count].reshape(count, -1)
 
 
 def _mean_of_known(values: Floats) -> Floats:
@@ -504,8 +504,11 @@ def _frame(ax: Axes, limits: tuple[float, float]) -> None:
         ax.set_xlim(*limits)
 
 
-def _write_note(ax: Axes, note: str | None) -> None:
-    if note:
-        inches = ax.get_position().width * cast(Figure, ax.get_figure(root=True)).get_figwidth()
-        # a letter of 12 points is about 0.09 inches wide
-        ax.set_title(textwrap.fill(note, max(20, int(11 * inches))), loc="left", fontsize=12, color=_NOTICE)
+def _write_note(ax: Axes, note: str | None, pad: float = 6.0) -> None:
+    """Write a note above the axes, in lines as long as the axes and their colour bar are wide."""
+    if not note:
+        return
+    figure, cell = cast(Figure, ax.get_figure(root=True)), ax.get_subplotspec()
+    share = cell.get_topmost_subplotspec().get_position(figure).width if cell else ax.get_position().width
+    letters = max(20, int(11.5 * share * figure.get_figwidth()))  # of 12 points, about 0.09 inches each
+    ax.set_title(textwrap.fill(note, letters), loc="left", fontsize=12, color=_NOTICE, pad=pad)

@@ -1,6 +1,145 @@
-"""NOTICE, not code: the file that stood here was overwritten by mistake and must be written again by its author."""
+"""A run on disk: its trajectory and its checkpoint, kept in step with each other."""
 
-raise ImportError(
-    "nnsim/storage.py (class Storage: open, writer, save, saved_step, close) was overwritten by mistake at 06:26 by the "
-    "helper that writes trajectory.py and checkpoint.py; no copy was found; its author must write it again"
-)
+from __future__ import annotations
+
+import math
+import warnings
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnsim.checkpoint import load_checkpoint, save_checkpoint
+from nnsim.describe import describe, differences
+from nnsim.errors import InputError, NNSimWarning, TrajectoryError
+from nnsim.trajectory import Trajectory, is_starting
+from nnsim.trajectory_writer import TrajectoryWriter
+
+if TYPE_CHECKING:
+    from nnsim.simulation import Simulation
+
+
+def checkpoint_path(trajectory: Path) -> Path:
+    """`run.checkpoint.npz` beside `run.zarr`."""
+    return trajectory.with_name(trajectory.name.removesuffix(".zarr") + ".checkpoint.npz")
+
+
+class Storage:
+    """The trajectory and the checkpoint of one run.
+
+    A checkpoint holds, beside the simulation, how many frames of each series the trajectory had when it was taken. A
+    resume cuts the trajectory back to these counts: what was recorded after the checkpoint is computed again.
+
+    Attributes:
+        writer: of the trajectory.
+        saved_step: step of the newest checkpoint.
+    """
+
+    def __init__(self, simulation: Simulation, path: Path, writer: TrajectoryWriter) -> None:
+        self.simulation, self.path, self.writer = simulation, path, writer
+        self.saved_step = simulation.state.step
+
+    @classmethod
+    def open(cls, simulation: Simulation, path: Path, *, resume: bool, overwrite: bool) -> Storage:
+        """Start a new output, or, with `resume`, load its checkpoint into the simulation and go on."""
+        if resume and overwrite:
+            raise InputError("resume and overwrite exclude each other; choose one")
+        if resume:
+            return cls._resume(simulation, path)
+        writer = TrajectoryWriter.create(path, header(simulation), overwrite=overwrite)
+        # One of an earlier trajectory would be taken for this one's. A kill between the two lines is safe: the
+        # counts in the old checkpoint do not fit the new, empty trajectory.
+        checkpoint_path(path).unlink(missing_ok=True)
+        storage = cls(simulation, path, writer)
+        storage.save()
+        return storage
+
+    @classmethod
+    def _resume(cls, simulation: Simulation, path: Path) -> Storage:
+        if not path.exists():
+            raise TrajectoryError(f"{path}: nothing to resume there; start without --resume, or check the path")
+        checkpoint = checkpoint_path(path)
+        if not checkpoint.exists():
+            return cls._start_again(simulation, path)
+        refuse_differences(Trajectory(path).header, simulation, path)
+        saved = load_checkpoint(checkpoint)
+        simulation.load_state_dict(saved["simulation"])
+        return cls(simulation, path, TrajectoryWriter.resume(path, saved["counts"]))
+
+    @classmethod
+    def _start_again(cls, simulation: Simulation, path: Path) -> Storage:
+        """A run that was killed before its first checkpoint begins anew; anything else at `path` is left alone."""
+        starting = is_starting(path)
+        if not starting:
+            trajectory = Trajectory(path)
+            if trajectory.steps:
+                raise TrajectoryError(
+                    f"{path}: its checkpoint {checkpoint_path(path).name} is missing, so it cannot be resumed; "
+                    "put it back, or start again with --overwrite"
+                )
+            refuse_differences(trajectory.header, simulation, path)
+        return cls.open(simulation, path, resume=False, overwrite=not starting)
+
+    def save(self) -> None:
+        """Write everything recorded so far, then the checkpoint."""
+        counts = self._flush()
+        simulation = self.simulation
+        save_checkpoint(checkpoint_path(self.path), {"simulation": simulation.state_dict(), "counts": counts})
+        self.saved_step = simulation.state.step
+
+    def close(self) -> None:
+        """Write what was recorded since the last checkpoint and close the trajectory."""
+        self._flush()
+        self.writer.close()
+
+    def _flush(self) -> dict[str, int]:
+        """Put the newest tables and numbers of the biases, then every buffered frame."""
+        for bias in self.simulation.force_field.biases:
+            group, tables = f"nnsim/bias/{bias.name}", bias.tables()
+            if not tables:
+                continue
+            for key, table in tables.items():
+                self.writer.put(f"{group}/{key}", np.asarray(table.detach().cpu()), None)
+            numbers = {**bias.observables(), "deposits": getattr(bias, "deposits", None)}
+            self.writer.set_attrs(group, {**describe(bias), **numbers, "step": self.simulation.state.step})
+        return self.writer.flush()
+
+
+def header(simulation: Simulation) -> dict[str, Any]:
+    """What the trajectory says about the run."""
+    from nnsim.simulation import environment
+
+    shapes = {name: list(shape) for name, shape in simulation.system.parameters.items()}
+    offsets = accumulate((math.prod(shape) for shape in shapes.values()), initial=0)
+    return {
+        "parameters": shapes,
+        "offsets": dict(zip(shapes, offsets, strict=False)),  # the last sum is their total
+        "script": simulation.script,
+        "time_step": simulation.integrator.time_step,
+        "kT": getattr(simulation.integrator, "kT", None),
+        **simulation.describe(),
+        **environment(),
+    }
+
+
+def refuse_differences(recorded: dict[str, Any], simulation: Simulation, path: Path) -> None:
+    """Raise `InputError` listing every setting that differs; warn where only the last bits may."""
+    from nnsim.simulation import environment
+
+    now = simulation.describe()
+    changed = differences({key: recorded.get(key) for key in now}, now)
+    if changed:
+        raise InputError(
+            f"{path} was made with other settings, so it cannot be resumed with these ({'; '.join(changed)}); "
+            "restore them, or start a new run with --output or --overwrite"
+        )
+    around = environment()
+    other = differences({key: recorded.get(key) for key in around}, around)
+    if other:
+        warnings.warn(
+            f"{path} is resumed in another environment ({'; '.join(other)}): the result is as good, but not the same "
+            "to the last bit",
+            NNSimWarning,
+            stacklevel=2,
+        )

@@ -1,7 +1,19 @@
 """Systems: what the parameters are, where they may live, and the energy they have."""
 
 from nnsim.systems.analytic import AnalyticSystem, DoubleWell, Harmonic
+from nnsim.systems.house_prices import house_prices
 from nnsim.systems.network import NeuralNetwork
 from nnsim.systems.potentials import GaussianPrior, LossPotential
+from nnsim.systems.spiral import spiral_classification, spiral_regression
 
-__all__ = ["AnalyticSystem", "DoubleWell", "GaussianPrior", "Harmonic", "LossPotential", "NeuralNetwork"]
+__all__ = [
+    "AnalyticSystem",
+    "DoubleWell",
+    "GaussianPrior",
+    "Harmonic",
+    "LossPotential",
+    "NeuralNetwork",
+    "house_prices",
+    "spiral_classification",
+    "spiral_regression",
+]

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +88,7 @@ def test_most_probable_value_across_a_periodic_edge() -> None:
     for shift in (-0.03, 0.03):
         s = 5 * np.cos(angle.centers - np.pi - shift)
         runs.append(EntropyLandscape(np.stack([s, s]), np.ones((2, 72), bool), (axis("x", 0, 1, 2), angle)))
-    mode = EntropyLandscape.average(runs).most_probable("x", "phi")
+    mode: Any = EntropyLandscape.average(runs).most_probable("x", "phi")
     np.testing.assert_allclose(np.cos(mode.y), -1, atol=1e-6)
     # two values 0.06 apart: standard error 0.03, up to the parabola's error (h^2 is 0.008)
     np.testing.assert_allclose(mode.error, 0.03, rtol=0.01)
@@ -94,7 +96,7 @@ def test_most_probable_value_across_a_periodic_edge() -> None:
 
 def test_average_takes_off_the_unknown_constants() -> None:
     runs = [gaussian(offset=offset) for offset in (-100.0, 3.0, 55.0)]
-    average = EntropyLandscape.average(runs)
+    average: Any = EntropyLandscape.average(runs)
     np.testing.assert_allclose(average.entropy, gaussian().entropy, atol=1e-12)
     np.testing.assert_allclose(average.error, 0, atol=1e-12)
     assert average.runs == 3
@@ -102,7 +104,7 @@ def test_average_takes_off_the_unknown_constants() -> None:
 
 def test_average_has_the_standard_error_of_the_noise() -> None:
     sigma, count = 0.3, 20
-    average = EntropyLandscape.average([gaussian(sigma, seed, offset=10 * seed) for seed in range(count)])
+    average: Any = EntropyLandscape.average([gaussian(sigma, seed, offset=10 * seed) for seed in range(count)])
     deviation = average.entropy - gaussian().entropy
     z = (deviation - deviation.mean()) / average.error  # the constant of the average is not known either
     # 4800 bins of Student t with 19 degrees of freedom, variance 19/17: its mean square has a standard error of 0.026
@@ -114,17 +116,18 @@ def test_average_has_the_standard_error_of_the_noise() -> None:
 
 def test_what_is_derived_from_an_average_has_the_spread_of_the_runs() -> None:
     runs = [gaussian(0.3, seed) for seed in range(8)]
-    average = EntropyLandscape.average(runs)
+    average: Any = EntropyLandscape.average(runs)
     curves = np.stack([run.equilibrium("x", "a").y for run in runs])
-    curve = average.equilibrium("x", "a")
+    curve: Any = average.equilibrium("x", "a")
     np.testing.assert_allclose(curve.y, curves.mean(0))
     np.testing.assert_allclose(curve.error, curves.std(0, ddof=1) / np.sqrt(8))
     # 30 bins, Student t with 7 degrees of freedom: 5 standard errors of the mean square z, whose excess is large
     z = (curve.y - SLOPE * curve.x) / curve.error
     assert np.abs(z).max() < 8  # one bin in 700 tests of 30 bins exceeds this
+    marginal: Any = average.marginal("x")
     marginals = np.stack([run.marginal("x").entropy for run in runs])
     marginals -= marginals.mean(1, keepdims=True)
-    np.testing.assert_allclose(average.marginal("x").error, marginals.std(0, ddof=1) / np.sqrt(8))
+    np.testing.assert_allclose(marginal.error, marginals.std(0, ddof=1) / np.sqrt(8))
     assert average.slice(a=0.0).runs == 8
 
 
@@ -132,7 +135,7 @@ def test_average_counts_as_visited_what_all_runs_have_visited() -> None:
     axes = (axis("x", 0, 4, 4),)
     first = EntropyLandscape(np.array([0.0, 1, 2, 3]), np.array([True, True, True, False]), axes)
     second = EntropyLandscape(np.array([0.0, 11, 12, 13]), np.array([False, True, True, True]), axes)
-    average = EntropyLandscape.average([first, second])
+    average: Any = EntropyLandscape.average([first, second])
     np.testing.assert_array_equal(average.visited, [False, True, True, False])
     np.testing.assert_allclose(average.entropy, [np.nan, -1, 0, np.nan])
     assert average.error is not None
@@ -184,8 +187,8 @@ class FakeSeries:
     def __init__(self, values: np.ndarray) -> None:
         self.step, self.values = np.arange(len(values)), values
 
-    def __getitem__(self, key: object) -> np.ndarray:
-        return self.values[key]  # type: ignore[index]
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return self.values[key]
 
 
 class FakeTrajectory:
@@ -206,23 +209,27 @@ class FakeTrajectory:
         return SimpleNamespace(attrs=attrs, tables=tables, snapshots=snapshots)
 
 
+def fake(*names: str) -> Any:
+    return FakeTrajectory(*names)
+
+
 def test_from_a_trajectory() -> None:
-    landscape = EntropyLandscape.from_trajectory(FakeTrajectory("wl"))  # type: ignore[arg-type]
+    landscape = EntropyLandscape.from_trajectory(fake("wl"))
     np.testing.assert_array_equal(landscape.entropy, [np.nan, -4, -2, 0])
     assert landscape.flat
-    early = EntropyLandscape.from_trajectory(FakeTrajectory("wl"), frame=1)  # type: ignore[arg-type]
+    early = EntropyLandscape.from_trajectory(fake("wl"), frame=1)
     np.testing.assert_array_equal(early.visited, [False, False, True, False])
     with pytest.raises(InputError, match="frame = 3 is not among the 3 snapshots"):
-        EntropyLandscape.from_trajectory(FakeTrajectory("wl"), frame=3)  # type: ignore[arg-type]
+        EntropyLandscape.from_trajectory(fake("wl"), frame=3)
     with pytest.raises(InputError, match="no bin of the grid has been visited"):
-        EntropyLandscape.from_trajectory(FakeTrajectory("wl"), frame=0)  # type: ignore[arg-type]
+        EntropyLandscape.from_trajectory(fake("wl"), frame=0)
     with pytest.raises(InputError, match="it has: one, two"):
-        EntropyLandscape.from_trajectory(FakeTrajectory("one", "two"))  # type: ignore[arg-type]
-    assert EntropyLandscape.from_trajectory(FakeTrajectory("one", "two"), "two").names == ("r",)  # type: ignore[arg-type]
+        EntropyLandscape.from_trajectory(fake("one", "two"))
+    assert EntropyLandscape.from_trajectory(fake("one", "two"), "two").names == ("r",)
     with pytest.raises(InputError, match="it has: none"):
-        EntropyLandscape.from_trajectory(FakeTrajectory())  # type: ignore[arg-type]
+        EntropyLandscape.from_trajectory(fake())
     with pytest.raises(InputError, match="no Wang-Landau bias 'wall'; it has: one"):
-        EntropyLandscape.from_trajectory(FakeTrajectory("one"), "wall")  # type: ignore[arg-type]
+        EntropyLandscape.from_trajectory(fake("one"), "wall")
 
 
 def test_bad_input_is_named() -> None:
@@ -281,3 +288,29 @@ def test_round_trips_of_series_made_by_hand() -> None:
 def test_analysis_does_not_import_torch_or_matplotlib() -> None:
     code = "import sys, nnsim.analysis; sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_node_values_agree_with_the_grid() -> None:
+    torch = pytest.importorskip("torch")
+    from nnsim.grid import Grid
+
+    grid = Grid((0, 0), (1, 1), (5, 6), periodic=(True, False))
+    c = torch.randn(5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(node_values(c.numpy(), grid.periodic), grid.on_nodes(c).numpy(), atol=1e-14)
+
+
+def test_from_a_trajectory_on_disk(tmp_path: Path) -> None:
+    from nnsim.trajectory import Trajectory, TrajectoryWriter
+
+    path, recorded = tmp_path / "run.zarr", FakeTrajectory("wl").bias("wl")
+    writer = TrajectoryWriter.create(path, {"system": {"flat": True}, "parameters": {"w": [2]}})
+    writer.set_attrs("nnsim/bias/wl", recorded.attrs)
+    for name, table in recorded.tables.items():
+        writer.put(f"nnsim/bias/wl/{name}", table)
+    for step in range(3):
+        writer.append("nnsim/bias/wl/snapshots/potential", step, 0.1 * step, recorded.snapshots["potential"][step])
+        writer.append("observables/r", step, 0.1 * step, np.array([step, 1.0]))
+    writer.flush()
+    np.testing.assert_array_equal(EntropyLandscape.from_trajectory(path).entropy, [np.nan, -4, -2, 0])
+    np.testing.assert_array_equal(EntropyLandscape.from_trajectory(str(path), frame=1).visited, [0, 0, 1, 0])
+    np.testing.assert_array_equal(crossings(Trajectory(path)["r"], 0.5, 1.5), [1, 0])

@@ -91,7 +91,7 @@ def test_map_of_a_landscape_with_its_equilibrium() -> None:
     assert [text.get_text() for text in legend.get_texts()] == ["equilibrium", "exact"]
     assert ax.get_title(loc="left").replace("\n", " ") == "not converged: increment 0.1"
     mesh = next(c for c in ax.collections if isinstance(c, QuadMesh))
-    drawn = np.ma.asarray(mesh.get_array())
+    drawn: Any = np.ma.asarray(mesh.get_array())
     np.testing.assert_array_equal(np.ma.getmaskarray(drawn), ~runs.visited.T)  # white where not visited
     np.testing.assert_array_equal(drawn.compressed(), runs.entropy.T[runs.visited.T])
     assert mesh.get_cmap().name == "viridis"
@@ -151,11 +151,13 @@ def test_drawing_into_given_axes() -> None:
 def test_letters_are_8_points_in_a_column() -> None:
     figure = plot_landscape(landscape()).figure
     smallest = min(STYLE[key] for key in STYLE if key.endswith("size"))
-    assert smallest * 3.4 / figure.get_figwidth() >= 8  # type: ignore[union-attr]
+    assert isinstance(figure, Figure)
+    assert smallest * 3.4 / figure.get_figwidth() >= 8
 
 
 def test_timeseries(trajectory: Any) -> None:
-    top, middle, bottom = plot_timeseries(trajectory, ["ln_loss_train", "accuracy_test", "increment"], note="short")
+    panels: Any = plot_timeseries(trajectory, ["ln_loss_train", "accuracy_test", "increment"], note="short")
+    top, middle, bottom = panels
     assert [panel.get_ylabel() for panel in (top, middle, bottom)] == [
         r"ln $L_\mathrm{train}$",
         "test accuracy",
@@ -169,7 +171,7 @@ def test_timeseries(trajectory: Any) -> None:
     assert top.lines[-1].get_linewidth() > top.lines[0].get_linewidth()
     assert len(bottom.lines) == 1  # one number for all walkers
     assert top.get_title(loc="left") == "short"
-    (thin,) = plot_timeseries(trajectory, "ln_loss_train", max_points=10, max_walkers=2)
+    thin: Any = plot_timeseries(trajectory, "ln_loss_train", max_points=10, max_walkers=2)[0]
     assert [len(line.get_xdata()) for line in thin.lines] == [10, 10, 10]
     np.testing.assert_allclose(thin.lines[-1].get_ydata(), values[::4].mean(1))  # of all walkers
 
@@ -178,11 +180,11 @@ def test_histograms(trajectory: Any) -> None:
     ax = plot_histogram(trajectory, "ln_loss_train", last=0.5, bins=7)
     values = trajectory["ln_loss_train"].values[20:]
     heights, _ = np.histogram(values, 7)
-    outline = ax.patches[0].get_path().vertices
+    outline: Any = ax.patches[0].get_path().vertices
     assert outline[:, 1].max() == heights.max()
     np.testing.assert_allclose((outline[:, 0].min(), outline[:, 0].max()), (values.min(), values.max()))
     pair = plot_histogram(trajectory, ["ln_loss_train", "accuracy_test"], bins=5)
-    counts = np.ma.asarray(next(c for c in pair.collections if isinstance(c, QuadMesh)).get_array()).filled(0)
+    counts: Any = np.ma.asarray(next(c for c in pair.collections if isinstance(c, QuadMesh)).get_array()).filled(0)
     loss = trajectory["ln_loss_train"].values[::2]  # the steps at which both were recorded
     expected = np.histogram2d(loss.ravel(), trajectory["accuracy_test"].values.ravel(), 5)[0].T
     np.testing.assert_array_equal(np.nan_to_num(counts), expected)
@@ -215,7 +217,7 @@ def test_save_says_why_it_cannot(tmp_path: Path) -> None:
         save(ax, tmp_path / "picture.doc")
     with pytest.raises(InputError, match="known format"):
         save(ax, tmp_path / "picture")
-    with pytest.raises(InputError, match="the folder of .* does not exist"):
+    with pytest.raises(InputError, match=r"the folder of .* does not exist"):
         save(ax.figure, tmp_path / "none" / "picture.png")  # type: ignore[arg-type]
     (tmp_path / "taken.png").mkdir()
     with pytest.raises(InputError, match="cannot write"):
@@ -240,7 +242,7 @@ def test_bad_input_is_named(trajectory: Any) -> None:
         plot_histogram(trajectory, ["accuracy_test", "odd"])
     with pytest.raises(InputError, match="walker = 3 must be one of 0 to 2"):
         plot_parameters(trajectory, walker=3)
-    with pytest.raises(InputError, match=r"no parameter '9.weight'; choose from 0.weight, 0.bias"):
+    with pytest.raises(InputError, match=r"no parameter '9\.weight'; choose from 0\.weight, 0\.bias"):
         plot_parameters(trajectory, layers="9.weight")
     trajectory.positions = None
     with pytest.raises(InputError, match="no positions"):

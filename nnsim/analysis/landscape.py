@@ -241,11 +241,14 @@ class EntropyLandscape:
             from nnsim.trajectory import Trajectory
 
             trajectory = Trajectory(trajectory)
-        recorded = trajectory.bias(_wang_landau_name(trajectory, bias))
-        attrs = recorded.attrs
-        potential, visits = recorded.tables["potential"], recorded.tables["visits"]
+        name = _wang_landau_name(trajectory, bias)
+        recorded = trajectory.bias(name)
+        attrs, tables = recorded.attrs, recorded.tables
+        if not {"potential", "visits"} <= set(tables):
+            raise InputError(f"EntropyLandscape: the bias {name!r} has not been saved yet; run longer")
+        potential, visits = tables["potential"], tables["visits"]
         if frame is not None:
-            potential, visits = _snapshot(recorded, frame)
+            potential, visits = _snapshot(recorded, visits, frame)
         flat = bool(trajectory.header.get("system", {}).get("flat", False))
         return cls.from_coefficients(potential, visits, attrs["kT"], attrs["grid"], attrs["cvs"], flat)
 
@@ -460,7 +463,7 @@ def _wang_landau_name(trajectory: Trajectory, bias: str | None) -> str:
     return bias or known[0]
 
 
-def _snapshot(recorded: Any, frame: int) -> tuple[Any, Any]:
+def _snapshot(recorded: Any, visits: Any, frame: int) -> tuple[Any, Any]:
     """Coefficients and histogram (or mask) of a snapshot."""
     series = recorded.snapshots.get("potential")
     count = 0 if series is None else len(series.step)
@@ -471,7 +474,7 @@ def _snapshot(recorded: Any, frame: int) -> tuple[Any, Any]:
     potential = np.asarray(series[frame])
     if "visits" in recorded.snapshots:
         return potential, np.asarray(recorded.snapshots["visits"][frame])
-    return potential, (np.asarray(recorded.tables["visits"]) > 0) & (potential > 0)
+    return potential, (np.asarray(visits) > 0) & (potential > 0)
 
 
 def _require_alike(runs: Sequence[EntropyLandscape]) -> None:
