@@ -28,7 +28,8 @@ class WangLandau(Bias):
         grid: the grid; steps outside it deposit nothing and are counted in `outside`.
         schedule: gives the increment f in units of kT, summed over the kernel.
         kT: the temperature of the dynamics, above 0.
-        kernel: sigma of the Gaussian kernel for each CV, in its units, or None for a single bin. See `nnsim.grid.Kernel`.
+        kernel: sigma of the Gaussian kernel for each CV, in its units, or None for a single bin; see
+            `nnsim.grid.Kernel`.
         name: name of the bias.
 
     Attributes:
@@ -55,7 +56,9 @@ class WangLandau(Bias):
     ) -> None:
         self.cvs = tuple(cvs) if isinstance(cvs, Sequence) else (cvs,)
         if len(self.cvs) != grid.dimensions:
-            raise InputError(f"WangLandau: {len(self.cvs)} CVs on a grid of {grid.dimensions} dimensions; give one axis each")
+            raise InputError(
+                f"WangLandau: {len(self.cvs)} CVs on a grid of {grid.dimensions} dimensions; give one axis each"
+            )
         self.grid, self.schedule, self.name = grid, schedule, name
         self.kT = require_number("WangLandau", "kT", kT, above=0.0)
         self.kernel = Kernel(grid, kernel)
@@ -103,8 +106,9 @@ class WangLandau(Bias):
         if bool(self.grid.inside(s).any()):
             return
         names = [cv.name for cv in self.cvs]
+        low, high = self.grid.lower, self.grid.upper
         values = "; ".join(
-            f"{name} from {s[:, d].min():.4g} to {s[:, d].max():.4g}, grid {self.grid.lower[d]:g} to {self.grid.upper[d]:g}"
+            f"{name} from {s[:, d].min():.4g} to {s[:, d].max():.4g}, grid {low[d]:g} to {high[d]:g}"
             for d, name in enumerate(names)
         )
         raise InputError(
@@ -142,7 +146,7 @@ class WangLandau(Bias):
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
-        self.potential = saved["potential"].to(self.potential.device)
-        self.visits = saved["visits"].to(self.visits.device)
+        self.potential = saved["potential"].to(self.potential.device, copy=True).contiguous()
+        self.visits = saved["visits"].to(self.visits.device, copy=True).contiguous()
         self.deposits, self.outside = int(saved["deposits"]), int(saved["outside"])
         self.schedule.load_state_dict(saved["schedule"])

@@ -19,11 +19,11 @@ from nnsim.systems import spiral_classification
 def build(
     walkers: int = 64,
     seed: int = 0,
-    dt: float = 2e-3,
+    dt: float = 4e-3,
     friction: float = 25.0,
     increment: float = 0.3,
-    hold: float = 2.5e6,
-    offset: float = 2.0e6,
+    hold: float = 1.6e6,
+    offset: float = 1.4e6,
     every: int = 20,
 ) -> nnsim.Simulation:
     system = spiral_classification(hidden=(6, 6, 6), points_per_class=20)
@@ -41,7 +41,7 @@ def build(
         observe=[cv.Accuracy("test")],
         walkers=walkers,
         seed=seed,
-        steps=80_000,
+        steps=60_000,
         every=every,
         positions_every=100 * every,
         threads=1,  # tensors this small gain nothing from more

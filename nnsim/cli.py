@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nnsim.errors import InputError, NNSimError, NNSimWarning, TrajectoryError
+from nnsim.interrupt import InterruptedRun
 
 if TYPE_CHECKING:
     from nnsim.analysis.landscape import EntropyLandscape
@@ -48,7 +51,12 @@ def cli() -> None:
 @click.argument("script", type=click.Path(path_type=Path), required=False)
 @click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a setting of the script.")
 @click.option("--steps", metavar="N", help="Total length of the run in steps (1e6 is fine), also with --resume.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Trajectory to write; default SCRIPT.zarr.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Trajectory to write; default: the script's own, or SCRIPT.zarr in this folder.",
+)
 @click.option("--resume", is_flag=True, help="Continue the output from its newest checkpoint.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--progress/--no-progress", default=True, help="Show progress and the summary.")
@@ -78,14 +86,17 @@ def run(
         _run_help(context, script)
         return
     length = None if steps is None else _length(steps)
-    path = output or Path(f"{script.stem}.zarr")
-    with _starting(path, resume=resume, overwrite=overwrite):
+    if resume and overwrite:
+        raise InputError("--resume and --overwrite exclude each other; choose one")
+    default = Path(f"{script.stem}.zarr")
+    with _starting(output or default, resume=resume, overwrite=overwrite, certain=output is not None):
         from nnsim.script import Script
 
         loaded = Script(script)
         simulation = loaded.simulation(loaded.settings(overrides, steps=length))
-        if output is None and simulation.output is not None:
-            path = Path(simulation.output)
+        path = output or Path(simulation.output or default)
+        if path != (output or default):
+            _move_mark(default, path)
         simulation.run(length, output=path, resume=resume, overwrite=overwrite, progress=progress)
     if progress:
         click.echo(f"trajectory: {path}")
@@ -110,33 +121,57 @@ def _length(text: str) -> int:
 
 
 @contextlib.contextmanager
-def _starting(path: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
+def _starting(path: Path, *, resume: bool, overwrite: bool, certain: bool) -> Iterator[None]:
     """Refuse an unusable output at once, and leave a mark there while the (slow) imports and the set-up go on.
 
-    A run that is killed this early can then be repeated with --resume like any other.
+    A run that is killed this early can then be repeated with --resume like any other. Unless the path is `certain`,
+    the script may still name another one, and refusing is left to the run.
     """
-    from nnsim.trajectory import STARTING, is_starting
+    from nnsim.trajectory import is_starting
 
-    marker = path / STARTING
-    exists = path.exists()
-    if exists and not resume and not overwrite and not is_starting(path):
+    exists = os.path.exists(path)  # False also where looking is not allowed, which the mark then reports
+    if certain and exists and not resume and not overwrite and not is_starting(path):
         raise TrajectoryError(
             f"{path} exists already; use --overwrite to replace it, --resume to continue it, or another --output"
         )
-    if resume and not exists:
+    if certain and resume and not exists:
         raise TrajectoryError(f"{path}: nothing to resume there; start without --resume, or check the path")
-    if not exists:
-        try:
-            path.mkdir(parents=True)
-            marker.touch()
-        except OSError as error:
-            raise TrajectoryError(f"{path}: cannot be written ({error.strerror}); choose another --output") from error
+    marks = not exists and not resume
+    if marks:
+        _mark(path)
     try:
         yield
     finally:
-        if not exists and is_starting(path):
-            marker.unlink()
-            path.rmdir()
+        if marks:
+            _unmark(path)
+
+
+def _mark(path: Path) -> None:
+    from nnsim.trajectory import STARTING
+
+    try:
+        path.mkdir(parents=True)
+        (path / STARTING).touch()
+    except OSError as error:
+        raise TrajectoryError(f"{path}: cannot be written ({error.strerror}); choose another --output") from error
+
+
+def _unmark(path: Path) -> None:
+    from nnsim.trajectory import STARTING, is_starting
+
+    if is_starting(path):
+        (path / STARTING).unlink(missing_ok=True)
+        path.rmdir()
+
+
+def _move_mark(guessed: Path, path: Path) -> None:
+    """Put the mark, of this run or of one that was killed early, where the script wants the trajectory."""
+    from nnsim.trajectory import is_starting
+
+    if is_starting(guessed):
+        if not path.exists():
+            _mark(path)
+        _unmark(guessed)
 
 
 # ---------------------------------------------------------------------- info
@@ -154,8 +189,10 @@ def info(trajectory: Path) -> None:
     """
     from nnsim.trajectory import Trajectory
 
-    for name, value in describe_trajectory(Trajectory(trajectory)).items():
-        click.echo(f"{name + ':':<22}{value}")
+    rows = describe_trajectory(Trajectory(trajectory))
+    width = max(len(name) for name in rows) + 2
+    for name, value in rows.items():
+        click.echo(f"{name + ':':<{width}}{value}")
 
 
 def describe_trajectory(trajectory: Trajectory) -> dict[str, str]:
@@ -326,26 +363,33 @@ def _save(drawn: Any, output: Path | None, trajectory: Path, kind: str) -> None:
 
 
 def main() -> None:
-    """Entry point: every error is one line and exit status 2; a traceback only with --debug."""
+    """Entry point: every error is one line and exit status 2; with --debug a traceback comes first."""
     warnings.showwarning = _show_warning
     warnings.simplefilter("always", NNSimWarning)
-    if "--debug" in sys.argv:
-        cli()
-        return
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
-    except click.ClickException as error:
-        _fail(error.format_message(), 2)
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it closes it
         sys.exit(0)
-    except NNSimError as error:
-        _fail(str(error), getattr(error, "exit_status", 2))
+    except InterruptedRun as stopped:
+        click.echo(str(stopped), err=True)
+        sys.exit(stopped.exit_status)
     except Exception as error:
-        _fail(f"{type(error).__name__}: {error} (--debug shows where)", 2)
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        _fail(_one_line(error), 2)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, NNSimError):
+        return str(error)
+    return f"{type(error).__name__}: {error} (--debug shows where)"
 
 
 def _fail(message: str, status: int) -> None:

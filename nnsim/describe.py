@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,8 @@ def describe(thing: Any) -> Any:
         return [describe(value) for value in thing]
     if hasattr(thing, "detach") or hasattr(thing, "__array_interface__"):
         return _describe_array(thing)
+    if isinstance(thing, os.PathLike):
+        return os.fspath(thing)
     if isinstance(thing, type) or hasattr(thing, "__qualname__"):
         return f"{thing.__module__}.{thing.__qualname__}"
     return {"type": type(thing).__name__, **describe(_settings(thing))}

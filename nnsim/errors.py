@@ -26,7 +26,9 @@ class NNSimWarning(UserWarning):
     """Something that does not stop a run but makes its result doubtful."""
 
 
-def require_number(owner: str, name: str, value: object, *, above: float | None = None, least: float | None = None) -> float:
+def require_number(
+    owner: str, name: str, value: object, *, above: float | None = None, least: float | None = None
+) -> float:
     """Return `value` as a float, or raise `InputError` unless it is finite and `> above` (or `>= least`)."""
     rule = "a finite number"
     if above is not None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nnsim.errors import InputError
 from nnsim.evaluation import Evaluation
-from nnsim.protocols import Bias, CollectiveVariable, System
+from nnsim.protocols import Bias, System
 
 
 class Forces(NamedTuple):
@@ -42,7 +42,7 @@ class ForceField:
         self.cvs = unique_by_name((cv for bias in biases for cv in bias.cvs), "collective variable")
         unique_by_name(biases, "bias")
         order = {cv.name: column for column, cv in enumerate(self.cvs)}
-        self._columns = [[order[cv.name] for cv in bias.cvs] for bias in biases]
+        self._columns = [_as_slice([order[cv.name] for cv in bias.cvs]) for bias in biases]
         self._prefetch: tuple[str, ...] = ()
 
     def probe(self, positions: Tensor) -> None:
@@ -126,6 +126,13 @@ class ForceField:
         if energy is None:
             return torch.zeros(len(positions), dtype=torch.float64, device=positions.device)
         return energy.detach().double()
+
+
+def _as_slice(columns: list[int]) -> slice | list[int]:
+    """Neighbouring columns as a slice, which selects a view, many times faster than a list does."""
+    if columns and columns == list(range(columns[0], columns[0] + len(columns))):
+        return slice(columns[0], columns[0] + len(columns))
+    return columns
 
 
 def unique_by_name(things: object, what: str) -> tuple:

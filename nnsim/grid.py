@@ -6,8 +6,8 @@ B-spline, so the same index means a bin (for counting) and a node (for interpola
     S(s) = sum_i c_i B((s - s_i) / h)        s_i = lower + (i + 1/2) h
 
 with the cardinal cubic B-spline B. S is twice continuously differentiable in every dimension, and a deposit is an
-addition to a few coefficients: nothing is solved. At an edge the coefficients are mirrored (c_{-1-i} = c_i), which makes
-the slope there exactly zero, so S continues as a constant outside without a kink. A periodic CV wraps around instead.
+addition to a few coefficients: nothing is solved. At an edge the coefficients are mirrored (c_{-1-i} = c_i), which
+makes the slope there exactly zero, so S continues as a constant outside without a kink. A periodic CV wraps instead.
 
 Reference: C. de Boor, A Practical Guide to Splines (1978), chapter IX.
 """
@@ -84,7 +84,9 @@ class Grid:
         for low, high, step in zip(self.lower, self.upper, spacing, strict=True):
             ratio = (high - low) / require_number("Grid", "spacing", step, above=0.0)
             if abs(ratio - round(ratio)) > 1e-6:
-                raise InputError(f"Grid: spacing = {step:g} does not divide [{low:g}, {high:g}]; change it or the edges")
+                raise InputError(
+                    f"Grid: spacing = {step:g} does not divide [{low:g}, {high:g}]; change it or the edges"
+                )
             counts.append(round(ratio))
         return counts
 
@@ -171,7 +173,7 @@ class Grid:
     def _evaluate_torch(self, coefficients: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         clamped = torch.where(self._wraps, s, torch.clamp(s, self._lower, self._upper))
         scaled = (clamped - self._lower) * self._inverse - 0.5
-        floor = torch.floor(scaled)
+        floor = torch.floor(torch.nan_to_num(scaled, 0.0, 0.0, 0.0))  # t and the value stay NaN; an index cannot be
         t = scaled - floor
         first = floor.long() + 1  # in the node table, of the node left of the interval
         first = torch.where(self._wraps, torch.remainder(first - 1, self._bins) + 1, first)
@@ -239,8 +241,8 @@ class Kernel:
 
     The Gaussian exp(-(s_i - s_j)^2 / (2 sigma^2)) is centred on the node j nearest to the walker, truncated at 4 sigma
     and normalised to a sum of one. Near an edge the part that would fall outside is mirrored back in, so that no weight
-    is lost; a periodic CV wraps. Since every deposit is centred on a node, the sum of all deposits is a matter of integer
-    counts, which many machines can add up in any order.
+    is lost; a periodic CV wraps. Since every deposit is centred on a node, the sum of all deposits is a matter of
+    integer counts, which many machines can add up in any order.
 
     Args:
         grid: the grid.
@@ -274,7 +276,7 @@ class Kernel:
                 "take a smaller sigma or a larger grid"
             )
         offset = torch.arange(-reach, reach + 1)
-        gaussian = torch.exp(-0.5 * (offset * h / sigma).double() ** 2)
+        gaussian = torch.exp(-0.5 * (offset.double() * h / sigma) ** 2)
         gaussian /= gaussian.sum()
         target = torch.arange(bins)[:, None] + offset
         if grid.periodic[axis]:

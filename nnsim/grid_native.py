@@ -76,7 +76,7 @@ def evaluate(coefficients, s, lower, upper, inverse, bins, wraps, nodes, value, 
 def deposit(coefficients, visits, s, height, lower, upper, inverse, bins, wraps, strides, indices, weights, widths):  # type: ignore[no-untyped-def]
     """Add `height` x kernel at each s [W, k] on the grid, count the visit, and return how many there were.
 
-    `indices` and `weights` [3, max M, max width] are the kernel's tables, with a trivial axis in place of those beyond k.
+    `indices` and `weights` [3, max M, max width] are the kernel's tables, with a trivial axis for those beyond k.
     """
     walkers, k = s.shape
     bin_ = np.zeros(3, dtype=np.int64)

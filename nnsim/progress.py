@@ -1,73 +1,142 @@
-"""What a run shows: a progress bar with the numbers that matter, and a table at the end."""
+"""What a run shows: a bar or lines with the numbers that matter, and a table at the end."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections import deque
+from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from nnsim.simulation import Simulation
 
+LINE_SECONDS = 10.0  # between two lines where no bar can be drawn
+RECENT = 50  # looks back that the rate is taken over: about 10 seconds
+_LABELS = {"outside": "outside grid"}  # of the biases' numbers, where the name alone does not say enough
+
 
 class Progress:
-    """A progress bar while entered, if `show`; otherwise nothing."""
+    """While entered, if `show`: a bar on a terminal, a line every ten seconds in a log or a pipe."""
 
     def __init__(self, simulation: Simulation, target: int, show: bool) -> None:
         self.simulation, self.target, self.show = simulation, target, show
         self.first_step = simulation.state.step
-        self.begin = time.monotonic()
-        self._bar: Any = None
+        self._display: _Display | None = None
 
     def __enter__(self) -> Progress:
         self.begin = time.monotonic()
+        self._looks: deque[tuple[float, int]] = deque([(self.begin, self.first_step)], maxlen=RECENT)
         if self.show:
-            self._bar = _bar()
-            self._bar.start()
-            self._task = self._bar.add_task("", total=self.target, completed=self.first_step, numbers="")
+            self._display = _display(self.first_step, self.target)
         return self
 
     def __exit__(self, kind: type | None, value: BaseException | None, traceback: TracebackType | None) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        if self._display is not None:
+            self._display.stop()
 
     def update(self) -> None:
         """Show the present step and numbers."""
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self.simulation.state.step, numbers=self._numbers())
+        if self._display is None:
+            return
+        step = self.simulation.state.step
+        self._looks.append((time.monotonic(), step))
+        self._display.update(step, self._numbers)
 
     def finish(self, stopped: bool) -> None:
-        """Close the bar and print the summary."""
-        if self._bar is None:
+        """Close the display and print the summary."""
+        if self._display is None:
             return
         self.update()
-        self._bar.stop()
+        self._display.stop()
         _print_summary(self, stopped)
 
     @property
     def rate(self) -> float:
         """Steps per second since the start."""
-        return (self.simulation.state.step - self.first_step) / max(time.monotonic() - self.begin, 1e-9)
+        return _rate((self.begin, self.first_step), (time.monotonic(), self.simulation.state.step))
 
-    def _numbers(self) -> str:
-        simulation, rate = self.simulation, self.rate
-        parts = [f"{rate:.3g} steps/s", f"{rate * simulation.walkers:.3g} walker-steps/s"]
+    def _numbers(self) -> list[str]:
+        simulation, rate = self.simulation, _rate(self._looks[0], self._looks[-1])
+        parts = [f"{_short(rate)} steps/s", f"{_short(rate * simulation.walkers)} walker-steps/s"]
+        parts.append(f"{self._left(rate)} left")
         for column, cv in enumerate(simulation.force_field.cvs):
             parts.append(f"<{cv.name}> {float(simulation.state.cvs[:, column].mean()):.3g}")
         for bias in simulation.force_field.biases:
-            parts += [f"{key} {value:.2g}" for key, value in bias.observables().items()]
+            parts += [f"{_LABELS.get(key, key)} {value:.2g}" for key, value in bias.observables().items()]
         if "kinetic_energy" in simulation.state.integrator_state:
             parts.append(f"T {float(simulation.kinetic_temperature().mean()):.3g}")
-        return " | ".join(parts)
+        return parts
+
+    def _left(self, rate: float) -> str:
+        if not rate:
+            return "?"
+        return str(timedelta(seconds=round((self.target - self.simulation.state.step) / rate)))
 
 
-def _bar() -> Any:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as RichProgress
+def _rate(earlier: tuple[float, int], later: tuple[float, int]) -> float:
+    """Steps per second between two looks at the clock and the step."""
+    return (later[1] - earlier[1]) / max(later[0] - earlier[0], 1e-9)
 
-    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[numbers]}"))
-    return RichProgress(*columns, refresh_per_second=4)
+
+def _short(rate: float) -> str:
+    """Three digits, and no exponent for the thousands of steps that are usual."""
+    return f"{rate:,.0f}" if 100 <= rate < 1e7 else f"{rate:.3g}"
+
+
+class _Display(Protocol):
+    """Shows a step and the parts of a line of numbers, which are only made when they are shown."""
+
+    def update(self, step: int, numbers: Any) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def _display(first_step: int, target: int) -> _Display:
+    from rich.console import Console
+
+    console = Console()
+    return _Bar(console, first_step, target) if console.is_terminal else _Lines(target)
+
+
+class _Lines:
+    """For logs and pipes."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self._next = time.monotonic() + LINE_SECONDS
+
+    def update(self, step: int, numbers: Any) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + LINE_SECONDS
+            print(" | ".join([f"step {step}/{self.target}", *numbers()]), flush=True)
+
+    def stop(self) -> None:
+        pass
+
+
+class _Bar:
+    """For terminals: a bar, and below it the numbers, on as many lines as the terminal's width asks for."""
+
+    def __init__(self, console: Any, first_step: int, target: int) -> None:
+        from rich.console import Group
+        from rich.live import Live
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn
+        from rich.text import Text
+
+        self._bar = Progress(BarColumn(bar_width=40), TaskProgressColumn(), MofNCompleteColumn(), console=console)
+        self._task = self._bar.add_task("", total=target, completed=min(first_step, target))
+        self._text = Text()
+        self._live = Live(Group(self._bar, self._text), console=console, refresh_per_second=4)
+        self._live.start()
+
+    def update(self, step: int, numbers: Any) -> None:
+        self._text.plain = " | ".join(numbers())
+        self._bar.update(self._task, completed=step)
+
+    def stop(self) -> None:
+        self._live.stop()
 
 
 def _print_summary(progress: Progress, stopped: bool) -> None:
@@ -78,7 +147,11 @@ def _print_summary(progress: Progress, stopped: bool) -> None:
     table = Table(title="stopped before the end" if stopped else "finished", show_header=False, title_justify="left")
     for name, value in summary(simulation).items():
         table.add_row(name, value)
-    table.add_row("time", f"{time.monotonic() - progress.begin:.1f} s, {progress.rate * simulation.walkers:.3g} walker-steps/s")
+    seconds = time.monotonic() - progress.begin
+    if simulation.state.step > progress.first_step:
+        table.add_row("time", f"{seconds:.1f} s, {_short(progress.rate * simulation.walkers)} walker-steps/s")
+    else:
+        table.add_row("time", "nothing was left to do")
     Console().print(table)
 
 
@@ -99,5 +172,5 @@ def summary(simulation: Simulation) -> dict[str, str]:
         rows[cv.name] = f"mean {float(values.mean()):.4g}, from {float(values.min()):.4g} to {float(values.max()):.4g}"
     for bias in simulation.force_field.biases:
         for key, value in bias.observables().items():
-            rows[f"{bias.name}: {key}"] = f"{value:.4g}"
+            rows[f"{bias.name}: {_LABELS.get(key, key)}"] = f"{value:.4g}"
     return rows

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 import torch
 
 from nnsim.errors import InputError
-from nnsim.protocols import Reporter
+from nnsim.protocols import Bias, Observable, Reporter
 
 if TYPE_CHECKING:
     from nnsim.evaluation import Evaluation
     from nnsim.simulation import Simulation
+
+
+# Gives a value from the simulation and a lazily made evaluation at its positions.
+Read: TypeAlias = "Callable[[Simulation, Callable[[], Evaluation]], torch.Tensor | float]"
 
 
 class Sink(Protocol):
@@ -32,12 +36,12 @@ class Series:
     Attributes:
         name: path in the trajectory.
         every: its interval in steps.
-        read: gives the value from the simulation and a lazily made evaluation at its positions.
+        read: gives the value.
     """
 
     name: str
     every: int
-    read: Callable[[Simulation, Callable[[], Evaluation]], torch.Tensor | float]
+    read: Read
 
 
 class Recorder(Reporter):
@@ -114,19 +118,17 @@ def standard_series(simulation: Simulation) -> list[Series]:
         _observable("bias_energy", plan.every, lambda sim, _: sim.state.bias_energy),
     ]
     for column, cv in enumerate(simulation.force_field.cvs):
-        found.append(_observable(cv.name, plan.every, lambda sim, _, column=column: sim.state.cvs[:, column]))
+        found.append(_observable(cv.name, plan.every, _cv_column(column)))
     if "kinetic_energy" in simulation.state.integrator_state:
         found.append(_observable("kinetic_temperature", plan.every, lambda sim, _: sim.kinetic_temperature()))
     for bias in simulation.force_field.biases:
         for key in bias.observables():
-            read = lambda _, __, bias=bias, key=key: bias.observables()[key]  # noqa: E731
-            found.append(_observable(f"{bias.name}_{key}", plan.every, read))
+            found.append(_observable(f"{bias.name}_{key}", plan.every, _bias_number(bias, key)))
         for key in bias.tables():
-            read = lambda _, __, bias=bias, key=key: bias.tables()[key]  # noqa: E731
-            found.append(Series(f"nnsim/bias/{bias.name}/snapshots/{key}", plan.snapshot_every, read))
+            name = f"nnsim/bias/{bias.name}/snapshots/{key}"
+            found.append(Series(name, plan.snapshot_every, _bias_table(bias, key)))
     for thing, every in plan.observables:
-        read = lambda sim, evaluation, thing=thing: thing.observe(sim.state, evaluation())  # noqa: E731
-        found.append(_observable(thing.name, every, read))
+        found.append(_observable(thing.name, every, _observed(thing)))
     return found
 
 
@@ -134,14 +136,30 @@ def particle_series(simulation: Simulation) -> list[Series]:
     """Positions, in the precision of the network, and velocities."""
     plan, dtype = simulation.recording, simulation.precision.network
     found = []
-    if plan.positions_every:
-        read = lambda sim, _: sim.state.positions.to(dtype)  # noqa: E731
-        found.append(Series("particles/parameters/position", plan.positions_every, read))
+    every = plan.every if plan.positions_every is None else plan.positions_every
+    if every:
+        found.append(Series("particles/parameters/position", every, lambda sim, _: sim.state.positions.to(dtype)))
     if plan.velocities_every:
-        read = lambda sim, _: sim.state.velocities.to(dtype)  # noqa: E731
-        found.append(Series("particles/parameters/velocity", plan.velocities_every, read))
+        every = plan.velocities_every
+        found.append(Series("particles/parameters/velocity", every, lambda sim, _: sim.state.velocities.to(dtype)))
     return found
 
 
-def _observable(name: str, every: int, read: Callable) -> Series:
+def _observable(name: str, every: int, read: Read) -> Series:
     return Series(f"observables/{name}", every, read)
+
+
+def _cv_column(column: int) -> Read:
+    return lambda simulation, _: simulation.state.cvs[:, column]
+
+
+def _bias_number(bias: Bias, key: str) -> Read:
+    return lambda simulation, _: bias.observables()[key]
+
+
+def _bias_table(bias: Bias, key: str) -> Read:
+    return lambda simulation, _: bias.tables()[key]
+
+
+def _observed(thing: Observable) -> Read:
+    return lambda simulation, evaluation: thing.observe(simulation.state, evaluation())

@@ -115,7 +115,13 @@ class FlatnessHalving(IncrementSchedule):
     """
 
     def __init__(
-        self, initial: float, *, flatness: float = 0.8, check_every: int = 10_000, final: float = 0.0, factor: float = 0.5
+        self,
+        initial: float,
+        *,
+        flatness: float = 0.8,
+        check_every: int = 10_000,
+        final: float = 0.0,
+        factor: float = 0.5,
     ) -> None:
         owner = type(self).__name__
         self.initial = require_number(owner, "initial", initial, above=0.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import sys
 import traceback
@@ -47,13 +46,12 @@ class Script:
         self.parameters = dict(inspect.signature(self.build).parameters)
 
     def _load(self) -> Callable[..., Any]:
-        spec = importlib.util.spec_from_file_location(f"nnsim_script_{self.path.stem}", self.path)
-        if spec is None or spec.loader is None:
-            raise InputError(f"{self.path}: an input script must be a Python file ending in .py")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # dataclasses and pickles look their module up there
+        module = types.ModuleType(f"nnsim_script_{self.path.stem}")
+        module.__file__ = str(self.path)
+        sys.modules[module.__name__] = module  # dataclasses and pickles look their module up there
         sys.path.insert(0, str(self.path.parent.resolve()))  # a script may import its neighbours
-        self._guarded(lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
+        # the text that is recorded is what runs; Python's own import might run an older compiled copy of the file
+        self._guarded(lambda: exec(compile(self.text, str(self.path), "exec"), module.__dict__))
         build = getattr(module, "build", None)
         if not callable(build):
             raise InputError(f"{self.path}: defines no function build(); write `def build(...) -> nnsim.Simulation`")
@@ -109,7 +107,9 @@ class Script:
 
         built = self._guarded(lambda: self.build(**settings))
         if not isinstance(built, Simulation):
-            raise InputError(f"{self.path}: build() returned a {type(built).__name__}; it must return an nnsim.Simulation")
+            raise InputError(
+                f"{self.path}: build() returned a {type(built).__name__}; it must return an nnsim.Simulation"
+            )
         built.settings, built.script = settings, self.text
         return built
 
@@ -144,7 +144,9 @@ def convert(name: str, text: str, hint: Any, default: Any) -> Any:
     try:
         return _convert(text.strip(), hint)
     except (ValueError, TypeError):
-        raise InputError(f"--set {name}={text}: {text!r} is no {_type_name(hint, default)}; give another value") from None
+        raise InputError(
+            f"--set {name}={text}: {text!r} is no {_type_name(hint, default)}; give another value"
+        ) from None
 
 
 def _hint(hint: Any, default: Any) -> Any:
@@ -205,4 +207,8 @@ def _fail() -> Any:
 
 def _type_name(hint: Any, default: Any) -> str:
     hint = _hint(hint, default)
-    return hint.__name__ if isinstance(hint, type) and typing.get_origin(hint) is None else str(hint).replace("typing.", "")
+    return (
+        hint.__name__
+        if isinstance(hint, type) and typing.get_origin(hint) is None
+        else str(hint).replace("typing.", "")
+    )

@@ -195,7 +195,9 @@ class Simulation:
         except DivergedError as error:
             if path is not None:
                 storage.close()
-                raise DivergedError(f"{error}; the last good checkpoint, of step {storage.saved_step}, is kept") from None
+                raise DivergedError(
+                    f"{error}; the last good checkpoint, of step {storage.saved_step}, is kept"
+                ) from None
             raise
         if path is not None:
             storage.close()
@@ -307,7 +309,9 @@ def _device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
         there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-        raise InputError(f"Simulation: device = {name!r} is not there; on this machine there is {', '.join(there)}") from None
+        raise InputError(
+            f"Simulation: device = {name!r} is not there; on this machine there is {', '.join(there)}"
+        ) from None
     return device
 
 
@@ -328,7 +332,9 @@ def _recording(
     for entry in observe:
         thing, own = entry if isinstance(entry, tuple) else (entry, every)
         if not hasattr(thing, "observe") or not hasattr(thing, "name"):
-            raise InputError(f"Simulation: {thing!r} in observe is no observable; it needs a name and an observe method")
+            raise InputError(
+                f"Simulation: {thing!r} in observe is no observable; it needs a name and an observe method"
+            )
         pairs.append((thing, require_integer("Simulation", f"interval of {thing.name}", own, least=1)))
     return Recording(
         every=every,

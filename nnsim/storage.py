@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import uuid
 import warnings
 from itertools import accumulate
 from pathlib import Path
@@ -29,15 +30,18 @@ class Storage:
     """The trajectory and the checkpoint of one run.
 
     A checkpoint holds, beside the simulation, how many frames of each series the trajectory had when it was taken. A
-    resume cuts the trajectory back to these counts: what was recorded after the checkpoint is computed again.
+    resume cuts the trajectory back to these counts: what was recorded after the checkpoint is computed again. Both
+    carry the same random `run`, so that a checkpoint left behind by an earlier trajectory is not taken for this one's.
 
     Attributes:
         writer: of the trajectory.
+        run: name of the run, in the trajectory and in its checkpoint.
         saved_step: step of the newest checkpoint.
     """
 
     def __init__(self, simulation: Simulation, path: Path, writer: TrajectoryWriter) -> None:
         self.simulation, self.path, self.writer = simulation, path, writer
+        self.run = Trajectory(path).header.get("run")
         self.saved_step = simulation.state.step
 
     @classmethod
@@ -47,10 +51,8 @@ class Storage:
             raise InputError("resume and overwrite exclude each other; choose one")
         if resume:
             return cls._resume(simulation, path)
-        writer = TrajectoryWriter.create(path, header(simulation), overwrite=overwrite)
-        # One of an earlier trajectory would be taken for this one's. A kill between the two lines is safe: the
-        # counts in the old checkpoint do not fit the new, empty trajectory.
-        checkpoint_path(path).unlink(missing_ok=True)
+        # A checkpoint of an earlier trajectory that lies there is not of this run, and the first save replaces it.
+        writer = TrajectoryWriter.create(path, {**header(simulation), "run": uuid.uuid4().hex}, overwrite=overwrite)
         storage = cls(simulation, path, writer)
         storage.save()
         return storage
@@ -60,32 +62,38 @@ class Storage:
         if not path.exists():
             raise TrajectoryError(f"{path}: nothing to resume there; start without --resume, or check the path")
         checkpoint = checkpoint_path(path)
-        if not checkpoint.exists():
+        if is_starting(path) or not checkpoint.exists():
             return cls._start_again(simulation, path)
-        refuse_differences(Trajectory(path).header, simulation, path)
+        recorded = Trajectory(path).header
+        refuse_differences(recorded, simulation, path)
         saved = load_checkpoint(checkpoint)
+        if saved.get("run") != recorded.get("run"):
+            return cls._start_again(simulation, path)
         simulation.load_state_dict(saved["simulation"])
         return cls(simulation, path, TrajectoryWriter.resume(path, saved["counts"]))
 
     @classmethod
     def _start_again(cls, simulation: Simulation, path: Path) -> Storage:
         """A run that was killed before its first checkpoint begins anew; anything else at `path` is left alone."""
-        starting = is_starting(path)
-        if not starting:
-            trajectory = Trajectory(path)
-            if trajectory.steps:
-                raise TrajectoryError(
-                    f"{path}: its checkpoint {checkpoint_path(path).name} is missing, so it cannot be resumed; "
-                    "put it back, or start again with --overwrite"
-                )
-            refuse_differences(trajectory.header, simulation, path)
-        return cls.open(simulation, path, resume=False, overwrite=not starting)
+        if is_starting(path):
+            return cls.open(simulation, path, resume=False, overwrite=False)
+        trajectory = Trajectory(path)
+        if trajectory.steps:
+            raise TrajectoryError(
+                f"{path} cannot be resumed: its checkpoint {checkpoint_path(path).name} is missing, or is that of "
+                "another run; put its own back, or start again with --overwrite"
+            )
+        refuse_differences(trajectory.header, simulation, path)
+        storage = cls(simulation, path, TrajectoryWriter.resume(path, {}))
+        storage.save()
+        return storage
 
     def save(self) -> None:
         """Write everything recorded so far, then the checkpoint."""
         counts = self._flush()
         simulation = self.simulation
-        save_checkpoint(checkpoint_path(self.path), {"simulation": simulation.state_dict(), "counts": counts})
+        tree = {"run": self.run, "simulation": simulation.state_dict(), "counts": counts}
+        save_checkpoint(checkpoint_path(self.path), tree)
         self.saved_step = simulation.state.step
 
     def close(self) -> None:

@@ -56,9 +56,9 @@ class Series:
         dtype: type of the values.
     """
 
-    def __init__(self, folder: Path, count: int) -> None:
-        self.name = folder.name
-        self._folder = folder
+    def __init__(self, root: Path, key: str, count: int) -> None:
+        self._root, self._key, self._folder = root, key, root / key
+        self.name = self._folder.name
         self._rebase(count)
 
     def _rebase(self, count: int) -> None:
@@ -94,14 +94,23 @@ class Series:
         """Step of the last frame; 0 without frames."""
         if not len(self):
             return 0
-        stored = self._columns["step"]
-        return int(stored.read((len(self) - 1) // stored.chunks[0], len(self))[-1])
+        return int(self._read("step", (len(self) - 1) // self._columns["step"].chunks[0])[-1])
+
+    def _read(self, column: str, index: int) -> np.ndarray:
+        """Frames of one chunk; says so if they are gone because the run went back to its checkpoint."""
+        try:
+            return self._columns[column].read(index, len(self))
+        except TrajectoryError:
+            if read_layout(self._root).get(self._key, 0) >= len(self):
+                raise
+        raise TrajectoryError(
+            f"{self._root}: the run was resumed from an earlier checkpoint while this was open; call refresh()"
+        )
 
     def _clock(self, name: str) -> np.ndarray:
         if name not in self._clocks:
-            stored = self._columns.get(name)
-            starts = range(0, len(self), stored.chunks[0]) if stored else ()
-            parts = [stored.read(start // stored.chunks[0], len(self)) for start in starts] if stored else []
+            chunks = -(-len(self) // self._columns[name].chunks[0]) if len(self) else 0
+            parts = [self._read(name, index) for index in range(chunks)]
             empty = np.empty(0, np.int64 if name == "step" else np.float64)
             self._clocks[name] = np.concatenate([empty, *parts])
         return self._clocks[name].copy()
@@ -149,7 +158,7 @@ class Series:
         """Frames of a chunk; the last one is kept, so that a loop over frames decodes each chunk once."""
         if self._cached is None or self._cached[0] != index:
             self._cached = None
-            self._cached = (index, self._columns["value"].read(index, len(self)))
+            self._cached = (index, self._read("value", index))
         return self._cached[1]
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -235,7 +244,7 @@ class Trajectory:
             if name in self._series:
                 self._series[name]._rebase(count)
             else:
-                self._series[name] = Series(self.path / name, count)
+                self._series[name] = Series(self.path, name, count)
         for name in set(self._series) - set(committed):
             self._series.pop(name)._rebase(0)
 

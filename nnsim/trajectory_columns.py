@@ -144,6 +144,5 @@ def create_array(folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...], 
 def open_array(folder: Path) -> Any:
     """Open a zarr array for writing."""
     zarr = import_zarr()
-    return zarr.open_array(
-        zarr.storage.LocalStore(folder), mode="r+", zarr_format=2, config={"write_empty_chunks": True}
-    )
+    with zarr.config.set({"array.write_empty_chunks": True}):  # open_array has a `config`, but ignores it
+        return zarr.open_array(zarr.storage.LocalStore(folder), mode="r+", zarr_format=2)

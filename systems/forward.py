@@ -4,92 +4,26 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from nnsim.errors import InputError
+from nnsim.systems.dense import BatchedDense
+from nnsim.systems.layout import Layout
 
 logger = logging.getLogger("nnsim")
 
-# Modules that act on each number alone, so that they may act on [W, N, C] as well as on [N, C].
-ELEMENTWISE = (
-    nn.ReLU, nn.Tanh, nn.SiLU, nn.GELU, nn.Sigmoid, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.Identity, nn.Hardtanh,
-    nn.SELU, nn.CELU, nn.Mish, nn.ReLU6, nn.Softsign, nn.LogSigmoid,
-)  # fmt: skip
-
 Forward = Callable[[Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where each parameter tensor lies in the flat positions."""
-
-    shapes: Mapping[str, tuple[int, ...]]
-
-    @property
-    def sizes(self) -> list[int]:
-        """Number of values of each tensor."""
-        return [math.prod(shape) for shape in self.shapes.values()]
-
-    def split(self, positions: Tensor) -> dict[str, Tensor]:
-        """Positions [..., n] as tensors [..., *shape] by name.
-
-        One split, rather than a slice for each tensor, so that the backward pass is one concatenation.
-        """
-        parts = positions.split(self.sizes, dim=-1)
-        lead = positions.shape[:-1]
-        return {name: p.reshape(*lead, *s) for (name, s), p in zip(self.shapes.items(), parts, strict=True)}
-
-
-class BatchedDense:
-    """Plain dense networks: one batched matrix product for each layer."""
-
-    def __init__(self, module: nn.Module, layout: Layout) -> None:
-        self.layout = layout
-        self.steps: list[tuple[str, str | None] | nn.Module] = []
-        for name, layer in module.named_children():
-            if isinstance(layer, nn.Linear):
-                self.steps.append((f"{name}.weight", None if layer.bias is None else f"{name}.bias"))
-            elif not isinstance(layer, nn.Flatten):
-                self.steps.append(layer)
-
-    @staticmethod
-    def fits(module: nn.Module) -> bool:
-        """Whether a module is a `Sequential` of trainable linear layers and elementwise activations."""
-        if type(module) is not nn.Sequential or not all(p.requires_grad for p in module.parameters()):
-            return False
-        layers = list(module)
-        if layers and isinstance(layers[0], nn.Flatten) and (layers[0].start_dim, layers[0].end_dim) == (1, -1):
-            layers = layers[1:]
-        plain = all(type(layer) is nn.Linear or type(layer) in ELEMENTWISE for layer in layers)
-        hooked = any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
-        parameters = [id(p) for layer in layers for p in layer.parameters()]
-        return plain and not hooked and len(parameters) == len(set(parameters)) > 0
-
-    def __call__(self, positions: Tensor, x: Tensor) -> Tensor:
-        """Outputs [W, N, C] of positions [W, n] at points x [N, ...]."""
-        tensors = self.layout.split(positions)
-        h = x.flatten(1).expand(len(positions), -1, -1)
-        for step in self.steps:
-            if isinstance(step, tuple):
-                weight, bias = step
-                transposed = tensors[weight].transpose(1, 2)
-                h = torch.bmm(h, transposed) if bias is None else torch.baddbmm(tensors[bias][:, None], h, transposed)
-            else:
-                h = step(h)
-        return h
 
 
 class VmapForward:
     """Any module that torch.func can vectorise over walkers."""
 
-    def __init__(self, module: nn.Module, layout: Layout) -> None:
-        self.module, self.layout = module, layout
+    def __init__(self, module: nn.Module, layout: Layout, dtype: torch.dtype) -> None:
+        self.module, self.layout, self.dtype = module, layout, dtype
 
     def __call__(self, positions: Tensor, x: Tensor) -> Tensor:
         """Outputs [W, N, C] of positions [W, n] at points x [N, ...]."""
@@ -97,22 +31,22 @@ class VmapForward:
         def one(tensors: dict[str, Tensor]) -> Tensor:
             return functional_call(self.module, tensors, (x,))
 
-        return vmap(one)(self.layout.split(positions))
+        return vmap(one)(self.layout.split(positions.to(self.dtype)))
 
 
 class LoopForward:
     """Any module at all: one walker after the other."""
 
-    def __init__(self, module: nn.Module, layout: Layout) -> None:
-        self.module, self.layout = module, layout
+    def __init__(self, module: nn.Module, layout: Layout, dtype: torch.dtype) -> None:
+        self.module, self.layout, self.dtype = module, layout, dtype
 
     def __call__(self, positions: Tensor, x: Tensor) -> Tensor:
         """Outputs [W, N, C] of positions [W, n] at points x [N, ...]."""
-        walkers = (self.layout.split(row) for row in positions.unbind())
+        walkers = (self.layout.split(row) for row in positions.to(self.dtype).unbind())
         return torch.stack([functional_call(self.module, tensors, (x,)) for tensors in walkers])
 
 
-def choose_forward(module: nn.Module, layout: Layout, x: Tensor, how: str) -> Forward:
+def choose_forward(module: nn.Module, layout: Layout, x: Tensor, how: str, dtype: torch.dtype) -> Forward:
     """The fastest of the ways that gives the right outputs for this module.
 
     Args:
@@ -120,28 +54,32 @@ def choose_forward(module: nn.Module, layout: Layout, x: Tensor, how: str) -> Fo
         layout: its parameters.
         x: some points [N, ...] to try it on.
         how: `"auto"`, or `"batched"`, `"vmap"` or `"loop"` to insist.
+        dtype: in which the network is evaluated; positions may come in another.
     """
     if how == "batched" and not BatchedDense.fits(module):
         raise InputError(
-            "NeuralNetwork: walkers = 'batched' needs a Sequential of Linear layers and elementwise activations; use 'auto'"
+            "NeuralNetwork: walkers = 'batched' needs a Sequential of Linear layers and elementwise activations; "
+            "use 'auto'"
         )
     if how == "batched" or (how == "auto" and BatchedDense.fits(module)):
-        return BatchedDense(module, layout)
+        return BatchedDense(module, layout, dtype)
     if how == "vmap":
-        return VmapForward(module, layout)
+        return VmapForward(module, layout, dtype)
     if how == "auto":
-        problem = _vmap_problem(module, layout, x[:4])
+        problem = _vmap_problem(module, layout, x[:4], dtype)
         if problem is None:
-            return VmapForward(module, layout)
-        logger.info("walkers are evaluated one after the other: torch.func.vmap cannot follow this module (%s)", problem)
-    return LoopForward(module, layout)
+            return VmapForward(module, layout, dtype)
+        logger.info(
+            "walkers are evaluated one after the other: torch.func.vmap cannot follow this module (%s)", problem
+        )
+    return LoopForward(module, layout, dtype)
 
 
-def _vmap_problem(module: nn.Module, layout: Layout, x: Tensor) -> str | None:
+def _vmap_problem(module: nn.Module, layout: Layout, x: Tensor, dtype: torch.dtype) -> str | None:
     """Why vmap cannot evaluate this module, or None if it gives the same outputs and gradients as a loop."""
     own = torch.cat([p.detach().flatten() for p in module.parameters() if p.requires_grad])
     results = []
-    for forward in (LoopForward(module, layout), VmapForward(module, layout)):
+    for forward in (LoopForward(module, layout, dtype), VmapForward(module, layout, dtype)):
         positions = torch.stack((own, -0.5 * own, 0.25 * own + 0.01)).requires_grad_()
         try:
             outputs = forward(positions, x)

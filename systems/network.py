@@ -17,7 +17,8 @@ from nnsim.errors import InputError, require_choice, require_number
 from nnsim.evaluation import Evaluation
 from nnsim.precision import Precision
 from nnsim.protocols import System
-from nnsim.systems.forward import Forward, Layout, choose_forward, refuse_unfit
+from nnsim.systems.forward import Forward, choose_forward, refuse_unfit
+from nnsim.systems.layout import Layout
 from nnsim.systems.potentials import Potential
 
 Data = tuple[Tensor, Tensor]
@@ -40,8 +41,8 @@ class NeuralNetwork(System):
         box: where the parameters may live; None is an open box. For the papers' box of one limit for each tensor:
             `Box(per_tensor_limits([p.shape for p in module.parameters()], 2.0))`.
         initial: where walkers start: `"module"` (its own values), `"normal"` (independent, standard deviation
-            `initial_scale`), `"uniform"` in the box, or `"reinitialise"` (every layer's `reset_parameters`, anew for each
-            walker). Random starts outside the box are mirrored back into it.
+            `initial_scale`), `"uniform"` in the box, or `"reinitialise"` (every layer's `reset_parameters`, anew for
+            each walker). Random starts outside the box are mirrored back into it.
         initial_scale: above 0; for `"normal"`.
         walkers: how many walkers are evaluated: `"auto"`, `"batched"`, `"vmap"` or `"loop"`.
 
@@ -84,7 +85,9 @@ class NeuralNetwork(System):
             self._data["test"] = _checked_points("test", test)
             if self._data["test"][0].shape[1:] != self._data["train"][0].shape[1:]:
                 widths = " and ".join(str(tuple(x.shape[1:])) for x, _ in self._data.values())
-                raise InputError(f"NeuralNetwork: train and test points have different shapes, {widths}; make them equal")
+                raise InputError(
+                    f"NeuralNetwork: train and test points have different shapes, {widths}; make them equal"
+                )
         outputs = self._trial_outputs()
         self._data = {split: (x, self._checked_targets(split, y, outputs)) for split, (x, y) in self._data.items()}
         self._layout = Layout(self.parameters)
@@ -104,7 +107,9 @@ class NeuralNetwork(System):
         self._targets = {split: self._converted(y).to(device) for split, (_, y) in self._data.items()}
         self._joined: dict[tuple[str, ...], Tensor] = {}
         self._labels: dict[str, tuple[int, Tensor]] = {}
-        self._forward: Forward = choose_forward(self._module, self._layout, self._points["train"], self.how)
+        self._forward: Forward = choose_forward(
+            self._module, self._layout, self._points["train"], self.how, self._dtype
+        )
 
     def _converted(self, values: Tensor) -> Tensor:
         return values.to(self._dtype) if values.is_floating_point() else values
@@ -116,7 +121,7 @@ class NeuralNetwork(System):
         splits = tuple(splits)
         if splits not in self._joined:
             self._joined[splits] = torch.cat([self._split(self._points, split) for split in splits])
-        outputs = self._forward(positions.to(self._dtype), self._joined[splits])
+        outputs = self._forward(positions, self._joined[splits])
         lengths = [len(self._points[split]) for split in splits]
         return dict(zip(splits, outputs.split(lengths, dim=1), strict=True))
 
@@ -249,7 +254,9 @@ def _checked_points(split: str, data: Data) -> Data:
         raise InputError(f"NeuralNetwork: {split} must be a pair (points, targets)")
     x, y = (torch.as_tensor(values) for values in data)
     if x.ndim < 1 or len(x) == 0 or len(x) != len(y):
-        raise InputError(f"NeuralNetwork: {split} has {tuple(x.shape)} points and {tuple(y.shape)} targets; lengths must agree")
+        raise InputError(
+            f"NeuralNetwork: {split} has {tuple(x.shape)} points and {tuple(y.shape)} targets; lengths must agree"
+        )
     for name, values in (("points", x), ("targets", y)):
         if values.is_floating_point() and not bool(torch.isfinite(values).all()):
             count = int((~torch.isfinite(values)).sum())

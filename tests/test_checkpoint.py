@@ -170,12 +170,12 @@ def test_a_write_that_the_system_breaks_off(tmp_path: Path) -> None:
 
 
 def test_folder_that_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(TrajectoryError, match="cannot write .*No such file"):
+    with pytest.raises(TrajectoryError, match=r"cannot write .*No such file"):
         save_checkpoint(tmp_path / "no" / "run.npz", {})
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(TrajectoryError, match="there is no checkpoint .*without --resume"):
+    with pytest.raises(TrajectoryError, match=r"there is no checkpoint .*without --resume"):
         load_checkpoint(tmp_path / "run.npz")
     with pytest.raises(TrajectoryError, match="cannot read"):
         load_checkpoint(tmp_path)

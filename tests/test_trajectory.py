@@ -28,6 +28,12 @@ ACCURACY = "observables/accuracy (test)"
 TABLE = "nnsim/bias/wang_landau/snapshots/potential"
 
 
+@pytest.fixture(autouse=True)
+def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait for the disk: durability after a power cut cannot be tested here."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of 7 positions, 10 losses, 11 steps: no two boundaries together."""
@@ -131,7 +137,7 @@ def test_layout_is_that_of_h5md_in_zarr_2(tmp_path: Path) -> None:
     finished(tmp_path / "run.zarr", 30)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        group = zarr.open_group(str(tmp_path / "run.zarr"), mode="r", zarr_format=2)
+        group: Any = zarr.open_group(str(tmp_path / "run.zarr"), mode="r", zarr_format=2)
         assert group["h5md"].attrs["version"] == [1, 1]
         assert group["h5md/creator"].attrs["name"] == "nnsim"
         assert group["h5md/author"].attrs["name"]
@@ -150,11 +156,11 @@ def test_frames_per_chunk(size: int, frames: int) -> None:
 
 
 @pytest.mark.usefixtures("small_chunks")
-@pytest.mark.parametrize("flush_every", [1, 3, 7, 10, 11, 31, 1000])
+@pytest.mark.parametrize("flush_every", [1, 7, 10, 31, 1000])
 def test_buffering_gives_the_same_arrays_whatever_the_flushes(tmp_path: Path, flush_every: int) -> None:
-    finished(tmp_path / "straight.zarr", 93)
+    finished(tmp_path / "straight.zarr", 74)
     writer = TrajectoryWriter.create(tmp_path / "run.zarr", {"seed": 1})
-    for step in range(93):
+    for step in range(74):
         advance(writer, step, step + 1)
         if step % flush_every == 0:
             writer.flush()
@@ -162,7 +168,7 @@ def test_buffering_gives_the_same_arrays_whatever_the_flushes(tmp_path: Path, fl
     writer.close()
     writer.close()
     assert arrays_of(tmp_path / "run.zarr") == arrays_of(tmp_path / "straight.zarr")
-    assert_holds(tmp_path / "run.zarr", 93)
+    assert_holds(tmp_path / "run.zarr", 74)
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0), (1,), (2, 1, 3, 1)])
@@ -174,7 +180,7 @@ def test_shapes_and_types(tmp_path: Path, shape: tuple[int, ...], dtype: str) ->
     for step, value in enumerate(frames):
         writer.append("observables/x", step, step, value)
     counts = writer.flush()
-    writer = TrajectoryWriter.resume(tmp_path / "run.zarr", {name: 13 for name in counts})
+    writer = TrajectoryWriter.resume(tmp_path / "run.zarr", dict.fromkeys(counts, 13))
     for step, value in enumerate(frames[13:], 13):
         writer.append("observables/x", step, step, value)
     writer.close()
@@ -322,8 +328,11 @@ def test_reader_survives_a_resume(tmp_path: Path) -> None:
     reader = Trajectory(tmp_path / "run.zarr")
     series, table = reader["ln_loss_train"], reader.bias("wang_landau").snapshots["potential"]
     writer = TrajectoryWriter.resume(tmp_path / "run.zarr", {LOSS: 4})
-    with pytest.raises(TrajectoryError, match="cut off or damaged"):
-        series[-1]
+    for read in (lambda: series[-1], lambda: series.step, lambda: table[:], lambda: reader.steps):
+        with pytest.raises(
+            TrajectoryError, match=r"resumed from an earlier checkpoint while this was open; call refresh"
+        ):
+            read()
     reader.refresh()
     assert np.array_equal(series[:], expected(LOSS, 4))
     assert len(table) == 0
@@ -336,11 +345,12 @@ def test_reader_survives_a_resume(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_chunks")
-@pytest.mark.parametrize("stop", [1, 2, 9, 10, 11, 20, 21, 22, 50, 77])
-@pytest.mark.parametrize("beyond", [0, 1, 13, 40])
+@pytest.mark.parametrize(
+    ("stop", "beyond"), [(1, 0), (1, 40), (2, 13), (9, 1), (10, 40), (11, 0), (20, 13), (21, 1), (22, 40), (33, 13)]
+)
 def test_resume_equals_an_uninterrupted_run(tmp_path: Path, stop: int, beyond: int) -> None:
     path = tmp_path / "run.zarr"
-    finished(tmp_path / "straight.zarr", 93)
+    finished(tmp_path / "straight.zarr", 74)
     writer = TrajectoryWriter.create(path, {"seed": 1})
     advance(writer, 0, stop)
     counts = writer.flush()
@@ -354,7 +364,7 @@ def test_resume_equals_an_uninterrupted_run(tmp_path: Path, stop: int, beyond: i
     assert_holds(path, stop)
     assert writer.flush() == counts
     assert_holds(path, stop)
-    advance(writer, stop, 93)
+    advance(writer, stop, 74)
     writer.close()
     assert arrays_of(path) == arrays_of(tmp_path / "straight.zarr")
 
@@ -393,9 +403,20 @@ def test_resume_of_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "series",
-    ["x", "observables/a/b", "observables/", "observables/..", "observables/.x", "observables/a\n", "observables/a?"]
-    + ["particles/parameters/force", "nnsim/bias/a/potential", "nnsim/bias/../snapshots/x", "/observables/x"]
-    + ["observables/" + "x" * 201],
+    [
+        *(
+            "x",
+            "/observables/x",
+            "observables/",
+            "observables/a/b",
+            "observables/..",
+            "observables/.x",
+            "observables/a?",
+        ),
+        *("observables/a\n", "observables/" + "x" * 201, "particles/parameters/force"),
+        *("nnsim/bias/a/potential", "nnsim/bias/../snapshots/x"),
+    ],
+    ids=repr,
 )
 def test_names_that_are_no_file_names(tmp_path: Path, series: str) -> None:
     writer = TrajectoryWriter.create(tmp_path / "run.zarr", {})
@@ -460,7 +481,7 @@ def test_what_is_not_ours_is_never_replaced(tmp_path: Path, overwrite: bool) -> 
     file.write_text("too")
     zarr.create_array(str(tmp_path / "array.zarr"), shape=(2,), dtype="f8", zarr_format=2)
     for target in (folder, file, tmp_path / "array.zarr"):
-        with pytest.raises(TrajectoryError, match="no trajectory of nnsim: it is never replaced"):
+        with pytest.raises(TrajectoryError, match="not a trajectory of nnsim, so it is left alone"):
             TrajectoryWriter.create(target, {}, overwrite=overwrite)
     assert (folder / "chapter").read_text() == "years of work"
     assert file.read_text() == "too"
@@ -603,7 +624,7 @@ def test_unknown_names_list_what_there_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_chunks")
-@pytest.mark.parametrize("writes", range(0, 40, 3))
+@pytest.mark.parametrize("writes", [0, 1, 2, 5, 9, 14, 40, 75])
 def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
     """The disk is full after some writes of zarr, then has space again: nothing is lost, nothing doubled."""
     path = tmp_path / "run.zarr"
@@ -620,18 +641,18 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int)
         return real(*arguments, **options)
 
     monkeypatch.setattr(_local, "_put", put)
-    failures = 0
-    for step in range(25, 60):
-        try:
+    stopped = 25
+
+    def run_on() -> None:
+        nonlocal stopped
+        for step in range(25, 60):
             advance(writer, step, step + 1)
             writer.flush()
-        except TrajectoryError as error:
-            assert f"cannot write {path}: No space left on device; free some space" in str(error)
-            failures += 1
-            assert_holds(path, step if failures == 1 else stopped)
-            stopped = step
-            break
-    assert failures == 1
+            stopped = step + 1
+
+    with pytest.raises(TrajectoryError, match=r"run\.zarr: No space left on device; free some space"):
+        run_on()
+    assert_holds(path, stopped)
     monkeypatch.setattr(_local, "_put", real)
     writer = TrajectoryWriter.resume(path, {name: stopped // every for name, every in EVERY.items()})
     advance(writer, stopped, 60)
@@ -697,8 +718,10 @@ print("started", flush=True)
 if checkpoint.exists():
     saved = load_checkpoint(checkpoint)
     writer, step = TrajectoryWriter.resume(path, saved["counts"]), saved["step"]
+elif path.exists():
+    writer, step = TrajectoryWriter.resume(path, {}), 0
 else:
-    writer, step = TrajectoryWriter.create(path, {"seed": 1}, overwrite=True), 0
+    writer, step = TrajectoryWriter.create(path, {"seed": 1}), 0
 while step < steps:
     stop = min(step + 1 + step * 7 % 23, steps)
     test_trajectory.advance(writer, step, stop)
@@ -710,7 +733,7 @@ writer.close()
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    path, steps = tmp_path / "run.zarr", 1500
+    path, steps = tmp_path / "run.zarr", 600
     command = [sys.executable, "-c", RUN, str(path), str(steps)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     moments = random.Random(5)
@@ -724,7 +747,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
         else:
             time.sleep(moments.uniform(0.0, 0.25))
         if kill % 2 and path.exists():
-            Trajectory(path)["ln_loss_train"][-1]  # while it writes
+            read_while_it_runs(path, steps)
         assert run.poll() is None, "the run finished before it was killed; give it more steps"
         run.send_signal(signal.SIGKILL)
         run.wait()
@@ -736,6 +759,15 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
     straight = tmp_path / "straight.zarr"
     subprocess.run([*command[:3], str(straight), str(steps)], env=environment, check=True, capture_output=True)
     assert arrays_of(path) == arrays_of(straight)
+
+
+def read_while_it_runs(path: Path, steps: int) -> None:
+    """Whatever moment it is: the frames are right, or the reader is told that the run has just gone back."""
+    try:
+        assert_prefix(path, steps)
+    except TrajectoryError as error:
+        if "call refresh()" not in str(error):
+            raise
 
 
 def assert_prefix(path: Path, steps: int) -> None:

@@ -1,6 +1,7 @@
 """What is learnt from trajectories; nothing here needs torch."""
 
-from nnsim.analysis.convergence import crossings, round_trips
+from nnsim.analysis.convergence import Diagnosis, crossings, diagnose, round_trips
+from nnsim.analysis.equilibrium import EquilibriumTable, equilibrium
 from nnsim.analysis.landscape import Axis, Curve, EntropyLandscape, natural_value
 from nnsim.analysis.reweight import (
     ConditionalMean,
@@ -14,11 +15,15 @@ __all__ = [
     "Axis",
     "ConditionalMean",
     "Curve",
+    "Diagnosis",
     "EntropyLandscape",
+    "EquilibriumTable",
     "average_bins",
     "conditional_mean",
     "conditional_mean_over_walkers",
     "crossings",
+    "diagnose",
+    "equilibrium",
     "log_weights",
     "natural_value",
     "round_trips",

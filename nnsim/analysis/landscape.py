@@ -241,7 +241,7 @@ class EntropyLandscape:
             from nnsim.trajectory import Trajectory
 
             trajectory = Trajectory(trajectory)
-        name = _wang_landau_name(trajectory, bias)
+        name = wang_landau_name(trajectory, bias)
         recorded = trajectory.bias(name)
         attrs, tables = recorded.attrs, recorded.tables
         if not {"potential", "visits"} <= set(tables):
@@ -450,15 +450,15 @@ def _on_host(table: Any) -> Any:
     return table.detach().cpu() if hasattr(table, "detach") else table
 
 
-def _wang_landau_name(trajectory: Trajectory, bias: str | None) -> str:
+def wang_landau_name(trajectory: Trajectory, bias: str | None) -> str:
     """Return the name asked for if it is a Wang-Landau bias, or that of the only one."""
     known = [name for name in trajectory.bias_names if trajectory.bias(name).attrs.get("type") == "WangLandau"]
     listed = ", ".join(known) or "none"
     if bias is not None and bias not in known:
-        raise InputError(f"EntropyLandscape: the trajectory has no Wang-Landau bias {bias!r}; it has: {listed}")
+        raise InputError(f"the trajectory has no Wang-Landau bias {bias!r}; it has: {listed}")
     if bias is None and len(known) != 1:
         raise InputError(
-            f"EntropyLandscape: the trajectory must have one Wang-Landau bias, or name one; it has: {listed}"
+            f"the trajectory must have one Wang-Landau bias, or name one; it has: {listed}"
         )
     return bias or known[0]
 

@@ -35,7 +35,8 @@ def check_finite(state: State) -> None:
     total = state.forces.sum() + state.bias_energy.sum() + state.energy.sum() + state.cvs.sum()
     if math.isfinite(float(total)):
         return
-    for quantity in ("positions", "velocities", "energy", "cvs", "bias_energy", "forces"):
+    # in the order of cause and effect, so that the first bad one is named
+    for quantity in ("positions", "energy", "cvs", "bias_energy", "forces", "velocities"):
         bad = ~torch.isfinite(_rows(getattr(state, quantity)))
         if bool(bad.any()):
             walker = int(bad.any(dim=1).nonzero()[0])

@@ -1,0 +1,146 @@
+r"""Equilibrium averages of any recorded observable, from a Wang-Landau run.
+
+    <y>(x) = sum_f w_f y_f / sum_f w_f      over the frames in a narrow bin of x,    w_f = exp(V(s_f) / kT)
+
+with V the final bias at the frame's CVs. For y the smoothed accuracy this is equation 1 of arXiv 2503.13145; for y the
+exact accuracy it gives what a dynamics, which needs smooth CVs, cannot sample directly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnsim.analysis.landscape import Curve, EntropyLandscape, Floats
+from nnsim.analysis.reweight import average_bins, conditional_mean, log_weights
+from nnsim.errors import InputError, require_number
+
+if TYPE_CHECKING:
+    from nnsim.trajectory import Trajectory
+
+GROUPS = 16  # of walkers, left out one at a time for the standard error
+
+
+@dataclass(frozen=True, eq=False)
+class EquilibriumTable:
+    """Mean of an observable against a CV.
+
+    Attributes:
+        given, of: names of the CV and of the observable.
+        edges: edges of the bins of the CV, [B + 1].
+        mean: average over narrow bins, each counted alike, in each bin, [B]; NaN where nothing was visited.
+        error: standard error from the spread over groups of walkers, [B]. They share one bias, whose own error shows
+            in independent runs only.
+        frames: number of recorded frames, [B].
+        fine: the same mean in the narrow bins of the grid, for a picture.
+    """
+
+    given: str
+    of: str
+    edges: Floats
+    mean: Floats
+    error: Floats
+    frames: NDArray[np.int64]
+    fine: Curve
+
+    def rows(self) -> list[dict[str, float | int]]:
+        """One dictionary for each bin that was visited, from the highest value of the CV down."""
+        order = [b for b in reversed(range(len(self.mean))) if self.frames[b] and np.isfinite(self.mean[b])]
+        return [
+            {
+                f"{self.given}_from": float(self.edges[b]),
+                f"{self.given}_to": float(self.edges[b + 1]),
+                f"mean_{self.of}": float(self.mean[b]),
+                "standard_error": float(self.error[b]),
+                "frames": int(self.frames[b]),
+            }
+            for b in order
+        ]
+
+
+def equilibrium(
+    trajectory: Trajectory,
+    given: str,
+    of: str,
+    *,
+    width: float = 0.5,
+    since: float = 0.5,
+    bias: str | None = None,
+) -> EquilibriumTable:
+    """Equilibrium mean of the observable `of` at given values of a CV of the bias.
+
+    Args:
+        trajectory: of a run with a Wang-Landau bias.
+        given: a CV of that bias.
+        of: a recorded observable with one number for each walker.
+        width: of the bins of the table, in units of the CV; a multiple of the grid's spacing.
+        since: fraction of the run that is left out at the beginning, where the bias was still growing, from 0 to 1.
+        bias: its name, if there are several.
+
+    Raises:
+        InputError: unknown names, a width that does not fit the grid, or quantities without common frames.
+    """
+    require_number("equilibrium", "width", width, above=0.0)
+    if not 0 <= since < 1:
+        raise InputError(f"equilibrium: since = {since:g} must be at least 0 and below 1; change since")
+    landscape = EntropyLandscape.from_trajectory(trajectory, bias)
+    axis = landscape.axes[landscape.axis_index(given)]
+    names = [*landscape.names, of]
+    values = common_frames(trajectory, names, since)
+    x, y = values[landscape.axis_index(given)], values[-1]
+    weights = log_weights(landscape, np.stack(values[:-1], axis=-1))
+
+    def means(keep: NDArray[np.bool_]) -> tuple[Floats, Curve]:
+        fine = conditional_mean(x[:, keep], y[:, keep], weights[:, keep], axis.edges)
+        coarse = average_bins(fine.centers, fine.mean, width, origin=_origin(axis.edges, width))
+        return fine.mean, coarse
+
+    walkers = x.shape[1]
+    fine, coarse = means(np.ones(walkers, dtype=bool))
+    groups = np.arange(walkers) % min(GROUPS, walkers)
+    left_out = [means(groups != g) for g in range(groups.max() + 1)] if walkers > 1 else []
+    edges = np.concatenate((coarse.x - width / 2, coarse.x[-1:] + width / 2))
+    return EquilibriumTable(
+        given,
+        of,
+        edges,
+        coarse.y,
+        _jackknife([mean.y for _, mean in left_out], coarse.y),
+        np.histogram(x[np.isfinite(weights)], edges)[0],
+        Curve(axis.centers, fine, _jackknife([mean for mean, _ in left_out], fine), given, of),
+    )
+
+
+def common_frames(trajectory: Trajectory, names: list[str], since: float) -> list[Floats]:
+    """The values [T, W] of several observables at the steps that all of them have, without the beginning of the run."""
+    series = [trajectory[name] for name in names]
+    steps = series[0].step
+    for one in series[1:]:
+        steps = np.intersect1d(steps, one.step)
+    steps = steps[steps > since * trajectory.steps]
+    if not len(steps):
+        raise InputError(f"no step has a frame of each of {', '.join(names)}; record them at the same interval")
+    found = [np.asarray(one[:], dtype=np.float64)[np.isin(one.step, steps)] for one in series]
+    for name, values in zip(names, found, strict=True):
+        if values.ndim != 2:
+            raise InputError(f"{name} has shape {values.shape[1:]} in a frame; one number for each walker is needed")
+    return found
+
+
+def _origin(edges: Floats, width: float) -> float:
+    """A multiple of `width` if the fine bins have an edge there, or else their first edge."""
+    nearest = width * np.round(edges[0] / width)
+    shift = (nearest - edges[0]) / (edges[1] - edges[0])
+    return float(nearest if abs(shift - round(shift)) < 1e-6 else edges[0])
+
+
+def _jackknife(left_out: list[Floats], like: Floats) -> Floats:
+    """Standard error from the estimates with one group left out, [G] of [B]; NaN where some have no value."""
+    if not left_out:
+        return np.full(like.shape, np.nan)
+    values = np.stack(left_out)
+    count = len(values)
+    return np.sqrt((count - 1) / count * ((values - values.mean(axis=0)) ** 2).sum(axis=0))

@@ -1,0 +1,155 @@
+"""Plain dense networks: many walkers by batched matrix products, with the backward pass written out.
+
+Small networks spend their time not in arithmetic but in the bookkeeping of automatic differentiation, node by node. The
+whole network as one node takes that away; `BatchedDense.reference` is the same network left to autograd, and the two
+are tested against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nnsim.systems.layout import Layout
+
+# Modules that act on each number alone, so that they may act on [W, N, C] as well as on [N, C].
+ELEMENTWISE = (
+    nn.ReLU, nn.Tanh, nn.SiLU, nn.GELU, nn.Sigmoid, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.Identity, nn.Hardtanh,
+    nn.SELU, nn.CELU, nn.Mish, nn.ReLU6, nn.Softsign, nn.LogSigmoid,
+)  # fmt: skip
+
+# d(activation)/dz times g, from g, the input z and the output h of the activation.
+_BACKWARD: dict[type[nn.Module], Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    nn.ReLU: lambda g, z, h: torch.ops.aten.threshold_backward(g, h, 0),
+    nn.Tanh: lambda g, z, h: torch.ops.aten.tanh_backward(g, h),
+    nn.Sigmoid: lambda g, z, h: torch.ops.aten.sigmoid_backward(g, h),
+    nn.SiLU: lambda g, z, h: torch.ops.aten.silu_backward(g, z),
+}
+_FORWARD: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
+    nn.ReLU: torch.relu,
+    nn.Tanh: torch.tanh,
+    nn.Sigmoid: torch.sigmoid,
+    nn.SiLU: torch.nn.functional.silu,
+}
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A linear layer, where it lies in the positions, and the activations that follow it."""
+
+    weight: slice
+    bias: slice | None
+    shape: tuple[int, int]  # out, in
+    activations: tuple[nn.Module, ...]
+
+    @property
+    def written_out(self) -> bool:
+        return len(self.activations) <= 1 and all(type(one) in _BACKWARD for one in self.activations)
+
+    def matrix(self, positions: Tensor) -> Tensor:
+        """Weights [W, out, in]."""
+        return positions[:, self.weight].view(-1, *self.shape)
+
+    def linear(self, positions: Tensor, h: Tensor) -> Tensor:
+        """W h + b, [W, N, out], for h [W, N, in]."""
+        weight = self.matrix(positions).transpose(1, 2)
+        if self.bias is None:
+            return torch.bmm(h, weight)
+        return torch.baddbmm(positions[:, self.bias].unsqueeze(1), h, weight)
+
+
+class BatchedDense:
+    """Outputs of a dense network for many walkers; see `fits` for which modules."""
+
+    def __init__(self, module: nn.Module, layout: Layout, dtype: torch.dtype) -> None:
+        self.layout, self.dtype = layout, dtype
+        self.layers = _layers(module, layout)
+        # Between linear layers without activation there is nothing to gain.
+        self.written_out = all(layer.written_out for layer in self.layers)
+
+    @staticmethod
+    def fits(module: nn.Module) -> bool:
+        """Whether a module is a `Sequential` of trainable linear layers and elementwise activations."""
+        if type(module) is not nn.Sequential or not all(p.requires_grad for p in module.parameters()):
+            return False
+        layers = list(module)
+        if layers and isinstance(layers[0], nn.Flatten) and (layers[0].start_dim, layers[0].end_dim) == (1, -1):
+            layers = layers[1:]
+        plain = all(type(layer) is nn.Linear or type(layer) in ELEMENTWISE for layer in layers)
+        hooked = any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
+        parameters = [id(p) for layer in layers for p in layer.parameters()]
+        starts_linear = bool(layers) and type(layers[0]) is nn.Linear
+        return plain and starts_linear and not hooked and len(parameters) == len(set(parameters)) > 0
+
+    def __call__(self, positions: Tensor, x: Tensor) -> Tensor:
+        """Outputs [W, N, C] of positions [W, n] at points x [N, ...]."""
+        if self.written_out:
+            return _Dense.apply(positions, x, self)
+        return self.reference(positions, x)
+
+    def reference(self, positions: Tensor, x: Tensor) -> Tensor:
+        """The same, differentiated by autograd."""
+        tensors = self.layout.split(positions.to(self.dtype))
+        flat = list(tensors.values())
+        h, place = x.flatten(1).expand(len(positions), -1, -1), 0
+        for layer in self.layers:
+            weight = flat[place].transpose(1, 2)
+            h = torch.bmm(h, weight) if layer.bias is None else torch.baddbmm(flat[place + 1][:, None], h, weight)
+            place += 1 if layer.bias is None else 2
+            for activation in layer.activations:
+                h = activation(h)
+        return h
+
+
+def _layers(module: nn.Module, layout: Layout) -> list[_Layer]:
+    offsets = layout.slices()
+    layers: list[_Layer] = []
+    for name, part in module.named_children():
+        if isinstance(part, nn.Linear):
+            bias = None if part.bias is None else offsets[f"{name}.bias"]
+            shape = (part.out_features, part.in_features)
+            layers.append(_Layer(offsets[f"{name}.weight"], bias, shape, ()))
+        elif not isinstance(part, nn.Flatten):
+            last = layers.pop()
+            layers.append(_Layer(last.weight, last.bias, last.shape, (*last.activations, part)))
+    return layers
+
+
+class _Dense(torch.autograd.Function):
+    """The network as one node of the graph."""
+
+    @staticmethod
+    def forward(ctx: Any, positions: Tensor, x: Tensor, network: BatchedDense) -> Tensor:  # type: ignore[override]
+        numbers = positions.to(network.dtype)
+        h = x.flatten(1).expand(len(positions), -1, -1)
+        passed = []
+        for layer in network.layers:
+            z = layer.linear(numbers, h)
+            out = _FORWARD[type(layer.activations[0])](z) if layer.activations else z
+            passed.append((h, z, out))
+            h = out
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(positions, x)
+            ctx.network, ctx.numbers, ctx.passed = network, numbers, passed
+        return h
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        positions, x = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a gradient that is to be differentiated again: leave it all to autograd
+            outputs = ctx.network.reference(positions, x)
+            return torch.autograd.grad(outputs, positions, g, create_graph=True)[0], None, None
+        gradient = torch.empty_like(ctx.numbers)
+        for layer, (h, z, out) in zip(reversed(ctx.network.layers), reversed(ctx.passed), strict=True):
+            if layer.activations:
+                g = _BACKWARD[type(layer.activations[0])](g, z, out)
+            gradient[:, layer.weight] = torch.bmm(g.transpose(1, 2), h).flatten(1)
+            if layer.bias is not None:
+                gradient[:, layer.bias] = g.sum(1)
+            if layer is not ctx.network.layers[0]:
+                g = torch.bmm(g, layer.matrix(ctx.numbers))
+        return gradient.to(positions.dtype), None, None

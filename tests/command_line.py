@@ -1,0 +1,83 @@
+"""How the tests call `nnsim`: in this process (quick), or in one of its own (to be killed)."""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import numpy as np
+import zarr
+
+from nnsim import cli
+
+COMMAND = [sys.executable, "-c", "from nnsim.cli import main; main()"]
+
+
+class Result(NamedTuple):
+    """What a command left: exit status, and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+def nnsim(*arguments: object) -> Result:
+    """Run `nnsim ARGUMENTS` in this process."""
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    path = list(sys.path)
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        warnings.catch_warnings(),
+        mock.patch.object(sys, "argv", ["nnsim", *map(str, arguments)]),
+    ):
+        try:
+            cli.main()
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        finally:
+            sys.path[:] = path  # an input script's folder was put there
+    return Result(status, out.getvalue(), err.getvalue())
+
+
+def error_of(*arguments: object) -> str:
+    """The one line that a wrong command prints on stderr, after checking that it is one and that the status is 2."""
+    result = nnsim(*arguments)
+    assert result.status == 2, result
+    assert result.err.startswith("Error: ")
+    assert result.err.count("\n") == 1, result.err
+    assert "Traceback" not in result.out + result.err
+    return result.err.strip()
+
+
+def launch(*arguments: object, cwd: Path, **environment: str) -> subprocess.Popen:
+    """Start `nnsim ARGUMENTS` as a process of its own, on one thread."""
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    command = [*COMMAND, *map(str, arguments)]
+    return subprocess.Popen(command, cwd=cwd, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def python(code: str, cwd: Path) -> Result:
+    """Run Python code in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=False)
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def arrays_of(path: Path) -> dict[str, tuple]:
+    """Metadata, names of chunk files and bytes of every array of a trajectory, read by zarr itself."""
+    found = {}
+    for file in sorted(path.rglob(".zarray")):
+        array = zarr.open_array(str(file.parent), mode="r", zarr_format=2)
+        chunks = sorted(entry.name for entry in file.parent.iterdir() if not entry.name.startswith("."))
+        found[file.parent.relative_to(path).as_posix()] = (file.read_text(), chunks, np.asarray(array[...]).tobytes())
+    return found
+
+
+def committed(path: Path) -> str:
+    """The committed counts of a trajectory."""
+    return (path / "nnsim" / ".zattrs").read_text()
