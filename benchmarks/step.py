@@ -93,7 +93,9 @@ def main() -> None:
         print(f"repeat {repeat + 1} of {arguments.repeats} done", file=sys.stderr)
 
     print("microseconds for a walker-step, 116 parameters, one thread (median, smallest, largest)")
-    print(_row("plain PyTorch loop, 1 walker", baseline, baseline) if baseline else f"no baseline: {arguments.baseline}")
+    print(
+        _row("plain PyTorch loop, 1 walker", baseline, baseline) if baseline else f"no baseline: {arguments.baseline}"
+    )
     for walkers, times in own.items():
         print(_row(f"nnsim, {walkers} walker{'s' if walkers > 1 else ''}", times, baseline))
 

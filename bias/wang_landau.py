@@ -135,10 +135,10 @@ class WangLandau(Bias):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Potential, histogram, counters and the schedule's state."""
+        """A copy of potential, histogram, counters and the schedule's state."""
         return {
-            "potential": self.potential,
-            "visits": self.visits,
+            "potential": self.potential.clone(),
+            "visits": self.visits.clone(),
             "deposits": self.deposits,
             "outside": self.outside,
             "schedule": self.schedule.state_dict(),

@@ -1,7 +1,7 @@
 """Entropy landscape of a house-price network by Wang-Landau molecular dynamics.
 
-The network 331-20-1 (6661 parameters) of arXiv 2503.13145 on the Ames house prices, half of the 1460 rows for training; a
-flat prior on a box of one limit for each tensor (scale 3). Walkers share one bias on ln L_train and ln L_test.
+The network 331-20-1 (6661 parameters) of arXiv 2503.13145 on the Ames house prices, half of the 1460 rows for training;
+a flat prior on a box of one limit for each tensor (scale 3). Walkers share one bias on ln L_train and ln L_test.
 
     nnsim run examples/house_prices.py --steps 300
     nnsim plot landscape house_prices.zarr

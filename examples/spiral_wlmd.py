@@ -22,8 +22,8 @@ def build(
     dt: float = 4e-3,
     friction: float = 25.0,
     increment: float = 0.3,
-    hold: float = 1.6e6,
-    offset: float = 1.4e6,
+    hold: float = 1.4e6,
+    offset: float = 1.25e6,
     every: int = 20,
 ) -> nnsim.Simulation:
     system = spiral_classification(hidden=(6, 6, 6), points_per_class=20)
@@ -41,7 +41,7 @@ def build(
         observe=[cv.Accuracy("test")],
         walkers=walkers,
         seed=seed,
-        steps=60_000,
+        steps=50_000,
         every=every,
         positions_every=100 * every,
         threads=1,  # tensors this small gain nothing from more

@@ -73,10 +73,10 @@ class Langevin(Integrator):
 
     def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
         """Thermal velocities and the forces at positions [W, n]."""
-        self.masses = pieces.masses_like("Langevin", self.masses, positions)
-        velocities = pieces.thermal_velocities(positions, self.kT, self.masses, generator)
+        self._masses = pieces.masses_like("Langevin", self.masses, positions)
+        velocities = pieces.thermal_velocities(positions, self.kT, self._masses, generator)
         state = pieces.first_state(positions, velocities, force_field, generator)
-        state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(velocities, self.masses)
+        state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(velocities, self._masses)
         return state
 
     def step(self, state: State, force_field: ForceField) -> State:
@@ -91,19 +91,19 @@ class Langevin(Integrator):
                 if stale:
                     pieces.update_forces_(state, force_field)
                     stale = False
-                pieces.kick_(state, part["B"], self.masses)
+                pieces.kick_(state, part["B"], self._masses)
             elif letter == "A":
                 pieces.drift_(state, part["A"], box)
                 stale = True
             else:
                 decay = math.exp(-self.friction * part["O"])
-                pieces.ornstein_uhlenbeck_(state, decay, self.kT, self.masses)
+                pieces.ornstein_uhlenbeck_(state, decay, self.kT, self._masses)
                 if place == last_O:
-                    state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(state.velocities, self.masses)
+                    state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(state.velocities, self._masses)
         if stale:
             pieces.update_forces_(state, force_field)
         if last_O < 0:
-            state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(state.velocities, self.masses)
+            state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(state.velocities, self._masses)
         return state
 
 

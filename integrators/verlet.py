@@ -45,18 +45,18 @@ class VelocityVerlet(Integrator):
 
     def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
         """Thermal velocities and the forces at positions [W, n]."""
-        self.masses = pieces.masses_like("VelocityVerlet", self.masses, positions)
-        velocities = pieces.thermal_velocities(positions, self.initial_kT, self.masses, generator)
+        self._masses = pieces.masses_like("VelocityVerlet", self.masses, positions)
+        velocities = pieces.thermal_velocities(positions, self.initial_kT, self._masses, generator)
         state = pieces.first_state(positions, velocities, force_field, generator)
-        state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(velocities, self.masses)
+        state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(velocities, self._masses)
         return state
 
     def step(self, state: State, force_field: ForceField) -> State:
         """One step of dt; `integrator_state["kinetic_energy"]` [W] is that of its end."""
-        pieces.kick_(state, self.dt / 2, self.masses)
+        pieces.kick_(state, self.dt / 2, self._masses)
         pieces.drift_(state, self.dt, force_field.system.box)
         state.step += 1
         pieces.update_forces_(state, force_field)
-        pieces.kick_(state, self.dt / 2, self.masses)
-        state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(state.velocities, self.masses)
+        pieces.kick_(state, self.dt / 2, self._masses)
+        state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(state.velocities, self._masses)
         return state

@@ -51,6 +51,7 @@ class Box:
             raise InputError(f"Box: a {kind} box needs limit, or lower and upper")
         self.lower = torch.as_tensor(lower, dtype=torch.float64)
         self.upper = torch.as_tensor(upper, dtype=torch.float64)
+        self._edges = (self.lower, self.upper)
         if kind != "open" and not bool(torch.isfinite(self.lower + self.upper).all()):
             raise InputError("Box: a limit is not finite; for parameters without limits use Box(kind='open')")
         if bool((self.lower >= self.upper).any()):
@@ -58,7 +59,8 @@ class Box:
 
     def prepare(self, dtype: torch.dtype, device: torch.device) -> None:
         """Bring the edges to the type and device of the positions."""
-        self.lower, self.upper = self.lower.to(device, dtype), self.upper.to(device, dtype)
+        # From the original values: a system may be used in single precision first and then in double.
+        self.lower, self.upper = (edge.to(device, dtype) for edge in self._edges)
 
     def check_size(self, n: int) -> None:
         """Raise `InputError` unless the limits fit n parameters."""
@@ -74,20 +76,23 @@ class Box:
         """Bring positions [W, n] back into the box in place, reversing velocities [W, n] where they are mirrored."""
         if self.kind == "open":
             return
-        outside = (positions < self.lower) | (positions > self.upper)
-        if not bool(outside.any()):
+        # Few coordinates leave the box in one step, so only those are touched.
+        where = ((positions < self.lower) | (positions > self.upper)).view(-1).nonzero()[:, 0]
+        if not len(where):
             return
-        lower, upper = (edge.expand_as(positions)[outside] for edge in (self.lower, self.upper))
+        lower, upper = (edge[where % len(edge)] if edge.ndim else edge for edge in (self.lower, self.upper))
         width = upper - lower
+        beyond = positions.view(-1)[where] - lower
         if self.kind == "periodic":
-            positions[outside] = lower + torch.remainder(positions[outside] - lower, width)
+            positions.view(-1)[where] = lower + torch.remainder(beyond, width)
             return
         # A long jump may cross the box several times: unfold onto a circle of twice the width.
-        along = torch.remainder(positions[outside] - lower, 2 * width)
+        along = torch.remainder(beyond, 2 * width)
         mirrored = along > width
-        positions[outside] = lower + torch.where(mirrored, 2 * width - along, along)
+        positions.view(-1)[where] = lower + torch.where(mirrored, 2 * width - along, along)
         if velocities is not None:
-            velocities[outside] *= torch.where(mirrored, -1.0, 1.0).to(velocities.dtype)
+            flat = velocities.view(-1)
+            flat[where] = torch.where(mirrored, -flat[where], flat[where])
 
     def uniform(self, walkers: int, n: int, generator: torch.Generator) -> Tensor:
         """Positions [walkers, n] drawn uniformly from the box."""

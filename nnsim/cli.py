@@ -210,16 +210,16 @@ def describe_trajectory(trajectory: Trajectory) -> dict[str, str]:
         "settings": _flat(header.get("settings", {})) or "none",
         "last committed step": str(trajectory.steps),
     }
-    for name in trajectory.observables:
-        series = trajectory[name]
-        rows[f"  {name}"] = f"{len(series)} frames {tuple(series.shape[1:])}"
-    for name, series in (("position", trajectory.positions), ("velocity", trajectory.velocities)):
+    recorded = {name: trajectory[name] for name in trajectory.observables}
+    particles = {"position": trajectory.positions, "velocity": trajectory.velocities}
+    for name, series in {**recorded, **particles}.items():
         if series is not None:
             rows[f"  {name}"] = f"{len(series)} frames {tuple(series.shape[1:])}"
     for name in trajectory.bias_names:
         attributes = trajectory.bias(name).attrs
-        shown = {key: attributes[key] for key in ("increment", "deposits", "outside") if key in attributes}
-        rows[f"bias {name}"] = _flat({"type": attributes.get("type"), **shown})
+        rows[f"bias {name}"] = _flat(
+            {key: attributes[key] for key in ("type", "increment", "deposits", "outside") if key in attributes}
+        )
     return rows
 
 
@@ -364,7 +364,7 @@ def _save(drawn: Any, output: Path | None, trajectory: Path, kind: str) -> None:
 
 def main() -> None:
     """Entry point: every error is one line and exit status 2; with --debug a traceback comes first."""
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     warnings.simplefilter("always", NNSimWarning)
     try:
         cli.main(standalone_mode=False)
@@ -372,9 +372,6 @@ def main() -> None:
         sys.exit(stop.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it closes it
-        sys.exit(0)
     except InterruptedRun as stopped:
         click.echo(str(stopped), err=True)
         sys.exit(stopped.exit_status)

@@ -38,9 +38,10 @@ class ForceField:
 
     def __init__(self, system: System, biases: Sequence[Bias] = ()) -> None:
         self.system = system
-        self.biases = tuple(biases)
-        self.cvs = unique_by_name((cv for bias in biases for cv in bias.cvs), "collective variable")
-        unique_by_name(biases, "bias")
+        self.biases = unique_by_name(biases, "biases")
+        if len(self.biases) < len(biases):
+            raise InputError("ForceField: a bias is given twice, so it would count twice; leave one out")
+        self.cvs = unique_by_name((cv for bias in biases for cv in bias.cvs), "collective variables")
         order = {cv.name: column for column, cv in enumerate(self.cvs)}
         self._columns = [_as_slice([order[cv.name] for cv in bias.cvs]) for bias in biases]
         self._prefetch: tuple[str, ...] = ()
@@ -81,7 +82,7 @@ class ForceField:
             )
         else:
             gradient = None
-        forces = torch.zeros_like(positions) if gradient is None else gradient.neg_()
+        forces = torch.zeros_like(positions) if gradient is None else gradient.neg()
         return Forces(self._plain(energy, positions), bias_energy, s, forces)
 
     @torch.no_grad()
@@ -118,7 +119,10 @@ class ForceField:
         for bias, columns in zip(self.biases, self._columns, strict=True):
             value, gradient = bias.energy_and_gradient(s[:, columns], step)
             total += value
-            slope[:, columns] += gradient
+            if isinstance(columns, slice):
+                slope[:, columns] += gradient
+            else:  # a bias may use one CV twice, and both gradients count
+                slope.index_add_(1, torch.tensor(columns, device=s.device), gradient)
         return total, slope
 
     @staticmethod
@@ -141,5 +145,5 @@ def unique_by_name(things: object, what: str) -> tuple:
     for thing in things:  # type: ignore[attr-defined]
         known = found.setdefault(thing.name, thing)
         if known is not thing and known != thing:
-            raise InputError(f"two different {what}s are called {thing.name!r}; give one of them another name")
+            raise InputError(f"two different {what} are called {thing.name!r}; give one of them another name")
     return tuple(found.values())

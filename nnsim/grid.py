@@ -166,14 +166,16 @@ class Grid:
         from nnsim import grid_native
 
         value, gradient = np.empty(len(s)), np.empty(tuple(s.shape))
-        flat = coefficients.numpy().reshape(-1)
+        flat = coefficients.view(-1).numpy()
         grid_native.evaluate(flat, s.contiguous().numpy(), *self.native_tables, self._native_nodes, value, gradient)
         return torch.from_numpy(value), torch.from_numpy(gradient)
 
     def _evaluate_torch(self, coefficients: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        clamped = torch.where(self._wraps, s, torch.clamp(s, self._lower, self._upper))
+        finite = torch.isfinite(s)
+        known = torch.where(finite, s, self._lower)  # an index cannot be NaN; the value becomes so below
+        clamped = torch.where(self._wraps, known, torch.clamp(known, self._lower, self._upper))
         scaled = (clamped - self._lower) * self._inverse - 0.5
-        floor = torch.floor(torch.nan_to_num(scaled, 0.0, 0.0, 0.0))  # t and the value stay NaN; an index cannot be
+        floor = torch.floor(scaled)
         t = scaled - floor
         first = floor.long() + 1  # in the node table, of the node left of the interval
         first = torch.where(self._wraps, torch.remainder(first - 1, self._bins) + 1, first)
@@ -181,7 +183,9 @@ class Grid:
         basis, slope = (powers @ self._polynomial).split(4, dim=-1)  # each [W, k, 4]
         slope = slope * self._inverse[:, None]
         value, gradient = self._contract(coefficients, first, basis, slope)
-        return value, torch.where(clamped == s, gradient, torch.zeros_like(gradient))
+        gradient = torch.where(clamped == known, gradient, 0.0)
+        finite = finite.all(-1)
+        return torch.where(finite, value, math.nan), torch.where(finite[:, None], gradient, math.nan)
 
     def _contract(self, coefficients: Tensor, first: Tensor, basis: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
         """Sum over the 4^k coefficients around each point of the products of basis functions or their slopes."""
@@ -315,7 +319,7 @@ class Kernel:
             return self._deposit_torch(coefficients, visits, s, height)
         from nnsim import grid_native
 
-        flat, counts = coefficients.numpy().reshape(-1), visits.numpy().reshape(-1)
+        flat, counts = coefficients.view(-1).numpy(), visits.view(-1).numpy()  # views, or deposits would be lost
         where = s.double().contiguous().numpy()
         return grid_native.deposit(flat, counts, where, height, *self.grid.native_tables, *self._native_tables)
 

@@ -52,23 +52,23 @@ class State:
         return drawn.to(like.dtype)
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it as tensors and numbers."""
-        tensors = {name: getattr(self, name) for name in _TENSORS}
+        """A copy of all of it, as tensors and numbers."""
+        tensors = {name: getattr(self, name).clone() for name in _TENSORS}
         return {
             **tensors,
             "step": self.step,
             "generator": self.generator.get_state(),
-            "integrator_state": dict(self.integrator_state),
+            "integrator_state": {name: value.clone() for name, value in self.integrator_state.items()},
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what `state_dict` gave, on this state's device."""
         for name in _TENSORS:
-            setattr(self, name, saved[name].to(self.positions.device))
+            setattr(self, name, saved[name].to(self.positions.device, copy=True))
         self.step = int(saved["step"])
         self.generator.set_state(saved["generator"])
         device = self.positions.device
-        self.integrator_state = {name: value.to(device) for name, value in saved["integrator_state"].items()}
+        self.integrator_state = {name: value.to(device, copy=True) for name, value in saved["integrator_state"].items()}
 
 
 _TENSORS = ("positions", "velocities", "forces", "energy", "bias_energy", "cvs")

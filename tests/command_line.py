@@ -13,7 +13,7 @@ from unittest import mock
 import numpy as np
 import zarr
 
-from nnsim import cli
+from nnsim import Trajectory, cli
 
 COMMAND = [sys.executable, "-c", "from nnsim.cli import main; main()"]
 
@@ -81,3 +81,13 @@ def arrays_of(path: Path) -> dict[str, tuple]:
 def committed(path: Path) -> str:
     """The committed counts of a trajectory."""
     return (path / "nnsim" / ".zattrs").read_text()
+
+
+def read_all(path: Path) -> int:
+    """Read every frame of every series that is there; the number of steps."""
+    trajectory = Trajectory(path)
+    for series in trajectory._series.values():
+        assert len(series[:]) == len(series.step) == len(series.time) == len(series)
+    for name in trajectory.bias_names:
+        _ = trajectory.bias(name).tables, trajectory.bias(name).attrs
+    return trajectory.steps

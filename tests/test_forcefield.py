@@ -147,7 +147,10 @@ def test_walkers_do_not_feel_each_other():
 def test_two_cvs_on_one_split_and_the_potential_cost_one_forward_pass():
     system = network(LossPotential(30.0))
     train_accuracy = cv.SmoothedAccuracy("train")
-    field, positions = ForceField(system, (wang_landau((LOSS, train_accuracy)), Wall(cv.Loss("train"), upper=1.0))), start(system)
+    field, positions = (
+        ForceField(system, (wang_landau((LOSS, train_accuracy)), Wall(cv.Loss("train"), upper=1.0))),
+        start(system),
+    )
     field.probe(positions)
     counter = CountingForward(system)
     field(positions, 0)
@@ -168,7 +171,9 @@ def test_two_splits_cost_one_joint_pass_and_give_the_same():
 
 def test_a_simulation_step_costs_one_forward_pass():
     system = network(LossPotential(1.0))
-    simulation = Simulation(system, Langevin(1e-3, 1.0), bias=wang_landau((LOSS, ACCURACY)), walkers=4, precision="double")
+    simulation = Simulation(
+        system, Langevin(1e-3, 1.0), bias=wang_landau((LOSS, ACCURACY)), walkers=4, precision="double"
+    )
     counter = CountingForward(system)
     simulation.advance(10)
     assert counter.calls == 10
@@ -212,13 +217,16 @@ def test_updates_and_starts_go_to_the_right_columns():
 
 
 def test_two_different_cvs_of_one_name_are_refused():
-    biases = (Wall(cv.Energy(Harmonic(1.0)), upper=1.0, name="one"), Wall(cv.Energy(Harmonic(2.0)), upper=1.0, name="two"))
+    biases = (
+        Wall(cv.Energy(Harmonic(1.0)), upper=1.0, name="one"),
+        Wall(cv.Energy(Harmonic(2.0)), upper=1.0, name="two"),
+    )
     with pytest.raises(InputError, match=r"two different collective variables are called 'energy'; give one"):
         ForceField(AnalyticSystem(3), biases)
 
 
 def test_two_biases_of_one_name_are_refused():
-    with pytest.raises(InputError, match=r"two different biass? are called 'wall_upper_ln_loss_train'"):
+    with pytest.raises(InputError, match=r"two different biases are called 'wall_upper_ln_loss_train'"):
         ForceField(network(), (Wall(LOSS, upper=1.0), Wall(LOSS, upper=2.0)))
 
 
@@ -283,3 +291,22 @@ def test_a_module_with_parts_that_do_not_matter_has_zero_force_on_them():
     assert forces.shape == (2, 13)
     assert (forces.split([int(np.prod(s)) for s in system.parameters.values()], 1)[names.index("unused")] == 0).all()
     assert forces.abs().sum() > 0
+
+
+def test_a_bias_that_uses_one_cv_twice_gets_the_whole_force():
+    class Twice(Bias):
+        name = "twice"
+        cvs = (cv.Parameter(0), cv.Parameter(0))
+
+        def energy(self, s, step):
+            return s[:, 0] + s[:, 1]
+
+    forces = ForceField(AnalyticSystem(2), (Twice(),))(torch.ones(1, 2, dtype=torch.float64), 0).forces
+    assert forces.tolist() == [[-2.0, 0.0]]
+
+
+def test_a_potential_with_a_constant_gradient():
+    """Its gradient is an expanded tensor, which must not be changed in place."""
+    system = AnalyticSystem(3, lambda q: 2 * q.sum(-1), box=Box(1.0))
+    forces = ForceField(system)(torch.zeros(2, 3, dtype=torch.float64), 0).forces
+    assert torch.equal(forces, torch.full((2, 3), -2.0, dtype=torch.float64))

@@ -36,7 +36,7 @@ def random_points(grid, number, beyond=0.0, seed=1):
 
 
 def axis_matrix(grid, axis, x, derivative=0):
-    """Row for each x: the weight of each coefficient, from scipy's B-splines and explicit images of the coefficients."""
+    """Row for each x: the weight of each coefficient, from scipy's B-splines and explicit images of coefficients."""
     m, h = grid.shape[axis], grid.spacing[axis]
     nodes = np.arange(-3, m + 3)
     if grid.periodic[axis]:
@@ -112,10 +112,10 @@ def test_nan_gives_nan_and_no_crash(grid):
 
 @every_grid
 def test_second_derivative_is_continuous_at_every_node(grid):
-    """On each side of a node the spline is one cubic in t: its exact second derivative from four values of that side."""
+    """On each side of a node the spline is one cubic: its exact second derivative from four values of that side."""
     c, origin = random_coefficients(grid), random_points(grid, 1)[0]
     t = np.array([0.2, 0.4, 0.6, 0.8])
-    second = 2 * np.linalg.inv(np.vander(t, increasing=True))[2] + 0  # of the cubic's t^2 term, at t = 0
+    second = 2 * np.linalg.inv(np.vander(t, increasing=True))[2]  # of the cubic's t^2 term, at t = 0
     third = 6 * np.linalg.inv(np.vander(t, increasing=True))[3]
     at_end = second + third  # the second derivative at t = 1
     for d in range(grid.dimensions):
@@ -374,24 +374,24 @@ def test_any_kernel_conserves_weight(grid, seed, fraction):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(lower=1.0, upper=1.0, bins=5), r"lower = 1 must be below upper = 1"),
-        (dict(lower=(0.0, 3.0), upper=(1.0, 2.0), bins=5), r"lower = 3 must be below upper = 2"),
-        (dict(lower=0.0, upper=1.0, bins=0), r"bins = 0 must be a whole number of at least 4"),
-        (dict(lower=0.0, upper=1.0, bins=3), r"at least 4"),
-        (dict(lower=0.0, upper=1.0, bins=0, kind="bins"), r"bins = 0 must be a whole number of at least 1"),
-        (dict(lower=0.0, upper=1.0, bins=4.5), r"bins = 4.5 must be a whole number"),
-        (dict(lower=(0,) * 4, upper=(1,) * 4, bins=5), r"1 to 3 CVs"),
-        (dict(lower=(), upper=(), bins=5), r"1 to 3 CVs"),
-        (dict(lower=(0, 0), upper=(1,), bins=5), r"2 lower and 1 upper edges"),
-        (dict(lower=0.0, upper=1.0, spacing=0.3), r"spacing = 0.3 does not divide \[0, 1\]"),
-        (dict(lower=0.0, upper=1.0, spacing=0.0), r"spacing = 0 must be a finite number above 0"),
-        (dict(lower=0.0, upper=1.0, spacing=-0.1), r"spacing = -0.1 must be"),
-        (dict(lower=float("nan"), upper=1.0, bins=5), r"lower = nan must be a finite number"),
-        (dict(lower=0.0, upper=float("inf"), bins=5), r"upper = inf must be a finite number"),
-        (dict(lower=0.0, upper=1.0), r"give either bins or spacing"),
-        (dict(lower=0.0, upper=1.0, bins=5, spacing=0.2), r"give either bins or spacing"),
-        (dict(lower=(0, 0), upper=(1, 1), bins=(5, 5, 5)), r"3 values of bins for 2 CVs"),
-        (dict(lower=0.0, upper=1.0, bins=5, kind="linear"), r"choose one of 'spline', 'bins'"),
+        ({"lower": 1.0, "upper": 1.0, "bins": 5}, r"lower = 1 must be below upper = 1"),
+        ({"lower": (0.0, 3.0), "upper": (1.0, 2.0), "bins": 5}, r"lower = 3 must be below upper = 2"),
+        ({"lower": 0.0, "upper": 1.0, "bins": 0}, r"bins = 0 must be a whole number of at least 4"),
+        ({"lower": 0.0, "upper": 1.0, "bins": 3}, r"at least 4"),
+        ({"lower": 0.0, "upper": 1.0, "bins": 0, "kind": "bins"}, r"bins = 0 must be a whole number of at least 1"),
+        ({"lower": 0.0, "upper": 1.0, "bins": 4.5}, r"bins = 4.5 must be a whole number"),
+        ({"lower": (0,) * 4, "upper": (1,) * 4, "bins": 5}, r"1 to 3 CVs"),
+        ({"lower": (), "upper": (), "bins": 5}, r"1 to 3 CVs"),
+        ({"lower": (0, 0), "upper": (1,), "bins": 5}, r"2 lower and 1 upper edges"),
+        ({"lower": 0.0, "upper": 1.0, "spacing": 0.3}, r"spacing = 0.3 does not divide \[0, 1\]"),
+        ({"lower": 0.0, "upper": 1.0, "spacing": 0.0}, r"spacing = 0 must be a finite number above 0"),
+        ({"lower": 0.0, "upper": 1.0, "spacing": -0.1}, r"spacing = -0.1 must be"),
+        ({"lower": float("nan"), "upper": 1.0, "bins": 5}, r"lower = nan must be a finite number"),
+        ({"lower": 0.0, "upper": float("inf"), "bins": 5}, r"upper = inf must be a finite number"),
+        ({"lower": 0.0, "upper": 1.0}, r"give either bins or spacing"),
+        ({"lower": 0.0, "upper": 1.0, "bins": 5, "spacing": 0.2}, r"give either bins or spacing"),
+        ({"lower": (0, 0), "upper": (1, 1), "bins": (5, 5, 5)}, r"3 values of bins for 2 CVs"),
+        ({"lower": 0.0, "upper": 1.0, "bins": 5, "kind": "linear"}, r"choose one of 'spline', 'bins'"),
     ],
 )
 def test_bad_grids_are_refused(arguments, message):
@@ -402,7 +402,10 @@ def test_bad_grids_are_refused(arguments, message):
 @pytest.mark.parametrize(
     ("sigma", "message"),
     [
-        (0.2, r"sigma = 0.2 makes a kernel of width 1.6, wider than the grid's 1; take a smaller sigma or a larger grid"),
+        (
+            0.2,
+            r"sigma = 0.2 makes a kernel of width 1.6, wider than the grid's 1; take a smaller sigma or a larger grid",
+        ),
         (0.0, r"sigma = 0 must be a finite number above 0"),
         (-0.1, r"sigma = -0.1"),
         (float("nan"), r"sigma = nan"),

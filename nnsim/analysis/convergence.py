@@ -105,7 +105,11 @@ class Diagnosis:
 
 
 def diagnose(
-    trajectory: Trajectory, *, between: tuple[float, float] | None = None, cv: str | None = None, bias: str | None = None
+    trajectory: Trajectory,
+    *,
+    between: tuple[float, float] | None = None,
+    cv: str | None = None,
+    bias: str | None = None,
 ) -> Diagnosis:
     """Look at the convergence of a Wang-Landau run.
 

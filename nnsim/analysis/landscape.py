@@ -457,9 +457,7 @@ def wang_landau_name(trajectory: Trajectory, bias: str | None) -> str:
     if bias is not None and bias not in known:
         raise InputError(f"the trajectory has no Wang-Landau bias {bias!r}; it has: {listed}")
     if bias is None and len(known) != 1:
-        raise InputError(
-            f"the trajectory must have one Wang-Landau bias, or name one; it has: {listed}"
-        )
+        raise InputError(f"the trajectory must have one Wang-Landau bias, or name one; it has: {listed}")
     return bias or known[0]
 
 

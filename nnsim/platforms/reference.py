@@ -32,8 +32,9 @@ class ReferencePlatform(Platform):
 def check_finite(state: State) -> None:
     """Raise `DivergedError`, naming step, walker and quantity, if a NaN or an infinity has appeared."""
     # A sum is not finite if any of its terms is not: one look in the ordinary case.
-    total = state.forces.sum() + state.bias_energy.sum() + state.energy.sum() + state.cvs.sum()
-    if math.isfinite(float(total)):
+    parts = (state.positions, state.forces, state.energy, state.bias_energy, state.cvs)
+    total = torch.stack([part.sum(dtype=torch.float64) for part in parts])
+    if math.isfinite(float(total.sum())):
         return
     # in the order of cause and effect, so that the first bad one is named
     for quantity in ("positions", "energy", "cvs", "bias_energy", "forces", "velocities"):
