@@ -24,8 +24,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed
 	@mkdir -p demo
 	$(BIN)/nnsim run examples/spiral_wlmd.py --output demo/spiral.zarr --overwrite
-	$(BIN)/nnsim analyze equilibrium demo/spiral.zarr --given ln_loss_train --of accuracy_test --output demo/equilibrium.csv
-	$(BIN)/nnsim plot landscape demo/spiral.zarr --observable accuracy_test --output demo/landscape.png
+	$(BIN)/nnsim analyze equilibrium demo/spiral.zarr --of accuracy_test --between -2 0 --output demo/equilibrium.csv
+	$(BIN)/nnsim plot landscape demo/spiral.zarr --observable accuracy_test --between -2 0 --output demo/landscape.png
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)

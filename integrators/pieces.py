@@ -42,7 +42,7 @@ def masses_like(owner: str, masses: Masses, positions: Tensor) -> Masses:
 
 
 def kick_(state: State, dt: float, masses: Masses) -> None:
-    """V <- v + dt f / m."""
+    """v <- v + dt f / m."""
     if isinstance(masses, float):
         state.velocities.add_(state.forces, alpha=dt / masses)
     else:
@@ -50,13 +50,13 @@ def kick_(state: State, dt: float, masses: Masses) -> None:
 
 
 def drift_(state: State, dt: float, box: Box) -> None:
-    """Q <- q + dt v, then back into the box (mirrored with reversed velocity, or wrapped)."""
+    """q <- q + dt v, then back into the box (mirrored with reversed velocity, or wrapped)."""
     state.positions.add_(state.velocities, alpha=dt)
     box.confine_(state.positions, state.velocities)
 
 
 def ornstein_uhlenbeck_(state: State, decay: float, kT: float, masses: Masses) -> None:
-    """V <- c v + sqrt((1 - c^2) kT / m) xi, exact for any time step; `decay` is c = exp(-friction dt)."""
+    """v <- c v + sqrt((1 - c^2) kT / m) xi, exact for any time step; `decay` is c = exp(-friction dt)."""
     noise = state.normal(like=state.velocities)
     state.velocities.mul_(decay)
     spread = (1 - decay * decay) * kT

@@ -1,7 +1,7 @@
 """What is learnt from trajectories; nothing here needs torch."""
 
 from nnsim.analysis.convergence import Diagnosis, crossings, diagnose, round_trips
-from nnsim.analysis.equilibrium import EquilibriumTable, equilibrium
+from nnsim.analysis.equilibrium import EquilibriumTable, equilibrium, mean_curve
 from nnsim.analysis.landscape import Axis, Curve, EntropyLandscape, natural_value
 from nnsim.analysis.reweight import (
     ConditionalMean,
@@ -25,6 +25,7 @@ __all__ = [
     "diagnose",
     "equilibrium",
     "log_weights",
+    "mean_curve",
     "natural_value",
     "round_trips",
 ]

@@ -8,6 +8,7 @@ exact accuracy it gives what a dynamics, which needs smooth CVs, cannot sample d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -112,6 +113,17 @@ def equilibrium(
         np.histogram(x[np.isfinite(weights)], edges)[0],
         Curve(axis.centers, fine, _jackknife([mean for mean, _ in left_out], fine), given, of),
     )
+
+
+def mean_curve(tables: Sequence[EquilibriumTable]) -> Curve:
+    """Mean against the centres of the bins: of one run with its own error, of several with that of their spread."""
+    first = tables[0]
+    centers = 0.5 * (first.edges[1:] + first.edges[:-1])
+    if len(tables) == 1:
+        return Curve(centers, first.mean, first.error, first.given, first.of)
+    values = np.stack([table.mean for table in tables])
+    error = values.std(axis=0, ddof=1) / np.sqrt(len(tables))
+    return Curve(centers, values.mean(axis=0), error, first.given, first.of)
 
 
 def common_frames(trajectory: Trajectory, names: list[str], since: float) -> list[Floats]:

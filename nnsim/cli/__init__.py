@@ -1,0 +1,77 @@
+"""The command line: one file for each command."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+import warnings
+from typing import Any
+
+import click
+
+from nnsim.cli.analyze import analyze
+from nnsim.cli.info import info
+from nnsim.cli.options import debug_option
+from nnsim.cli.plot import plot
+from nnsim.cli.run import run
+from nnsim.errors import NNSimError, NNSimWarning
+from nnsim.interrupt import InterruptedRun
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="nnsim")
+@debug_option
+def cli() -> None:
+    """Treat neural networks as molecular systems.
+
+    \b
+    Examples:
+      nnsim run input.py                        run an input script
+      nnsim run input.py --help                 its settings and their defaults
+      nnsim run input.py --set width=100 --steps 1e6
+      nnsim run input.py --resume               go on after a stop or a crash
+      nnsim info input.zarr                     what is in a trajectory
+      nnsim plot landscape input.zarr -o S.png  the entropy landscape
+      nnsim analyze equilibrium input.zarr --of accuracy_test
+    """
+
+
+for command in (run, info, plot, analyze):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Entry point: every error is one line and exit status 2; with --debug a traceback comes first."""
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    warnings.simplefilter("always", NNSimWarning)
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted", 130)
+    except InterruptedRun as stopped:
+        click.echo(str(stopped), err=True)
+        sys.exit(stopped.exit_status)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        _fail(_one_line(error), 2)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, NNSimError):
+        return str(error)
+    return f"{type(error).__name__}: {error} (--debug shows where)"
+
+
+def _fail(message: str, status: int) -> None:
+    click.echo("Error: " + " ".join(message.split()), err=True)
+    sys.exit(status)
+
+
+def _show_warning(message: Any, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+    where = "" if issubclass(category, NNSimWarning) else f"{filename}, line {lineno}: "
+    click.echo(f"Warning: {where}{' '.join(str(message).split())}", err=True)

@@ -1,0 +1,100 @@
+"""`nnsim analyze`: numbers from a trajectory."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nnsim.cli.options import between_option, bias_option, debug_option, trajectory_argument
+from nnsim.errors import InputError
+
+if TYPE_CHECKING:
+    from nnsim.analysis import Diagnosis, EquilibriumTable
+
+
+@click.group()
+def analyze() -> None:
+    """Compute numbers from a trajectory.
+
+    \b
+    Example:
+      nnsim analyze equilibrium run.zarr --given ln_loss_train --of accuracy_test
+    """
+
+
+@analyze.command()
+@trajectory_argument
+@click.option("--given", help="The CV of the bias at whose values to average; by default its first.")
+@click.option("--of", required=True, help="The recorded observable to average, such as accuracy_test.")
+@click.option("--width", default=0.5, show_default=True, help="Width of the bins, in units of the CV.")
+@click.option("--since", default=0.5, show_default=True, help="Fraction of the run to leave out at its beginning.")
+@bias_option
+@between_option
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write the table to this CSV file.")
+@debug_option
+def equilibrium(
+    trajectory: Path,
+    given: str | None,
+    of: str,
+    width: float,
+    since: float,
+    bias: str | None,
+    between: tuple[float, float] | None,
+    output: Path | None,
+) -> None:
+    """Equilibrium mean of an observable at given values of a CV of a Wang-Landau bias.
+
+    Frames are weighted with exp(V / kT) of the final bias V; the standard error is the spread over groups of walkers.
+    What tells whether the run has converged is printed below the table.
+
+    \b
+    Example:
+      nnsim analyze equilibrium spiral_wlmd.zarr --of accuracy_test --between -2 0 -o equilibrium.csv
+    """
+    from nnsim import analysis
+    from nnsim.trajectory import Trajectory
+
+    opened = Trajectory(trajectory)
+    state = analysis.diagnose(opened, between=between, bias=bias)
+    table = analysis.equilibrium(opened, given or state.cv, of, width=width, since=since, bias=bias)
+    if output is not None:
+        _write_csv(table, output)
+    _print_table(table)
+    _print_diagnosis(state)
+
+
+def _print_table(table: EquilibriumTable) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(title=f"equilibrium {table.of} at given {table.given}", title_justify="left")
+    for name in (table.given, f"mean {table.of}", "standard error", "frames"):
+        shown.add_column(name, justify="right")
+    for row in table.rows():
+        low, high, mean, error, frames = row.values()
+        shown.add_row(f"{low:g} to {high:g}", f"{mean:.3f}", f"{error:.3f}", str(frames))
+    Console().print(shown)
+
+
+def _print_diagnosis(state: Diagnosis) -> None:
+    click.echo(f"increment:           {state.increment:.3g} kT at the end, at most {state.largest_increment:.3g} kT")
+    trips = f"{state.round_trips} by {state.walkers} walkers between {state.cv} = {state.low:g} and {state.high:g}"
+    click.echo(f"round trips:         {trips}")
+    click.echo(f"kinetic temperature: {state.kinetic_temperature:.4g} over the last tenth (kT = {state.kT:g})")
+    click.echo(f"outside the grid:    {100 * state.outside:.2g} % of the steps")
+    problems = state.problems()
+    click.echo(f"NOT CONVERGED: {'; '.join(problems)}" if problems else "no sign that the run has not converged")
+
+
+def _write_csv(table: EquilibriumTable, path: Path) -> None:
+    rows = table.rows()
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
+            writer.writeheader()
+            writer.writerows(rows)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --output") from error
