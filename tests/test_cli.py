@@ -378,8 +378,8 @@ def test_debug_shows_a_traceback(folder: Path, place: str) -> None:
 
 
 def test_unforeseen_errors_are_one_line_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Trajectory, "header", property(lambda _: 1 / 0))
     assert nnsim("run", "input.py", "--no-progress").status == 0
+    monkeypatch.setattr(Trajectory, "header", property(lambda _: 1 / 0))
     assert error_of("info", "input.zarr") == "Error: ZeroDivisionError: division by zero (--debug shows where)"
 
 
