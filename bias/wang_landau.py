@@ -128,6 +128,7 @@ class WangLandau(Bias):
         """Settings, for the record."""
         return {
             "cvs": [cv.name for cv in self.cvs],
+            "cv_settings": self.cvs,
             "grid": self.grid.describe(),
             "schedule": self.schedule,
             "kT": self.kT,

@@ -57,8 +57,9 @@ class System(Protocol):
         return None
 
     def describe(self) -> dict[str, Any]:
-        """What makes this system this system (sizes, loss, checksums of the data), for the record and for resume."""
-        return {"type": type(self).__name__, "parameters": {name: list(s) for name, s in self.parameters.items()}}
+        """What makes this system this system, for the record and for resume: by default its public attributes."""
+        public = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        return {"type": type(self).__name__, **public}
 
 
 @runtime_checkable

@@ -119,7 +119,7 @@ class Simulation:
         for one in biases:
             one.prepare(self.device)
         generator = torch.Generator(self.device).manual_seed(self.seed)
-        positions = system.initial_positions(self.walkers, generator).to(self.device, self.precision.state)
+        positions = system.initial_positions(self.walkers, generator).to(self.device, self.precision.state).contiguous()
         self.force_field.probe(positions)
         self.flat = system.energy(self.force_field.evaluate(positions)) is None
         self.state = integrator.init(positions, self.force_field, generator)
@@ -129,6 +129,11 @@ class Simulation:
 
     def _check_parts(self) -> None:
         """Refuse combinations that cannot work."""
+        for thing, _ in self.recording.observables:
+            if any(thing.name == cv.name for cv in self.force_field.cvs):
+                raise InputError(
+                    f"Simulation: {thing.name!r} is a CV of a bias, which is recorded anyway; leave it out of observe"
+                )
         integrator = type(self.integrator).__name__
         kT = getattr(self.integrator, "kT", None)
         for bias in self.force_field.biases:
@@ -246,7 +251,7 @@ class Simulation:
         """Advance in slices that end where a reporter is due; `look_up` is called now and then and may end it."""
         slice_steps, stop = 1, False
         while self.state.step < target and not stop:
-            due = min([target, *(reporter.due(self.state.step) for reporter in reporters)])
+            due = min([target, *(_due(reporter, self.state.step) for reporter in reporters)])
             while self.state.step < due and not stop:
                 steps = min(slice_steps, due - self.state.step)
                 begin = time.perf_counter()
@@ -313,6 +318,15 @@ def _device(name: str) -> torch.device:
             f"Simulation: device = {name!r} is not there; on this machine there is {', '.join(there)}"
         ) from None
     return device
+
+
+def _due(reporter: Reporter, step: int) -> int:
+    due = reporter.due(step)
+    if due <= step:
+        raise InputError(
+            f"{type(reporter).__name__}: due({step}) returned {due}; it must return a later step than it was given"
+        )
+    return due
 
 
 def _recording(

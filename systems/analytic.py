@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from nnsim.box import Box
-from nnsim.describe import describe
 from nnsim.errors import InputError, require_integer, require_number
 from nnsim.evaluation import Evaluation
 from nnsim.precision import Precision
@@ -121,8 +119,3 @@ class AnalyticSystem(System):
     def energy(self, evaluation: Evaluation) -> Tensor | None:
         """U [W], or None for free particles."""
         return None if self.potential is None else self.potential(evaluation.positions)
-
-    def describe(self) -> dict[str, Any]:
-        """Size, potential, box and start, for the record."""
-        parts = {name: describe(getattr(self, name)) for name in ("potential", "box", "start")}
-        return {**super().describe(), **parts}

@@ -65,6 +65,8 @@ class _Layer:
 class BatchedDense:
     """Outputs of a dense network for many walkers; see `fits` for which modules."""
 
+    kind = "batched"
+
     def __init__(self, module: nn.Module, layout: Layout, dtype: torch.dtype) -> None:
         self.layout, self.dtype = layout, dtype
         self.layers = _layers(module, layout)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +15,11 @@ from nnsim.systems.layout import Layout
 
 logger = logging.getLogger("nnsim")
 
-Forward = Callable[[Tensor, Tensor], Tensor]
-
 
 class VmapForward:
     """Any module that torch.func can vectorise over walkers."""
+
+    kind = "vmap"
 
     def __init__(self, module: nn.Module, layout: Layout, dtype: torch.dtype) -> None:
         self.module, self.layout, self.dtype = module, layout, dtype
@@ -37,6 +36,8 @@ class VmapForward:
 class LoopForward:
     """Any module at all: one walker after the other."""
 
+    kind = "loop"
+
     def __init__(self, module: nn.Module, layout: Layout, dtype: torch.dtype) -> None:
         self.module, self.layout, self.dtype = module, layout, dtype
 
@@ -44,6 +45,9 @@ class LoopForward:
         """Outputs [W, N, C] of positions [W, n] at points x [N, ...]."""
         walkers = (self.layout.split(row) for row in positions.to(self.dtype).unbind())
         return torch.stack([functional_call(self.module, tensors, (x,)) for tensors in walkers])
+
+
+Forward = BatchedDense | VmapForward | LoopForward
 
 
 def choose_forward(module: nn.Module, layout: Layout, x: Tensor, how: str, dtype: torch.dtype) -> Forward:

@@ -79,7 +79,7 @@ class NeuralNetwork(System):
         self.potential = potential
         self.initial = require_choice("NeuralNetwork", "initial", initial, INITIAL)
         self.initial_scale = require_number("NeuralNetwork", "initial_scale", initial_scale, above=0.0)
-        self.how = require_choice("NeuralNetwork", "walkers", walkers, ("auto", "batched", "vmap", "loop"))
+        self._how = require_choice("NeuralNetwork", "walkers", walkers, ("auto", "batched", "vmap", "loop"))
         self._data = {"train": _checked_points("train", train)}
         if test is not None:
             self._data["test"] = _checked_points("test", test)
@@ -107,9 +107,9 @@ class NeuralNetwork(System):
         self._targets = {split: self._converted(y).to(device) for split, (_, y) in self._data.items()}
         self._joined: dict[tuple[str, ...], Tensor] = {}
         self._labels: dict[str, tuple[int, Tensor]] = {}
-        self._forward: Forward = choose_forward(
-            self._module, self._layout, self._points["train"], self.how, self._dtype
-        )
+        points = self._points["train"]
+        self._forward: Forward = choose_forward(self._module, self._layout, points, self._how, self._dtype)
+        self._how = self._forward.kind  # chosen, and announced, once
 
     def _converted(self, values: Tensor) -> Tensor:
         return values.to(self._dtype) if values.is_floating_point() else values
@@ -238,7 +238,8 @@ class NeuralNetwork(System):
     def describe(self) -> dict[str, Any]:
         """Sizes, loss, potential, box and checksums of the data, for the record and for resume."""
         return {
-            **super().describe(),
+            "type": type(self).__name__,
+            "parameters": self.parameters,
             "module": str(self.module),
             "loss": describe(self.loss_function),
             "potential": describe(self.potential),

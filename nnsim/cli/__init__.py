@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import traceback
 import warnings
@@ -44,6 +45,8 @@ def main() -> None:
     """Entry point: every error is one line and exit status 2; with --debug a traceback comes first."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     warnings.simplefilter("always", NNSimWarning)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("nnsim").setLevel(logging.INFO)  # what was chosen automatically
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
