@@ -101,6 +101,18 @@ class WangLandau(Bias):
         self.deposits += inside
         self.schedule.observe(self.deposits, self.visits)
 
+    def add(self, visits: Tensor, outside: int, height: float) -> None:
+        """Deposit at many bins at once: `visits` counts (int64, the grid's shape), each `height` x kernel."""
+        self.potential += height * self.kernel.convolve(visits.double())
+        self.visits += visits
+        self.deposits += int(visits.sum())
+        self.outside += outside
+        self.schedule.observe(self.deposits, self.visits)
+
+    def allows(self, s: Tensor) -> Tensor:
+        """Whether each s [W, k] lies on the grid, [W]: Monte Carlo moves that leave it are rejected."""
+        return self.grid.inside(s)
+
     def start(self, s: Tensor) -> None:
         """Refuse a start with every walker outside the grid: nothing would ever be deposited."""
         if bool(self.grid.inside(s).any()):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nnsim.evaluation import Evaluation
     from nnsim.forcefield import ForceField
     from nnsim.grid import Grid
+    from nnsim.lattice import Lattice
     from nnsim.protocols import Bias, CollectiveVariable, Integrator, Observable, Platform, Reporter, System
     from nnsim.simulation import Simulation
     from nnsim.state import State
@@ -29,6 +30,7 @@ _HOMES = {
     "nnsim.evaluation": ["Evaluation"],
     "nnsim.forcefield": ["ForceField"],
     "nnsim.grid": ["Grid"],
+    "nnsim.lattice": ["Lattice"],
     "nnsim.protocols": [
         "Bias",
         "CollectiveVariable",
@@ -56,6 +58,7 @@ __all__ = [
     "Grid",
     "InputError",
     "Integrator",
+    "Lattice",
     "NNSimError",
     "NNSimWarning",
     "Observable",

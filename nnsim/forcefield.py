@@ -89,10 +89,22 @@ class ForceField:
     def energies(self, positions: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Energy [W], bias energy [W] and cvs [W, k] without gradients, for Monte Carlo."""
         energy, s, _ = self._energy_and_cvs(self.evaluate(positions))
-        bias_energy = torch.zeros(len(positions), dtype=torch.float64, device=positions.device)
+        return self._plain(energy, positions), self.bias_energy(s, step), s
+
+    @torch.no_grad()
+    def bias_energy(self, s: Tensor, step: int) -> Tensor:
+        """Sum of the bias energies, [W], at s [W, k]."""
+        total = torch.zeros(len(s), dtype=torch.float64, device=s.device)
         for bias, columns in zip(self.biases, self._columns, strict=True):
-            bias_energy = bias_energy + bias.energy(s[:, columns], step)
-        return self._plain(energy, positions), bias_energy, s
+            total = total + bias.energy(s[:, columns], step)
+        return total
+
+    def allows(self, s: Tensor) -> Tensor:
+        """Whether a Monte Carlo move may lead each walker to s [W, k], for all biases, [W]."""
+        allowed = torch.ones(len(s), dtype=torch.bool, device=s.device)
+        for bias, columns in zip(self.biases, self._columns, strict=True):
+            allowed &= bias.allows(s[:, columns])
+        return allowed
 
     def update_biases(self, s: Tensor, step: int) -> None:
         """Let every bias learn from the walkers at s [W, k]."""

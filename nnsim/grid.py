@@ -123,7 +123,7 @@ class Grid:
                 self._bins.numpy(),
                 self._wraps.numpy(),
             )
-            self._native_nodes = _stack([nodes.numpy() for nodes in self._nodes])
+            self.native_nodes = _stack([nodes.numpy() for nodes in self._nodes])
 
     def _node_table(self, axis: int) -> Tensor:
         """For node index i - 2 outside and inside the grid, the index of the coefficient that stands for it."""
@@ -167,7 +167,7 @@ class Grid:
 
         value, gradient = np.empty(len(s)), np.empty(tuple(s.shape))
         flat = coefficients.view(-1).numpy()
-        grid_native.evaluate(flat, s.contiguous().numpy(), *self.native_tables, self._native_nodes, value, gradient)
+        grid_native.evaluate(flat, s.contiguous().numpy(), *self.native_tables, self.native_nodes, value, gradient)
         return torch.from_numpy(value), torch.from_numpy(gradient)
 
     def _evaluate_torch(self, coefficients: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
@@ -297,7 +297,7 @@ class Kernel:
         self.weights = [table.to(device) for table in self.weights]
         self._native = device.type == "cpu"
         if self._native:
-            self._native_tables = self._make_native_tables()
+            self.native_tables = self._make_native_tables()
 
     def _make_native_tables(self) -> tuple[np.ndarray, ...]:
         """Strides, and the tables of three axes, those beyond the grid's trivial, so that one loop fits all grids."""
@@ -308,6 +308,14 @@ class Kernel:
         weights += [np.ones((1, 1))] * beyond
         widths = np.array([table.shape[1] for table in weights])
         return np.array(self.grid.strides), _stack(indices), _stack(weights), widths
+
+    def convolve(self, counts: Tensor) -> Tensor:
+        """The sum of the kernels of `counts` deposits in each bin, float64, in the grid's shape."""
+        for d, bins in enumerate(self.grid.shape):
+            matrix = torch.zeros(bins, bins, dtype=torch.float64, device=counts.device)
+            matrix.scatter_add_(1, self.indices[d], self.weights[d])  # row: where a deposit in this bin goes
+            counts = torch.tensordot(counts, matrix, dims=([d], [0])).movedim(-1, d)
+        return counts
 
     def deposit_(self, coefficients: Tensor, visits: Tensor, s: Tensor, height: float) -> int:
         """Add `height` x kernel to `coefficients` and 1 to `visits` at each s [W, k] on the grid, in place.
@@ -321,7 +329,7 @@ class Kernel:
 
         flat, counts = coefficients.view(-1).numpy(), visits.view(-1).numpy()  # views, or deposits would be lost
         where = s.double().contiguous().numpy()
-        return grid_native.deposit(flat, counts, where, height, *self.grid.native_tables, *self._native_tables)
+        return grid_native.deposit(flat, counts, where, height, *self.grid.native_tables, *self.native_tables)
 
     def _deposit_torch(self, coefficients: Tensor, visits: Tensor, s: Tensor, height: float) -> int:
         bins = self.grid.bin_indices(s[self.grid.inside(s)])

@@ -80,10 +80,12 @@ def plot_landscape(
     ax: Axes | None = None,
     *,
     reference: Curve | None = None,
+    training: Curve | None = None,
     value: Value | None = None,
     value_label: str | None = None,
     equilibrium_label: str = "equilibrium",
     reference_label: str = "reference",
+    training_label: str = "training",
     span: float | None = None,
     note: str | None = None,
 ) -> Axes:
@@ -97,31 +99,37 @@ def plot_landscape(
         equilibrium: drawn as dots with error bars, from `landscape.equilibrium(...)` or `most_probable(...)`.
         ax: axes to draw in, or None for a figure of its own.
         reference: another curve to compare with, drawn as a white line (in one dimension, S itself, dashed).
+        training: mean over training runs at the same value of the first CV, `training_curve(...).curve()`: a line with
+            a band of one standard error on each side.
         value: function from the coordinate of the second axis to what is drawn upwards, the same as given to
             `landscape.equilibrium`; None draws the coordinate. The colour stays S, a density in the coordinate.
         value_label: label of the upward axis; None makes one from the name of the CV.
         equilibrium_label: its name in the legend.
         reference_label: its name in the legend.
+        training_label: its name in the legend.
         span: range of the colours below the maximum, in nats; None takes all of S up to 60 nats and otherwise leaves
             out the lowest 5 % of the bins, so that a few of them do not take all the colours.
         note: a line above the picture, for example that the run has not converged.
 
     Raises:
-        InputError: three axes, or an equilibrium curve on a landscape of one.
+        InputError: three axes, or an equilibrium or training curve on a landscape of one.
     """
     if len(landscape.axes) > 2:
         raise InputError(
             f"plot_landscape: a landscape of {len(landscape.axes)} axes cannot be drawn; "
             f"take landscape.marginal(...) of one or two of {', '.join(landscape.names)}"
         )
-    if len(landscape.axes) == 1 and equilibrium is not None:
-        raise InputError("plot_landscape: an equilibrium curve needs a landscape of two axes; leave it out")
+    for kind, curve in (("equilibrium", equilibrium), ("training", training)):
+        if len(landscape.axes) == 1 and curve is not None:
+            raise InputError(f"plot_landscape: the {kind} curve needs a landscape of two axes; leave it out")
     with _styled():
         ax = ax or _new_axes(1, 3.7)[0]
         if len(landscape.axes) == 1:
             _draw_line(ax, landscape, reference, reference_label, value_label)
         else:
             _draw_map(ax, landscape, value, value_label, span)
+            if training is not None:
+                _draw_band(ax, training, training_label)
             _draw_curves(ax, equilibrium, equilibrium_label, reference, reference_label)
         _write_note(ax, note)
     return ax
@@ -200,8 +208,20 @@ def _draw_curves(
         )
     if equilibrium is not None:
         _draw_dots(ax, equilibrium, label)
-    if reference is not None or equilibrium is not None:
+    if ax.get_legend_handles_labels()[1]:
         ax.legend(loc="best", framealpha=0.85, edgecolor="none", facecolor="#d9d9d9", handlelength=1.4, borderpad=0.35)
+
+
+def _draw_band(ax: Axes, curve: Curve, label: str) -> None:
+    """A line, one standard error on each side, and a white outline below both."""
+    known = np.isfinite(curve.y)
+    x, y = curve.x[known], curve.y[known]
+    ax.plot(x, y, color="white", linewidth=3.6, zorder=3.3)
+    if curve.error is not None:
+        error = np.nan_to_num(curve.error[known])
+        band = {"edgecolor": "white", "linewidth": 0.9, "zorder": 3.4}
+        ax.fill_between(x, y - error, y + error, facecolor=to_rgba(COLORS[3], 0.6), **cast(Any, band))
+    ax.plot(x, y, color=COLORS[3], linewidth=1.6, zorder=3.5, label=label)
 
 
 def _draw_dots(ax: Axes, curve: Curve, label: str) -> None:

@@ -35,6 +35,7 @@ class System(Protocol):
 
     def prepare(self, precision: Precision, device: torch.device) -> None:
         """Bring data and constants to the type and the device of the run."""
+        return
 
     def initial_positions(self, walkers: int, generator: torch.Generator) -> Tensor:
         """Start of each walker, [W, n]."""
@@ -109,6 +110,7 @@ class Bias(Protocol):
 
     def prepare(self, device: torch.device) -> None:
         """Bring tables to the device of the run."""
+        return
 
     def energy(self, s: Tensor, step: int) -> Tensor:
         """V [W] at s [W, k]."""
@@ -129,9 +131,15 @@ class Bias(Protocol):
 
     def update(self, s: Tensor, step: int, mask: Tensor | None = None) -> None:
         """Learn from the walkers at s [W, k]; only those with `mask` [W] true, if one is given."""
+        return
+
+    def allows(self, s: Tensor) -> Tensor:
+        """Whether a Monte Carlo move may lead to s [W, k], [W]; a dynamics is held back by energies alone."""
+        return torch.ones(len(s), dtype=torch.bool, device=s.device)
 
     def start(self, s: Tensor) -> None:
         """Refuse, with an `InputError`, walkers that start at a useless s [W, k]."""
+        return
 
     def observables(self) -> dict[str, float]:
         """Numbers worth recording along the run, such as the current increment."""
@@ -147,6 +155,7 @@ class Bias(Protocol):
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
+        return
 
 
 class Integrator(Protocol):
@@ -179,6 +188,14 @@ class Platform(Protocol):
     def advance(self, state: State, steps: int) -> State:
         """`steps` times: a step of the integrator, then an update of every bias."""
         ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the platform carries along, beyond the state and the biases."""
+        return {}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        return
 
 
 class Reporter(Protocol):

@@ -24,6 +24,7 @@ class IncrementSchedule(Protocol):
 
     def observe(self, deposits: int, visits: Tensor) -> None:
         """Look at the histogram of visits (int64, the grid's shape) after an update."""
+        return
 
     def state_dict(self) -> dict[str, Any]:
         """What changes along the run."""
@@ -31,6 +32,7 @@ class IncrementSchedule(Protocol):
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
+        return
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,33 @@ class InverseTime(IncrementSchedule):
     def increment(self, deposits: int) -> float:
         """Increment, in kT, after so many deposits."""
         return min(self.maximum, self.scale / max(deposits, 1))
+
+
+@dataclass(frozen=True)
+class CycleDecay(IncrementSchedule):
+    """The papers' schedule for Monte Carlo: f = numerator / (cycle + offset), constant within a cycle.
+
+    Args:
+        numerator: in kT, above 0; the papers' scripts take 5.
+        cycle: deposits of all walkers in a cycle, at least 1; the papers' cycle is 1e5 moves of one walker.
+        offset: above 0; the papers' scripts take 10.
+
+    Reference: arXiv 2503.13145, public scripts. It decays too fast to converge (Belardinelli and Pereyra 2007): use it
+    to compare, and `InverseTime` to sample.
+    """
+
+    numerator: float = 5.0
+    cycle: float = 1e5
+    offset: float = 10.0
+
+    def __post_init__(self) -> None:
+        require_number(type(self).__name__, "numerator", self.numerator, above=0.0)
+        require_number(type(self).__name__, "cycle", self.cycle, least=1.0)
+        require_number(type(self).__name__, "offset", self.offset, above=0.0)
+
+    def increment(self, deposits: int) -> float:
+        """Increment, in kT, after so many deposits."""
+        return self.numerator / (deposits // self.cycle + self.offset)
 
 
 class FlatnessHalving(IncrementSchedule):

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from nnsim.describe import describe
-from nnsim.errors import DivergedError, InputError, require_integer
+from nnsim.errors import DivergedError, InputError, require_choice, require_integer
 from nnsim.forcefield import ForceField
 from nnsim.interrupt import Interrupt
 from nnsim.monitor import Monitor
+from nnsim.platforms.native import NativeMonteCarlo
 from nnsim.platforms.reference import ReferencePlatform, check_finite
 from nnsim.precision import Precision
 from nnsim.protocols import Bias, Integrator, Observable, Platform, Reporter, System
@@ -56,6 +57,8 @@ class Simulation:
         precision: `"single"`, `"mixed"` or `"double"`, see `nnsim.precision`.
         device: of torch, such as `"cpu"` or `"cuda"`.
         threads: number of CPU threads for torch; None leaves it as it is.
+        platform: `"reference"` (torch, step by step), `"native"` (compiled; Monte Carlo on dense networks), or
+            `"auto"`, native where it can be.
         reporters: your own reporters.
         output: default path of the trajectory; None keeps observables in memory, as `history`.
 
@@ -88,6 +91,7 @@ class Simulation:
         precision: str = "mixed",
         device: str = "cpu",
         threads: int | None = None,
+        platform: str = "auto",
         reporters: Sequence[Reporter] = (),
         output: str | Path | None = None,
     ) -> None:
@@ -125,7 +129,7 @@ class Simulation:
         self.state = integrator.init(positions, self.force_field, generator)
         check_finite(self.state)
         self.force_field.start_biases(self.state.cvs)
-        self.platform: Platform = ReferencePlatform(integrator, self.force_field)
+        self.platform = self._choose_platform(platform, threads)
 
     def _check_parts(self) -> None:
         """Refuse combinations that cannot work."""
@@ -135,6 +139,8 @@ class Simulation:
                     f"Simulation: {thing.name!r} is a CV of a bias, which is recorded anyway; leave it out of observe"
                 )
         integrator = type(self.integrator).__name__
+        if self.system.box.kind == "lattice" and getattr(self.integrator, "needs_gradients", True):
+            raise InputError(f"{integrator} moves continuously, but the parameters live on a lattice; use MonteCarlo")
         kT = getattr(self.integrator, "kT", None)
         for bias in self.force_field.biases:
             for cv in bias.cvs:
@@ -148,6 +154,12 @@ class Simulation:
                 raise InputError(
                     f"the bias {bias.name!r} has kT = {own:g} but {integrator} has kT = {kT:g}; make them equal"
                 )
+
+    def _choose_platform(self, name: str, threads: int | None) -> Platform:
+        require_choice("Simulation", "platform", name, ("auto", "reference", "native"))
+        if name == "native" or (name == "auto" and not NativeMonteCarlo.obstacle(self.integrator, self.force_field)):
+            return NativeMonteCarlo(self.integrator, self.force_field, self.state, self.seed, threads)
+        return ReferencePlatform(self.integrator, self.force_field)
 
     # ------------------------------------------------------------------ running
 
@@ -279,6 +291,7 @@ class Simulation:
         return {
             "state": self.state.state_dict(),
             "bias": {bias.name: bias.state_dict() for bias in self.force_field.biases},
+            "platform": self.platform.state_dict(),
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -286,6 +299,7 @@ class Simulation:
         self.state.load_state_dict(saved["state"])
         for bias in self.force_field.biases:
             bias.load_state_dict(saved["bias"][bias.name])
+        self.platform.load_state_dict(saved["platform"])
 
     def describe(self) -> dict[str, Any]:
         """How the simulation was set up, as JSON values; what a resume compares."""
@@ -295,6 +309,7 @@ class Simulation:
             "seed": self.seed,
             "walkers": self.walkers,
             "precision": self.precision.name,
+            "platform": type(self.platform).__name__,
             "system": {"flat": self.flat, **describe(self.system)},
             "integrator": describe(self.integrator),
             "bias": {bias.name: describe(bias) for bias in self.force_field.biases},

@@ -73,6 +73,16 @@ class BatchedDense:
         # Between linear layers without activation there is nothing to gain.
         self.written_out = all(layer.written_out for layer in self.layers)
 
+    def plain(self) -> tuple[list[int], list[int], list[int], str] | None:
+        """Widths, places of weights and biases, and the one hidden activation; None if it is not as regular as that."""
+        names = {type(one).__name__.lower() for layer in self.layers[:-1] for one in layer.activations}
+        regular = self.written_out and all(len(layer.activations) == 1 for layer in self.layers[:-1])
+        biases = [layer.bias.start for layer in self.layers if layer.bias is not None]
+        if not regular or self.layers[-1].activations or len(names) > 1 or len(biases) < len(self.layers):
+            return None
+        sizes = [self.layers[0].shape[1], *(layer.shape[0] for layer in self.layers)]
+        return sizes, [layer.weight.start for layer in self.layers], biases, names.pop() if names else "relu"
+
     @staticmethod
     def fits(module: nn.Module) -> bool:
         """Whether a module is a `Sequential` of trainable linear layers and elementwise activations."""
@@ -125,7 +135,7 @@ class _Dense(torch.autograd.Function):
     """The network as one node of the graph."""
 
     @staticmethod
-    def forward(ctx: Any, positions: Tensor, x: Tensor, network: BatchedDense) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, positions: Tensor, x: Tensor, network: BatchedDense) -> Tensor:
         numbers = positions.to(network.dtype)
         h = x.flatten(1).expand(len(positions), -1, -1)
         passed = []
@@ -140,7 +150,7 @@ class _Dense(torch.autograd.Function):
         return h
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
         positions, x = ctx.saved_tensors
         if torch.is_grad_enabled():  # a gradient that is to be differentiated again: leave it all to autograd
             outputs = ctx.network.reference(positions, x)

@@ -10,16 +10,19 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 
 from nnsim.box import Box
 from nnsim.describe import describe
 from nnsim.errors import InputError, require_choice, require_number
 from nnsim.evaluation import Evaluation
+from nnsim.platforms.native import DenseNetwork
 from nnsim.precision import Precision
 from nnsim.protocols import System
+from nnsim.systems.dense import BatchedDense
 from nnsim.systems.forward import Forward, choose_forward, refuse_unfit
 from nnsim.systems.layout import Layout
-from nnsim.systems.potentials import Potential
+from nnsim.systems.potentials import Potential, potential_terms
 
 Data = tuple[Tensor, Tensor]
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -146,6 +149,31 @@ class NeuralNetwork(System):
             self._labels[split] = (walkers, self.targets(split).repeat(walkers))
         return self._labels[split][1]
 
+    def batch_loss(self, positions: Tensor, index: Tensor) -> Tensor:
+        """Mean train loss [W] of each walker's own mini-batch.
+
+        Args:
+            positions: [W, n].
+            index: numbers of the train points of each walker's batch, [W, B].
+        """
+        points, targets = self._points["train"][index], self._targets["train"][index]
+        tensors = self._layout.split(positions.to(self._dtype))
+
+        def one(own: dict[str, Tensor], x: Tensor) -> Tensor:
+            return functional_call(self._module, own, (x,))
+
+        if self._how == "loop":
+            rows = range(len(positions))
+            outputs = torch.stack([one({name: t[w] for name, t in tensors.items()}, points[w]) for w in rows])
+        else:
+            outputs = vmap(one)(tensors, points)
+        if self.loss_function == "mse":
+            return (outputs - targets).square().mean(dim=(1, 2))
+        if self.loss_function == "cross_entropy":
+            return F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none").view_as(index).mean(1)
+        pairs = zip(outputs, targets, strict=True)
+        return torch.stack([self.loss_function(*pair) for pair in pairs])  # type: ignore[operator]
+
     def energy(self, evaluation: Evaluation) -> Tensor | None:
         """U [W], or None for a flat prior."""
         return None if self.potential is None else self.potential(evaluation)
@@ -154,6 +182,20 @@ class NeuralNetwork(System):
         if split not in values:
             raise InputError(f"NeuralNetwork: there is no {split!r} split; give {split}=(points, targets)")
         return values[split]
+
+    def dense_network(self) -> DenseNetwork | None:
+        """The network in the form that native code takes, or None if it cannot be put so."""
+        if not isinstance(self._forward, BatchedDense) or not isinstance(self.loss_function, str):
+            return None
+        shape, terms = self._forward.plain(), potential_terms(self.potential)
+        if shape is None or terms is None:
+            return None
+        splits = list(self._data)
+        points = torch.cat([self._data[split][0] for split in splits]).flatten(1).double().cpu().numpy()
+        targets = torch.cat([self._data[split][1] for split in splits]).double().cpu()
+        targets = targets[:, None] if targets.ndim == 1 else targets
+        train = len(self._data["train"][0])
+        return DenseNetwork(*shape, self.loss_function, points, targets.numpy(), train, *terms)
 
     # ------------------------------------------------------------------ start
 

@@ -71,3 +71,18 @@ class SumPotential(Potential):
         for part in self.parts[1:]:
             total = total + part(evaluation)
         return total
+
+
+def potential_terms(potential: object) -> tuple[float, float] | None:
+    """Factors (f, g) of U = f x train loss + g x |q|^2, or None for a potential of another form."""
+    if potential is None:
+        return 0.0, 0.0
+    if isinstance(potential, LossPotential):
+        return potential.factor, 0.0
+    if isinstance(potential, GaussianPrior):
+        return 0.0, 1 / (2 * potential.scale**2)
+    if isinstance(potential, SumPotential):
+        terms = [potential_terms(part) for part in potential.parts]
+        if all(term is not None for term in terms):
+            return sum(t[0] for t in terms if t), sum(t[1] for t in terms if t)
+    return None

@@ -10,6 +10,7 @@ from nnsim.analysis.reweight import (
     conditional_mean_over_walkers,
     log_weights,
 )
+from nnsim.analysis.training import TrainingCurve, entropy_advantage, first_passage, training_curve
 
 __all__ = [
     "Axis",
@@ -18,14 +19,18 @@ __all__ = [
     "Diagnosis",
     "EntropyLandscape",
     "EquilibriumTable",
+    "TrainingCurve",
     "average_bins",
     "conditional_mean",
     "conditional_mean_over_walkers",
     "crossings",
     "diagnose",
+    "entropy_advantage",
     "equilibrium",
+    "first_passage",
     "log_weights",
     "mean_curve",
     "natural_value",
     "round_trips",
+    "training_curve",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,8 +20,9 @@ def analyze() -> None:
     """Compute numbers from a trajectory.
 
     \b
-    Example:
+    Examples:
       nnsim analyze equilibrium run.zarr --given ln_loss_train --of accuracy_test
+      nnsim analyze advantage run.zarr --training sgd.zarr --of accuracy_test
     """
 
 
@@ -61,9 +62,72 @@ def equilibrium(
     state = analysis.diagnose(opened, between=between, bias=bias)
     table = analysis.equilibrium(opened, given or state.cv, of, width=width, since=since, bias=bias)
     if output is not None:
-        _write_csv(table, output)
+        _write_csv(table.rows(), output)
     _print_table(table)
     _print_diagnosis(state)
+
+
+@analyze.command()
+@click.argument("trajectories", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option(
+    "--training",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    help="Trajectory whose walkers are training runs; may be given several times.",
+)
+@click.option("--given", help="The CV of the bias at whose values to compare; by default its first.")
+@click.option("--of", required=True, help="The observable to compare, recorded in both, such as accuracy_test.")
+@click.option("--width", default=0.5, show_default=True, help="Width of the bins of the equilibrium mean.")
+@click.option("--since", default=0.5, show_default=True, help="Fraction of the equilibrium run to leave out.")
+@bias_option
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write the table to this CSV file.")
+@debug_option
+def advantage(
+    trajectories: tuple[Path, ...],
+    training: tuple[Path, ...],
+    given: str | None,
+    of: str,
+    width: float,
+    since: float,
+    bias: str | None,
+    output: Path | None,
+) -> None:
+    """Entropy advantage: equilibrium mean minus mean over training runs at the same value of a CV.
+
+    The equilibrium mean is that of the bin around each level; of several equilibrium trajectories their mean is taken.
+    A training run counts with its value when it first reaches the level; the last column says how many did.
+
+    \b
+    Example:
+      nnsim analyze advantage spiral_wlmd.zarr --training spiral_training.zarr --of accuracy_test -o advantage.csv
+    """
+    from nnsim import analysis
+    from nnsim.trajectory import Trajectory
+
+    runs = [Trajectory(path) for path in trajectories]
+    given = given or analysis.EntropyLandscape.from_trajectory(runs[0], bias).names[0]
+    tables = [analysis.equilibrium(run, given, of, width=width, since=since, bias=bias) for run in runs]
+    levels = analysis.mean_curve(tables).x
+    trained = analysis.training_curve([Trajectory(path) for path in training], given, of, levels=levels)
+    rows = analysis.entropy_advantage(tables, trained)
+    if output is not None:
+        _write_csv(rows, output)
+    _print_advantage(rows, given, of)
+
+
+def _print_advantage(rows: list[dict[str, Any]], given: str, of: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(title=f"{of}: equilibrium minus training at the same {given}", title_justify="left")
+    for name in (given, "equilibrium", "training", "advantage", "training runs"):
+        shown.add_column(name, justify="right")
+    for row in rows:
+        level, *numbers, runs, total = row.values()
+        means = [f"{mean:.3f} ± {error:.3f}" for mean, error in zip(numbers[::2], numbers[1::2], strict=True)]
+        shown.add_row(f"{level:g}", *means, f"{runs} of {total}")
+    Console().print(shown)
 
 
 def _print_table(table: EquilibriumTable) -> None:
@@ -89,8 +153,7 @@ def _print_diagnosis(state: Diagnosis) -> None:
     click.echo(f"NOT CONVERGED: {'; '.join(problems)}" if problems else "no sign that the run has not converged")
 
 
-def _write_csv(table: EquilibriumTable, path: Path) -> None:
-    rows = table.rows()
+def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
     try:
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])

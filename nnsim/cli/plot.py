@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nnsim.cli.options import between_option, bias_option, debug_option, picture_option, trajectory_argument
+from nnsim.errors import InputError
 
 if TYPE_CHECKING:
     from nnsim.analysis.convergence import Diagnosis
-    from nnsim.analysis.landscape import EntropyLandscape
+    from nnsim.analysis.landscape import Curve, EntropyLandscape
     from nnsim.trajectory import Trajectory
 
 
@@ -35,6 +36,12 @@ def plot() -> None:
 @click.option(
     "--width", default=0.5, show_default=True, help="Width of the bins of that mean, in units of the first CV."
 )
+@click.option(
+    "--training",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Draw the mean over the runs of this training trajectory too; may be given several times.",
+)
 @click.option("--equilibrium/--no-equilibrium", default=True, help="Draw the equilibrium curve.")
 @between_option
 @picture_option
@@ -45,20 +52,23 @@ def landscape(
     marginal: str | None,
     observable: str | None,
     width: float,
+    training: tuple[Path, ...],
     equilibrium: bool,
     between: tuple[float, float] | None,
     output: Path | None,
 ) -> None:
     """Draw the entropy landscape S, with the equilibrium value of the second CV for each value of the first.
 
-    Several trajectories are independent runs: their landscapes are averaged. A line above the picture says what is not
-    converged.
+    Several trajectories are independent runs: their landscapes are averaged. With --training the mean over classical
+    training runs at the same value of the first CV is drawn as a line with its standard error. A line above the picture
+    says what is not converged.
 
     \b
     Examples:
       nnsim plot landscape spiral_wlmd.zarr -o landscape.png
       nnsim plot landscape spiral_wlmd.zarr --observable accuracy_test
       nnsim plot landscape run0.zarr run1.zarr run2.zarr --marginal ln_loss_train
+      nnsim plot landscape wl.zarr --observable accuracy_test --training sgd.zarr
     """
     from nnsim import analysis, plotting
     from nnsim.trajectory import Trajectory
@@ -73,10 +83,20 @@ def landscape(
         value, _ = analysis.natural_value(found.names[1])
         if equilibrium and observable is None:
             curve = found.equilibrium(0, 1, value=value)
-        elif equilibrium:
+        elif equilibrium and observable is not None:
             means = [analysis.equilibrium(run, found.names[0], observable, width=width, bias=bias) for run in runs]
             curve, label = analysis.mean_curve(means), f"equilibrium {plotting.readable(observable)}"
-    drawn = plotting.plot_landscape(found, curve, value=value, equilibrium_label=label, note=note)
+    trained = [Trajectory(path) for path in training]
+    line, line_label = training_line(trained, found, observable) if trained else (None, "")
+    drawn = plotting.plot_landscape(
+        found,
+        curve,
+        value=value,
+        equilibrium_label=label,
+        training=line,
+        training_label=line_label,
+        note=note,
+    )
     _save(drawn, output, trajectories[0], "landscape")
 
 
@@ -86,6 +106,38 @@ def load_landscape(runs: list[Trajectory], bias: str | None = None) -> EntropyLa
 
     single = [EntropyLandscape.from_trajectory(run, bias) for run in runs]
     return single[0] if len(single) == 1 else EntropyLandscape.average(single)
+
+
+def training_line(runs: list[Trajectory], landscape: EntropyLandscape, observable: str | None) -> tuple[Curve, str]:
+    """The curve of training runs over a landscape, and its name in the legend.
+
+    Upwards is the observable, or else the quantity of the landscape's second CV; where only the exact accuracy was
+    recorded in place of a smoothed one, it is taken. The name says what differs from the axis, and the number of runs:
+    fewer and fewer reach lower levels.
+    """
+    from nnsim.analysis import natural_value, training_curve
+    from nnsim.plotting import readable
+
+    if len(landscape.axes) != 2:
+        raise InputError("--training needs a landscape of two CVs; leave it out, or --marginal")
+    axis = natural_value(landscape.names[1])[1]
+    of = observable or axis
+    if of not in runs[0].observables:
+        of = of.removeprefix("smoothed_")
+    found = training_curve(runs, landscape.names[0], of, spacing=0.1)
+    quantity = ", " if of == axis else f" {readable(of)},\n"  # a long line would not fit into the axes
+    low, high = landscape.axes[0].edges[[0, -1]]
+    count = found.runs[(found.runs > 0) & (found.levels >= low) & (found.levels <= high)]
+    fewest, most = (int(count.min()), int(count.max())) if len(count) else (found.total, found.total)
+    number = str(most) if fewest == most else f"{fewest} to {most}"
+    return found.curve(), f"{training_name(runs)}{quantity}mean of {number} runs"
+
+
+def training_name(runs: list[Trajectory]) -> str:
+    """Short names of the optimisers of training runs."""
+    short = {"GradientDescent": "SGD"}
+    kinds = dict.fromkeys(str(run.header.get("integrator", {}).get("type", "training")) for run in runs)
+    return " and ".join(short.get(kind, kind) for kind in kinds)
 
 
 def convergence_note(diagnoses: list[Diagnosis]) -> str | None:

@@ -54,6 +54,11 @@ class Accuracy(CollectiveVariable):
         """`accuracy_train` or `accuracy_test`."""
         return f"accuracy_{self.split}"
 
+    @property
+    def native(self) -> tuple[str, str, float, float]:
+        """Kind, split, slope and scale, for native platforms."""
+        return "accuracy", self.split, 1.0, 1.0
+
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """Accuracy between 0 and 1, [W], float64."""
         return (_margins(evaluation, self.split) > 0).double().mean(-1)
@@ -94,6 +99,12 @@ class SmoothedAccuracy(CollectiveVariable):
         scale = "" if self.scale == 1 else f"{self.scale:g}x_"
         logit = "logit_" if self.coordinate == "logit" else ""
         return f"{scale}{logit}smoothed_accuracy_{self.split}"
+
+    @property
+    def native(self) -> tuple[str, str, float, float]:
+        """Kind, split, slope and scale, for native platforms."""
+        kind = "smoothed" if self.coordinate == "linear" else "logit_smoothed"
+        return kind, self.split, self.slope, self.scale
 
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """The coordinate, [W]."""

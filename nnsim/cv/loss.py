@@ -32,6 +32,11 @@ class Loss(CollectiveVariable):
         """`loss_train` or `loss_test`."""
         return f"loss_{self.split}"
 
+    @property
+    def native(self) -> tuple[str, str, float, float]:
+        """Kind, split, slope and scale, for native platforms."""
+        return "loss", self.split, 1.0, 1.0
+
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """L, [W]."""
         return evaluation.loss(self.split)
@@ -56,6 +61,11 @@ class LogLoss(CollectiveVariable):
     def name(self) -> str:  # type: ignore[override]
         """`ln_loss_train` or `ln_loss_test`."""
         return f"ln_loss_{self.split}"
+
+    @property
+    def native(self) -> tuple[str, str, float, float]:
+        """Kind, split, slope and scale, for native platforms."""
+        return "ln_loss", self.split, 1.0, 1.0
 
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """Ln L, [W]."""

@@ -1,0 +1,209 @@
+"""Metropolis Monte Carlo."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from nnsim.errors import InputError, require_choice, require_integer, require_number
+from nnsim.evaluation import Evaluation
+from nnsim.forcefield import ForceField
+from nnsim.protocols import Integrator, Observable
+from nnsim.state import State
+
+
+class StepSize(Protocol):
+    """How far a parameter may move: uniformly within +-size, with the size of each walker and move from here."""
+
+    def sizes(self, state: State) -> Tensor:
+        """Largest displacement of each walker for the next move, [W]."""
+        ...
+
+    def learn(self, state: State, accepted: Tensor) -> None:
+        """See which moves [W] were accepted."""
+        return
+
+
+@dataclass(frozen=True)
+class FixedStep(StepSize):
+    """One size for all moves.
+
+    Args:
+        size: above 0, in units of the parameters.
+    """
+
+    size: float
+
+    def __post_init__(self) -> None:
+        require_number("FixedStep", "size", self.size, above=0.0)
+
+    def sizes(self, state: State) -> Tensor:
+        """The size, [W]."""
+        return torch.full((state.walkers,), self.size, dtype=torch.float64, device=state.positions.device)
+
+
+@dataclass(frozen=True)
+class MixedStep(StepSize):
+    """Each move draws its size, uniform in ln(size), from a range of decades.
+
+    The draw does not depend on where the walker is, so detailed balance is exact everywhere, and at every loss some of
+    the moves have the right size.
+
+    Args:
+        smallest, largest: ends of the range, above 0.
+    """
+
+    smallest: float = 1e-3
+    largest: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_number("MixedStep", "smallest", self.smallest, above=0.0)
+        require_number("MixedStep", "largest", self.largest, least=self.smallest)
+
+    def sizes(self, state: State) -> Tensor:
+        """A size for each walker, [W]."""
+        device = state.positions.device
+        drawn = torch.rand(state.walkers, generator=state.generator, dtype=torch.float64, device=device)
+        low, high = math.log(self.smallest), math.log(self.largest)
+        return torch.exp(low + (high - low) * drawn)
+
+
+@dataclass(frozen=True)
+class TunedStep(StepSize):
+    r"""The size of each walker follows its acceptance during a warm-up, and is frozen then.
+
+        ln size <- ln size + gain (accepted - target),    gain = 1 / (1 + move / 100)^0.6
+
+    During the warm-up detailed balance does not hold; afterwards it does.
+
+    Args:
+        initial: first size, above 0.
+        target: acceptance to be reached, between 0 and 1; the papers' scripts aim at 0.3 to 0.7.
+        warmup: moves until the size is frozen, at least 0.
+        largest: the size never exceeds this, above 0; the papers' scripts use 0.5.
+    """
+
+    initial: float = 0.1
+    target: float = 0.5
+    warmup: int = 100_000
+    largest: float = 0.5
+
+    def __post_init__(self) -> None:
+        require_number("TunedStep", "initial", self.initial, above=0.0)
+        require_number("TunedStep", "target", self.target, above=0.0)
+        if self.target >= 1:
+            raise InputError(f"TunedStep: target = {self.target:g} must be below 1; lower target")
+        require_integer("TunedStep", "warmup", self.warmup, least=0)
+        require_number("TunedStep", "largest", self.largest, above=0.0)
+
+    def sizes(self, state: State) -> Tensor:
+        """The present size of each walker, [W]."""
+        if "step_size" not in state.integrator_state:
+            state.integrator_state["step_size"] = FixedStep(min(self.initial, self.largest)).sizes(state)
+        return state.integrator_state["step_size"]
+
+    def learn(self, state: State, accepted: Tensor) -> None:
+        """Adapt until the warm-up is over."""
+        if state.step <= self.warmup:
+            gain = (1 + state.step / 100) ** -0.6
+            size = state.integrator_state["step_size"]
+            size.mul_(torch.exp(gain * (accepted.double() - self.target))).clamp_(max=self.largest)
+
+
+class MonteCarlo(Integrator):
+    r"""Metropolis moves: no gradients, so that any collective variable and any lattice will do.
+
+        accept with probability min(1, exp(-(U' + V' - U - V) / kT))
+
+    A move displaces one parameter, chosen at random, or all of them, uniformly within +-size; on a `Lattice` it gives
+    it another value. Moves that leave the box, or the grid of a Wang-Landau bias, are rejected, and the old state
+    counts once more. One step is one move of each walker; the time of the trajectory counts sweeps (n moves of one
+    parameter).
+
+    Args:
+        step: a `MixedStep`, `TunedStep` or `FixedStep`, or a number for the last.
+        kT: temperature, above 0.
+        move: `"one"` parameter or `"all"` of them.
+
+    Raises:
+        InputError: a number out of its range or another kind of move.
+
+    `integrator_state["accepted"]` [W] counts the accepted moves; see `Acceptance`.
+
+    Reference: N. Metropolis et al., J. Chem. Phys. 21, 1087 (1953), doi:10.1063/1.1699114; with a Wang-Landau bias:
+    F. Wang and D. P. Landau, Phys. Rev. Lett. 86, 2050 (2001), doi:10.1103/PhysRevLett.86.2050.
+    """
+
+    needs_gradients = False
+
+    def __init__(self, step: StepSize | float | None = None, *, kT: float = 1.0, move: str = "one") -> None:
+        step = MixedStep() if step is None else step
+        self.step_size = FixedStep(float(step)) if isinstance(step, (int, float)) else step
+        self.kT = require_number("MonteCarlo", "kT", kT, above=0.0)
+        self.move = require_choice("MonteCarlo", "move", move, ("one", "all"))
+        self._moves_a_sweep = 1
+
+    @property
+    def time_step(self) -> float:
+        """Sweeps that one move makes."""
+        return 1 / self._moves_a_sweep
+
+    def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
+        """The state at positions [W, n]; velocities and forces stay zero."""
+        self._moves_a_sweep = positions.shape[1] if self.move == "one" else 1
+        energy, bias_energy, cvs = force_field.energies(positions, 0)
+        zeros = torch.zeros_like(positions)
+        state = State(positions, zeros, zeros, energy, bias_energy, cvs, generator)
+        state.integrator_state["accepted"] = torch.zeros(len(positions), dtype=torch.long, device=positions.device)
+        return state
+
+    @torch.no_grad()
+    def step(self, state: State, force_field: ForceField) -> State:
+        """One move of each walker."""
+        state.step += 1
+        trial = self._trial(state, force_field)
+        inside = force_field.system.box.contains(trial)
+        energy, bias_energy, cvs = force_field.energies(trial, state.step)
+        # The bias may have grown since the last move, also where the walker stands.
+        state.bias_energy = force_field.bias_energy(state.cvs, state.step)
+        climb = (energy + bias_energy - state.energy - state.bias_energy) / self.kT
+        drawn = torch.rand(state.walkers, generator=state.generator, dtype=torch.float64, device=trial.device)
+        accepted = inside & force_field.allows(cvs) & (drawn < torch.exp(-climb))  # a NaN is not accepted
+        state.positions[accepted] = trial[accepted]
+        state.energy = torch.where(accepted, energy, state.energy)
+        state.bias_energy = torch.where(accepted, bias_energy, state.bias_energy)
+        state.cvs = torch.where(accepted[:, None], cvs, state.cvs)
+        state.integrator_state["accepted"] += accepted
+        self.step_size.learn(state, accepted)
+        return state
+
+    def _trial(self, state: State, force_field: ForceField) -> Tensor:
+        """Positions [W, n] that the move proposes."""
+        box, positions = force_field.system.box, state.positions
+        device, walkers = positions.device, state.walkers
+        trial = positions.clone()
+        columns = torch.arange(positions.shape[1], device=device).expand(walkers, -1)
+        if self.move == "one":
+            columns = torch.randint(positions.shape[1], (walkers, 1), generator=state.generator, device=device)
+        here = positions.gather(1, columns)
+        if box.kind == "lattice":
+            return trial.scatter_(1, columns, box.other(here, state.generator))  # type: ignore[attr-defined]
+        shift = 2 * torch.rand(here.shape, generator=state.generator, dtype=here.dtype, device=device) - 1
+        trial.scatter_(1, columns, here + shift * self.step_size.sizes(state)[:, None].to(here))
+        if box.kind == "periodic":
+            box.confine_(trial)
+        return trial
+
+
+class Acceptance(Observable):
+    """Fraction of the moves so far that each walker accepted, [W]."""
+
+    name = "acceptance"
+
+    def observe(self, state: State, evaluation: Evaluation) -> Tensor:
+        """Between 0 and 1, [W]."""
+        return state.integrator_state["accepted"] / max(state.step, 1)

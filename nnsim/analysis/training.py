@@ -1,0 +1,241 @@
+r"""Classical training against equilibrium: what an ensemble of training runs has at the same train loss.
+
+Each run r is followed from its first recorded frame to the first one at or below a level l of the given CV x (ln L):
+
+    y_r(l) = y_(f-1) + (x_(f-1) - l) / (x_(f-1) - x_f) (y_f - y_(f-1)),      f the first frame with x_f <= l
+
+    <y>(l) = mean of y_r(l) over the R(l) runs that got there, standard error = standard deviation / sqrt(R(l))
+
+and the entropy advantage is the equilibrium mean at x = l minus <y>(l). R falls with the level, because not every run
+trains to the end: what remains are the successful runs, so R belongs beside each mean. Every run counts once. A mean
+over all frames near a level would be ruled by the runs that are stuck there: on the spiral of 116 parameters it is 0.74
+at ln L = -2.5, instead of 0.78.
+
+Reference: arXiv 2503.13145.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nnsim.analysis.equilibrium import EquilibriumTable, common_frames, mean_curve
+from nnsim.analysis.landscape import Curve, Floats
+from nnsim.errors import InputError, require_number
+
+if TYPE_CHECKING:
+    from nnsim.trajectory import Trajectory
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingCurve:
+    """Mean of an observable over training runs when they first reach a level of a CV.
+
+    Attributes:
+        given, of: names of the CV and of the observable.
+        levels: of the CV, [K], from the highest down.
+        mean: over the runs that reached the level, [K]; NaN where none has.
+        error: its standard error, [K]; NaN with fewer than two runs.
+        runs: how many runs reached the level, [K].
+        total: how many runs there are.
+    """
+
+    given: str
+    of: str
+    levels: Floats
+    mean: Floats
+    error: Floats
+    runs: NDArray[np.int64]
+    total: int
+
+    def curve(self) -> Curve:
+        """Return the mean with its standard error, for a plot, in the order of rising levels."""
+        return Curve(self.levels[::-1], self.mean[::-1], self.error[::-1], self.given, self.of)
+
+    def rows(self) -> list[dict[str, float | int]]:
+        """One dictionary for each level that a run has reached, from the highest level down."""
+        return [
+            {
+                self.given: float(self.levels[k]),
+                f"mean_{self.of}": float(self.mean[k]),
+                "standard_error": float(self.error[k]),
+                "runs": int(self.runs[k]),
+                "of_runs": self.total,
+            }
+            for k in range(len(self.levels))
+            if self.runs[k]
+        ]
+
+
+def training_curve(
+    trajectory: Trajectory | Sequence[Trajectory],
+    given: str = "ln_loss_train",
+    of: str = "accuracy_test",
+    *,
+    levels: ArrayLike | None = None,
+    spacing: float = 0.25,
+) -> TrainingCurve:
+    """Mean of the observable `of` over independent training runs when they first reach given values of a CV.
+
+    Args:
+        trajectory: of a simulation whose walkers are the runs, or several, whose runs are taken together.
+        given: a recorded CV that training brings down.
+        of: a recorded observable with one number for each walker.
+        levels: values of the CV, at least one; None takes the multiples of `spacing` that a run has crossed.
+        spacing: in units of the CV, above 0.
+
+    Raises:
+        InputError: quantities that were not recorded or never at the same step, no level, or one that is not finite, a
+            spacing that is not above 0.
+    """
+    trajectories = list(trajectory) if isinstance(trajectory, Sequence) else [trajectory]
+    if not trajectories:
+        raise InputError("training_curve: no trajectory; give at least one")
+    pairs = [_recorded(one, given, of) for one in trajectories]
+    wanted = _crossed_levels([x for x, _ in pairs], given, spacing) if levels is None else _checked_levels(levels)
+    values = np.concatenate([first_passage(x, y, wanted) for x, y in pairs], axis=1)
+    mean, error, runs = _over_runs(values)
+    return TrainingCurve(given, of, wanted, mean, error, runs, values.shape[1])
+
+
+def first_passage(x: ArrayLike, y: ArrayLike, levels: ArrayLike) -> Floats:
+    """Value of y when x first comes down to each level, between two frames on a straight line; NaN where it does not.
+
+    A run that is below a level in its first frame already was not seen to cross it, and counts as NaN there too.
+
+    Args:
+        x: the CV, [T, W]; frames where it or y is not finite are passed over.
+        y: the observable, [T, W].
+        levels: [K].
+
+    Returns:
+        [K, W].
+
+    >>> first_passage([[0.0], [-2.0], [-1.0], [-4.0]], [[0.5], [0.7], [0.0], [0.9]], [-1.0, -2.0, -3.0, -5.0])[:, 0]
+    array([0.6, 0.7, 0.6, nan])
+    """
+    x, y, levels = (np.asarray(values, dtype=np.float64) for values in (x, y, levels))
+    found = np.full((len(levels), x.shape[1]), np.nan)
+    for w in range(x.shape[1]):
+        known = np.isfinite(x[:, w]) & np.isfinite(y[:, w])
+        if known.any():
+            found[:, w] = _passage(x[known, w], y[known, w], levels)
+    return found
+
+
+def _passage(x: Floats, y: Floats, levels: Floats) -> Floats:
+    """The same for one run, x and y [T]."""
+    lowest = np.minimum.accumulate(x)
+    after = np.searchsorted(-lowest, -levels)  # the first frame at or below the level
+    reached = after < len(x)
+    after = after.clip(max=len(x) - 1)
+    before = (after - 1).clip(min=0)
+    drop = x[before] - x[after]
+    share = np.divide(x[before] - levels, drop, out=np.ones_like(levels), where=drop > 0)
+    seen = reached & ((after > 0) | (x[0] == levels))
+    return np.where(seen, y[before] + share * (y[after] - y[before]), np.nan)
+
+
+def _recorded(trajectory: Trajectory, given: str, of: str) -> tuple[Floats, Floats]:
+    missing = [name for name in (given, of) if name not in trajectory.observables]
+    if missing:
+        raise InputError(
+            f"training_curve: {', '.join(missing)} was not recorded; there is {', '.join(trajectory.observables)}"
+        )
+    x, y = common_frames(trajectory, [given, of], 0.0)
+    return x, y
+
+
+def _crossed_levels(series: list[Floats], given: str, spacing: float) -> Floats:
+    """The multiples of `spacing` between the highest first value and the lowest value of all runs, descending."""
+    spacing = require_number("training_curve", "spacing", spacing, above=0.0)
+    first = np.concatenate([x[0] for x in series])
+    low = min(float(np.nanmin(x)) for x in series)
+    count = np.arange(np.floor(np.nanmax(first) / spacing), np.ceil(low / spacing) - 1, -1)
+    if not len(count):
+        raise InputError(
+            f"training_curve: {given} crosses no multiple of {spacing:g} in the whole record; train longer, or give "
+            "levels or a smaller spacing"
+        )
+    return count * spacing
+
+
+def _checked_levels(levels: ArrayLike) -> Floats:
+    values = np.unique(np.asarray(levels, dtype=np.float64))[::-1]
+    if not len(values) or not np.isfinite(values).all():
+        raise InputError("training_curve: levels must be one or more finite numbers; change levels")
+    return values
+
+
+def _over_runs(values: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Mean, standard error and number of the finite values of each row, [K, W]."""
+    known = np.isfinite(values)
+    runs = known.sum(axis=1)
+    nan = np.full(len(values), np.nan)
+    mean = np.divide(np.where(known, values, 0).sum(axis=1), runs, out=nan.copy(), where=runs > 0)
+    squares = np.where(known, values - mean[:, None], 0) ** 2
+    error = np.sqrt(np.divide(squares.sum(axis=1), runs * (runs - 1.0), out=nan.copy(), where=runs > 1))
+    return mean, error, runs.astype(np.int64)
+
+
+def entropy_advantage(
+    equilibrium: EquilibriumTable | Sequence[EquilibriumTable] | Curve, training: TrainingCurve
+) -> list[dict[str, Any]]:
+    """Equilibrium mean minus mean over training runs at each common level, with its standard error.
+
+    Of an accuracy, a positive number is an advantage of the equilibrium; of a loss, a negative one. The standard errors
+    of both are added in quadrature, and the result is NaN where one of them is not known.
+
+    Args:
+        equilibrium: a table, several of independent runs, or a curve such as `EntropyLandscape.equilibrium` gives. The
+            centres of its bins are its levels; `training_curve(..., levels=mean_curve([table]).x)` takes the same.
+        training: the training runs.
+
+    Returns:
+        Rows for a table, from the highest level down: level, both means with their standard errors, their difference
+        with its own, and the number of runs that reached the level.
+
+    Raises:
+        InputError: quantities of different names, or no common level.
+    """
+    if isinstance(equilibrium, EquilibriumTable):
+        equilibrium = [equilibrium]
+    curve = equilibrium if isinstance(equilibrium, Curve) else mean_curve(equilibrium)
+    names = {(curve.x_name or training.given, curve.y_name or training.of), (training.given, training.of)}
+    if len(names) > 1:
+        raise InputError(
+            f"entropy_advantage: equilibrium has {curve.y_name} at given {curve.x_name}, but training has "
+            f"{training.of} at given {training.given}; take the same of both"
+        )
+    unknown = np.full(len(curve.x), np.nan)
+    points = list(zip(curve.x, curve.y, unknown if curve.error is None else curve.error, strict=True))
+    rows = []
+    for k, level in enumerate(training.levels):
+        for x, mean, error in points:
+            if abs(x - level) < 1e-9 and np.isfinite(mean) and training.runs[k]:
+                rows.append(_advantage(training, k, float(mean), float(error)))
+    if not rows:
+        raise InputError(
+            "entropy_advantage: equilibrium and training have no level in common where both are known; "
+            "make the training curve at the centres of the equilibrium's bins, or train or sample longer"
+        )
+    return rows
+
+
+def _advantage(training: TrainingCurve, k: int, mean: float, error: float) -> dict[str, Any]:
+    own, own_error = float(training.mean[k]), float(training.error[k])
+    return {
+        training.given: float(training.levels[k]),
+        f"equilibrium_{training.of}": mean,
+        "equilibrium_error": error,
+        f"training_{training.of}": own,
+        "training_error": own_error,
+        "advantage": mean - own,
+        "standard_error": float(np.hypot(error, own_error)),
+        "runs": int(training.runs[k]),
+        "of_runs": training.total,
+    }

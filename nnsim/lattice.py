@@ -1,0 +1,70 @@
+"""Parameters that may take a few values only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nnsim.errors import InputError
+
+
+class Lattice:
+    """Every parameter takes one of a few values, such as -1 and +1; it stands in the place of a `Box`.
+
+    Only Monte Carlo can move on a lattice: a move gives a parameter another of the values, each as likely.
+
+    Args:
+        values: at least two different finite numbers.
+
+    Raises:
+        InputError: fewer than two different values, or one that is not finite.
+
+    Reference: binary networks as in arXiv 2409.18683.
+
+    >>> from nnsim import Lattice
+    >>> Lattice([1, -1])
+    Lattice([-1.0, 1.0])
+    """
+
+    kind = "lattice"
+
+    def __init__(self, values: Sequence[float]) -> None:
+        self.values = torch.unique(torch.as_tensor(values, dtype=torch.float64))
+        if self.values.ndim != 1 or len(self.values) < 2 or not bool(torch.isfinite(self.values).all()):
+            raise InputError(f"Lattice: values = {list(values)} must be two or more different finite numbers")
+
+    def prepare(self, dtype: torch.dtype, device: torch.device) -> None:
+        """Bring the values to a device; they stay float64."""
+        self.values = self.values.to(device)
+
+    def check_size(self, n: int) -> None:
+        """Fits any number of parameters."""
+
+    def contains(self, positions: Tensor) -> Tensor:
+        """Whether all parameters of each walker [W] are on the lattice, for positions [W, n]."""
+        return (positions[..., None] == self.values.to(positions)).any(-1).all(-1)
+
+    def confine_(self, positions: Tensor, velocities: Tensor | None = None) -> None:
+        """Move each of the positions [W, n] to the nearest lattice value, in place."""
+        nearest = (positions[..., None] - self.values.to(positions)).abs().argmin(-1)
+        positions.copy_(self.values.to(positions)[nearest])
+
+    def uniform(self, walkers: int, n: int, generator: torch.Generator) -> Tensor:
+        """Positions [walkers, n], each value as likely."""
+        index = torch.randint(len(self.values), (walkers, n), generator=generator, device=generator.device)
+        return self.values.to(generator.device)[index]
+
+    def other(self, positions: Tensor, generator: torch.Generator) -> Tensor:
+        """Another value for each of the positions [any], each as likely."""
+        here = torch.searchsorted(self.values, positions.to(self.values))
+        shift = torch.randint(1, len(self.values), positions.shape, generator=generator, device=positions.device)
+        return self.values[(here + shift) % len(self.values)].to(positions)
+
+    def describe(self) -> dict[str, object]:
+        """The values, for the record."""
+        return {"kind": self.kind, "values": self.values.tolist()}
+
+    def __repr__(self) -> str:
+        return f"Lattice({self.values.tolist()})"

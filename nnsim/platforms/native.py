@@ -1,0 +1,176 @@
+"""The native platform: Monte Carlo on dense networks, compiled, with walkers on threads.
+
+Between two merges, at steps that are multiples of MERGE_EVERY, each walker works on a copy of its own of the bias,
+with a constant increment; at a merge the deposits of all walkers are added up in the order of the walkers. So the
+result depends neither on the number of threads nor on how the run is cut into pieces.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from nnsim.errors import DivergedError, InputError
+from nnsim.protocols import Platform
+
+if TYPE_CHECKING:
+    from nnsim.forcefield import ForceField
+    from nnsim.state import State
+
+MERGE_EVERY = 1000
+
+
+class DenseNetwork(NamedTuple):
+    """What a system tells of a dense network that native code can evaluate.
+
+    Attributes:
+        sizes: width of each layer, the inputs first.
+        weights, biases: place of each layer's weights (row by row) and biases in the positions.
+        activation: of all hidden layers, `"relu"`, `"tanh"`, `"silu"` or `"sigmoid"`.
+        loss: `"cross_entropy"` or `"mse"`.
+        points: [N, sizes[0]], train then test.
+        targets: [N, 1] labels or [N, C] values.
+        train: number of train points.
+        loss_factor, prior: U = loss_factor x train loss + prior x |q|^2.
+    """
+
+    sizes: list[int]
+    weights: list[int]
+    biases: list[int]
+    activation: str
+    loss: str
+    points: np.ndarray
+    targets: np.ndarray
+    train: int
+    loss_factor: float
+    prior: float
+
+
+class NativeMonteCarlo(Platform):
+    """Monte Carlo moves of one parameter, for a dense network with at most one Wang-Landau bias.
+
+    Args:
+        integrator: a `MonteCarlo`.
+        force_field: of the simulation.
+        state: its first state; gives the number of walkers.
+        seed: of the walkers' random generators (numpy's PCG64, one each).
+        threads: of the processor; None takes all.
+
+    Raises:
+        InputError: the simulation has a part that native code does not know; the message says which.
+    """
+
+    def __init__(
+        self, integrator: Any, force_field: ForceField, state: State, seed: int, threads: int | None = None
+    ) -> None:
+        problem = self.obstacle(integrator, force_field)
+        if problem:
+            raise InputError(f"platform = 'native': {problem}; use platform='reference'")
+        from nnsim.platforms import native_arrays
+
+        self.integrator, self.force_field = integrator, force_field
+        self.bias = force_field.biases[0] if force_field.biases else None
+        self.arrays = native_arrays.Arrays(integrator, force_field, state.walkers)
+        spawned = np.random.SeedSequence(seed).spawn(state.walkers)
+        self.generators = [np.random.Generator(np.random.PCG64(sequence)) for sequence in spawned]
+        self.pool = ThreadPoolExecutor(min(threads or os.cpu_count() or 1, state.walkers))
+        self.potentials = self.visits = np.zeros((state.walkers, 1))
+        self.outside = np.zeros((state.walkers, 1), dtype=np.int64)
+        self._height = 0.0
+        self._share()
+
+    @staticmethod
+    def obstacle(integrator: Any, force_field: ForceField) -> str | None:
+        """Why this simulation cannot run here, or None if it can."""
+        if type(integrator).__name__ != "MonteCarlo":
+            return f"{type(integrator).__name__} has no native code"
+        if integrator.move != "one":
+            return "only moves of one parameter have native code"
+        if force_field.system.box.kind == "periodic":
+            return "periodic boxes have no native code"
+        network = getattr(force_field.system, "dense_network", lambda: None)()
+        if network is None:
+            return "the system is no dense network with one activation and a built-in loss and potential"
+        if len(force_field.biases) > 1 or any(not hasattr(bias, "kernel") for bias in force_field.biases):
+            return "native code knows one Wang-Landau bias and no other"
+        for cv in force_field.cvs:
+            if not hasattr(cv, "native"):
+                return f"the CV {cv.name!r} has no native code"
+        return None
+
+    # ------------------------------------------------------------------ steps
+
+    def advance(self, state: State, steps: int) -> State:
+        """`steps` moves of each walker, with the merges that are due."""
+        end = state.step + steps
+        while state.step < end:
+            stop = min(end, state.step - state.step % MERGE_EVERY + MERGE_EVERY)
+            self._move(state, stop - state.step)
+            if state.step % MERGE_EVERY == 0:
+                self._merge()
+        return state
+
+    def _move(self, state: State, moves: int) -> None:
+        positions, cvs = state.positions.double().contiguous().numpy(), state.cvs.numpy()
+        counters = state.integrator_state
+        size = self.integrator.step_size
+        step_size = size.sizes(state).numpy() if type(size).__name__ == "TunedStep" else np.zeros(state.walkers)
+
+        def one(walker: int) -> float:
+            own = (self.potentials[walker], self.visits[walker], self._height)
+            counts = (counters["accepted"].numpy()[walker : walker + 1], self.outside[walker])
+            place = (positions[walker], cvs[walker : walker + 1], step_size[walker : walker + 1])
+            return self.arrays.advance(walker, moves, state.step, self.generators[walker], place, own, counts)
+
+        energies = list(self.pool.map(one, range(state.walkers)))
+        if not np.isfinite(energies).all():
+            walker = int(np.flatnonzero(~np.isfinite(energies))[0])
+            raise DivergedError(f"step {state.step}: energy of walker {walker} became NaN or infinite; check the data")
+        state.step += moves
+        state.positions = torch.from_numpy(positions).to(state.positions.dtype)
+        state.energy = torch.tensor(energies, dtype=torch.float64)
+        state.bias_energy = self.force_field.bias_energy(state.cvs, state.step)
+
+    # ------------------------------------------------------------------ the shared bias
+
+    def _share(self) -> None:
+        """Give every walker a copy of the bias, and the increment until the next merge."""
+        if self.bias is None:
+            return
+        bias: Any = self.bias
+        walkers = len(self.generators)
+        self.potentials = np.tile(bias.potential.numpy().reshape(1, -1), (walkers, 1))
+        self.visits = np.zeros((walkers, bias.visits.numel()), dtype=np.int64)
+        self.outside[:] = 0
+        self._height = 0.0 if bias.frozen else bias.kT * bias.increment
+
+    def _merge(self) -> None:
+        """Add the deposits of all walkers since the last merge to the bias, in the order of the walkers."""
+        if self.bias is None:
+            return
+        bias: Any = self.bias
+        if not bias.frozen:
+            visits = self.visits.sum(axis=0)
+            bias.add(torch.from_numpy(visits.reshape(bias.grid.shape)), int(self.outside.sum()), self._height)
+        self._share()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Random generators and what the walkers deposited since the last merge."""
+        return {
+            "generators": [generator.bit_generator.state["state"] for generator in self.generators],
+            "potentials": self.potentials,
+            "visits": self.visits,
+            "outside": self.outside,
+            "height": self._height,
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        for generator, numbers in zip(self.generators, saved["generators"], strict=True):
+            generator.bit_generator.state = {**generator.bit_generator.state, "state": numbers}
+        self.potentials, self.visits = np.array(saved["potentials"]), np.array(saved["visits"])
+        self.outside, self._height = np.array(saved["outside"]), float(saved["height"])

@@ -1,0 +1,311 @@
+"""Monte Carlo, in torch and compiled, against exact answers."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from conftest import statistics_scale
+from torch import nn
+
+from nnsim import Box, Grid, InputError, Lattice, Simulation, cv
+from nnsim.bias import Wall, WangLandau
+from nnsim.integrators import Acceptance, FixedStep, Langevin, MixedStep, MonteCarlo, TunedStep
+from nnsim.platforms import ReferencePlatform
+from nnsim.platforms.native import NativeMonteCarlo
+from nnsim.precision import Precision
+from nnsim.schedules import InverseTime, RampHoldInverseTime
+from nnsim.systems import GaussianPrior, LossPotential, NeuralNetwork
+from nnsim.systems.modules import mlp
+
+PLATFORMS = ("reference", "native")
+
+
+def points(n: int, width: int, seed: int) -> torch.Tensor:
+    """Multiples of 1/8: sums of them with weights of +-1 are exact, so a tie of two outputs is a tie everywhere."""
+    return torch.from_numpy(np.random.default_rng(seed).integers(-8, 9, (n, width)) / 8)
+
+
+def labels(n: int, seed: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 2, n))
+
+
+# ---------------------------------------------------------------------- networks on a lattice
+
+
+def binary_network(sizes: tuple[int, ...], count: int) -> NeuralNetwork:
+    train, test = (points(count, sizes[0], 1), labels(count, 2)), (points(count, sizes[0], 3), labels(count, 4))
+    return NeuralNetwork(mlp(sizes), train, test, box=Lattice([-1, 1]), initial="uniform")
+
+
+def states_by_errors(system: NeuralNetwork, count: int) -> np.ndarray:
+    """Number of states with each number of right answers on train and test, [count + 1, count + 1]."""
+    system.prepare(Precision.named("double"), torch.device("cpu"))
+    found = np.zeros((count + 1, count + 1))
+    states = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=system.size)), dtype=torch.float64)
+    for block in states.split(8192):
+        outputs = system.forward(block, ("train", "test"))
+        right = []
+        for split in ("train", "test"):
+            margin = (outputs[split][..., 1] - outputs[split][..., 0]) * (2 * system.targets(split) - 1)
+            right.append((margin > 0).sum(1).numpy())
+        np.add.at(found, tuple(right), 1)
+    return found
+
+
+def sampled_entropy(
+    system: NeuralNetwork, count: int, platform: str, seed: int, moves: int, walkers: int
+) -> np.ndarray:
+    half = 0.5 / count
+    grid = Grid((-half, -half), (1 + half, 1 + half), bins=count + 1, kind="bins")
+    bias = WangLandau([cv.Accuracy("train"), cv.Accuracy("test")], grid, InverseTime(0.05, 2 * grid.shape[0] ** 2))
+    simulation = Simulation(
+        system, MonteCarlo(), bias=bias, walkers=walkers, seed=seed, platform=platform, precision="double", every=10**9
+    )
+    simulation.advance(moves)
+    assert type(simulation.platform) is {"native": NativeMonteCarlo, "reference": ReferencePlatform}[platform]
+    return np.where(bias.visits.numpy() > 0, bias.potential.numpy(), np.nan)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sizes", "count", "platform", "moves", "walkers"),
+    [
+        ((2, 2, 2), 4, "reference", 12_000, 128),  # 12 weights
+        ((3, 2, 2), 8, "native", 4_000_000, 1),  # 14 weights
+        ((3, 3, 2), 8, "native", 16_000_000, 2),  # 20 weights, walkers that share
+    ],
+)
+def test_exact_number_of_states_of_binary_networks(sizes, count, platform, moves, walkers):
+    system = binary_network(sizes, count)
+    exact = states_by_errors(system, count)
+    assert exact.sum() == 2**system.size
+    moves = int(moves * max(statistics_scale(), 0.25))
+    runs = np.stack([sampled_entropy(system, count, platform, seed, moves, walkers) for seed in range(8)])
+    exists = exact > 0
+    assert (np.isfinite(runs).all(axis=0) == exists).all()  # every state is found, and none that is not there
+    entropy = runs[:, exists] - runs[:, exists].mean(axis=1, keepdims=True)
+    expected = np.log(exact[exists]) - np.log(exact[exists]).mean()
+    error = entropy.std(axis=0, ddof=1) / np.sqrt(len(runs))
+    # An error estimated from 8 runs is itself uncertain by a quarter: bins share their mean square.
+    pooled = np.maximum(error, np.sqrt((error**2).mean()))
+    assert error.max() < 0.1
+    assert (np.abs(entropy.mean(axis=0) - expected) < 5 * pooled).all()
+
+
+def test_a_lattice_refuses_dynamics_and_bad_values():
+    system = binary_network((2, 2, 2), 4)
+    with pytest.raises(
+        InputError, match=r"Langevin moves continuously, but the parameters live on a lattice; use Monte"
+    ):
+        Simulation(system, Langevin(1e-3, 1.0))
+    for values in ([1.0], [1.0, 1.0], [0.0, float("nan")]):
+        with pytest.raises(InputError, match="two or more different finite numbers"):
+            Lattice(values)
+
+
+def test_lattice_moves_stay_on_the_lattice():
+    lattice = Lattice([-1.0, 0.0, 2.0])
+    generator = torch.Generator().manual_seed(0)
+    here = lattice.uniform(1000, 3, generator)
+    other = lattice.other(here, generator)
+    assert bool(lattice.contains(other).all())
+    assert not bool((here == other).any())
+    # each of the two other values is taken in half of the cases: 5 standard errors of about 1000 draws
+    low = here == -1.0
+    assert abs((other[low] == 0.0).double().mean() - 0.5) < 5 * 0.5 / low.sum() ** 0.5
+    lattice.confine_(here.add_(0.2))
+    assert bool(lattice.contains(here).all())
+
+
+# ---------------------------------------------------------------------- closed forms
+
+
+def linear_neuron(potential: object = None, box: Box | None = None) -> NeuralNetwork:
+    """Two inputs, one output, squared loss, targets that it can fit: L is a quadratic form of the three parameters."""
+    generator = np.random.default_rng(5)
+    x = torch.from_numpy(generator.normal(size=(12, 2)))
+    y = x @ torch.tensor([[0.3], [-0.2]], dtype=torch.float64) + 0.1
+    return NeuralNetwork(mlp((2, 1)), (x, y), (x, y), loss="mse", potential=potential, box=box, initial="uniform")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", [None, 0.2])
+def test_density_of_states_of_a_linear_neuron(kernel):
+    """S(ln L) = (3 / 2) ln L + constant as long as the ellipsoid of loss L lies inside the box."""
+    kind = "bins" if kernel is None else "spline"
+    grid = Grid(-6.0, -1.0, spacing=0.25, kind=kind)
+    entropies = []
+    for seed in range(8):
+        bias = WangLandau(cv.LogLoss("train"), grid, InverseTime(0.05, 2 * grid.shape[0]), kernel=kernel)
+        integrator = MonteCarlo(MixedStep(1e-2, 1.0))
+        system = linear_neuron(box=Box(1.5))
+        system.initial, system.initial_scale = "module", 1.0
+        with torch.no_grad():  # a start on the grid
+            for parameter, value in zip(system.module.parameters(), ([[0.5, -0.2]], [0.1]), strict=True):
+                parameter.copy_(torch.tensor(value))
+        simulation = Simulation(system, integrator, bias=bias, seed=seed, precision="double", every=10**9)
+        simulation.advance(int(2_000_000 * statistics_scale()))
+        values = grid.on_nodes(bias.potential).numpy()
+        entropies.append(values - values.mean())
+    entropies = np.stack(entropies)
+    expected = 1.5 * grid.centers()
+    error = entropies.std(axis=0, ddof=1) / np.sqrt(8)
+    pooled = np.maximum(error, np.sqrt((error**2).mean()))
+    inner = slice(2, -2) if kernel else slice(None)  # a mirrored kernel bends S at the grid's edge
+    assert error.max() < 0.2
+    deviation = entropies.mean(axis=0)[inner] - expected[inner]
+    assert (np.abs(deviation - deviation.mean()) < 5 * pooled[inner]).all()
+
+
+@pytest.mark.parametrize(("platform", "move"), [("reference", "one"), ("reference", "all"), ("native", "one")])
+def test_gaussian_posterior_of_a_linear_neuron(platform, move):
+    """U = 20 L + |q|^2 / 2 is quadratic: mean and covariance are known, and Metropolis has no error of the step."""
+    beta, system = 20.0, linear_neuron(LossPotential(20.0) + GaussianPrior(1.0))
+    system.initial = "normal"
+    x, y = system._data["train"]
+    design = torch.cat((x, torch.ones(len(x), 1)), dim=1).double()
+    precision = 2 * beta * design.T @ design / len(x) + torch.eye(3)
+    mean = torch.linalg.solve(precision, 2 * beta * design.T @ y[:, 0].double() / len(x))
+    walkers, step = 400, FixedStep(0.6 if move == "one" else 0.4)
+    simulation = Simulation(
+        system, MonteCarlo(step, move=move), walkers=walkers, seed=1, platform=platform, precision="double",
+        every=20, positions_every=20,
+    )  # fmt: skip
+    simulation.advance(2000)
+    frames = torch.from_numpy(simulation.history["position"][25:])
+    by_walker = frames.mean(0)
+    error = by_walker.std(0) / walkers**0.5
+    assert bool((error < 0.02).all())
+    assert bool(((by_walker.mean(0) - mean).abs() < 5 * error).all())
+    second = ((frames - mean)[..., :, None] * (frames - mean)[..., None, :]).mean(0)
+    error = second.std(0) / walkers**0.5
+    assert bool(((second.mean(0) - torch.linalg.inv(precision)).abs() < 5 * error).all())
+
+
+# ---------------------------------------------------------------------- the native platform is the reference one
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["relu", "tanh", "silu", "sigmoid"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse", "two_classes"])
+def test_losses_and_cvs_agree_with_torch_after_many_moves(activation, loss):
+    generator = np.random.default_rng(0)
+    x = torch.from_numpy(generator.normal(size=(30, 3)))
+    if loss == "mse":
+        y, outputs, cvs = torch.from_numpy(generator.normal(size=(30, 2))), 2, []
+    else:
+        outputs = 2 if loss == "two_classes" else 4
+        y = torch.from_numpy(generator.integers(0, outputs, 30))
+        cvs = [cv.SmoothedAccuracy("test", slope=3.0, coordinate="logit", scale=0.5)]
+    module = mlp((3, 7, 5, outputs), activation)
+    kind = "mse" if loss == "mse" else "cross_entropy"
+    system = NeuralNetwork(module, (x[:20], y[:20]), (x[20:], y[20:]), loss=kind, box=Box(2.0), initial="uniform")
+    cvs = [cv.LogLoss("train"), cv.Loss("test"), *cvs]
+    grid = Grid([-10, 0, -10][: len(cvs)], [5, 200, 10][: len(cvs)], bins=20)
+    bias = WangLandau(cvs, grid, RampHoldInverseTime(0.01, 0, 1e9), kernel=None)
+    simulation = Simulation(system, MonteCarlo(), bias=bias, walkers=2, precision="double", every=10**9)
+    assert isinstance(simulation.platform, NativeMonteCarlo)
+    simulation.advance(int(1_000_000 * statistics_scale()) // 2)
+    energy, _, s = simulation.force_field.energies(simulation.state.positions, 0)
+    np.testing.assert_allclose(simulation.state.cvs, s, rtol=1e-9)
+    np.testing.assert_allclose(simulation.state.energy, energy, rtol=1e-9)
+    assert bool((simulation.state.integrator_state["accepted"] > 1000).all())
+
+
+def spiral(
+    platform: str = "native", walkers: int = 3, threads: int = 1, step: object = None, **more: object
+) -> Simulation:
+    from nnsim.systems import spiral_classification
+
+    grid = Grid((-8, -1 / 80), (2, 81 / 80), bins=(100, 41), kind="bins")
+    bias = WangLandau([cv.LogLoss("train"), cv.Accuracy("test")], grid, RampHoldInverseTime(0.5, 0, 1e4))
+    return Simulation(
+        spiral_classification(), MonteCarlo(step), bias=bias, observe=[Acceptance()], walkers=walkers, seed=3,
+        platform=platform, threads=threads, every=700, **more,
+    )  # fmt: skip
+
+
+def same(one: Simulation, other: Simulation) -> None:
+    a, b = one.state_dict(), other.state_dict()
+    for name in ("positions", "energy", "cvs", "bias_energy"):
+        assert torch.equal(a["state"][name], b["state"][name]), name
+    for name in ("potential", "visits", "deposits", "outside"):
+        assert np.array_equal(a["bias"]["wang_landau"][name], b["bias"]["wang_landau"][name]), name
+    for name, value in a["platform"].items():
+        assert np.array_equal(value, b["platform"][name]), name
+
+
+@pytest.mark.parametrize("step", [MixedStep(), TunedStep(warmup=3000), 0.1])
+def test_the_native_result_does_not_depend_on_threads_or_pieces(step):
+    whole, pieces = spiral(threads=1, step=step), spiral(threads=2, step=step)
+    whole.advance(5300)
+    for part in (1, 999, 1000, 1234, 2066):
+        pieces.advance(part)
+    same(whole, pieces)
+    assert whole.force_field.biases[0].deposits == 3 * 5000  # the rest is merged at step 6000
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_resume_is_bitwise(tmp_path, platform):
+    steps = 2600 if platform == "native" else 600
+    whole = spiral(platform, step=TunedStep(warmup=1000)).run(2 * steps, output=tmp_path / "whole.zarr", progress=False)
+    spiral(platform, step=TunedStep(warmup=1000)).run(steps, output=tmp_path / "parts.zarr", progress=False)
+    parts = spiral(platform, step=TunedStep(warmup=1000))
+    parts.run(2 * steps, output=tmp_path / "parts.zarr", resume=True, progress=False)
+    same(whole, parts)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_moves_out_of_the_box_or_the_grid_are_rejected_and_counted_where_the_walker_stands(platform):
+    simulation = spiral(platform, step=1e9)  # such a step leaves the box
+    before = simulation.state.positions.clone()
+    steps = 1000 if platform == "native" else 20
+    simulation.advance(steps)
+    assert torch.equal(simulation.state.positions, before)
+    bias = simulation.force_field.biases[0]
+    assert (bias.deposits, bias.outside) == (3 * steps, 0)
+    assert int((bias.visits > 0).sum()) <= 3
+
+
+def test_a_tuned_step_reaches_its_acceptance_and_is_frozen_then():
+    simulation = spiral(walkers=4, step=TunedStep(initial=1e-3, target=0.5, warmup=20_000, largest=10.0))
+    simulation.advance(20_000)
+    size = simulation.state.integrator_state["step_size"].clone()
+    before = simulation.state.integrator_state["accepted"].clone()
+    simulation.advance(20_000)
+    assert torch.equal(size, simulation.state.integrator_state["step_size"])
+    rate = (simulation.state.integrator_state["accepted"] - before) / 20_000
+    assert bool(((rate > 0.3) & (rate < 0.7)).all()), rate
+
+
+def test_moves_of_all_parameters_go_to_the_reference():
+    assert isinstance(Simulation(linear_neuron(box=Box(1.0)), MonteCarlo(0.1, move="all")).platform, ReferencePlatform)
+
+
+def test_what_native_code_does_not_know_goes_to_the_reference_or_is_refused():
+    conv = nn.Sequential(nn.Unflatten(1, (1, 4)), nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(4, 2))
+    data = (points(6, 4, 0).float(), labels(6, 0))
+    for system, bias, reason in (
+        (NeuralNetwork(conv, data), (), "the system is no dense network"),
+        (NeuralNetwork(mlp((4, 3, 2)), data), [Wall(cv.LogLoss(), upper=1.0)], "one Wang-Landau bias and no other"),
+    ):
+        assert isinstance(Simulation(system, MonteCarlo(0.1), bias=bias).platform, ReferencePlatform)
+        with pytest.raises(InputError, match=reason):
+            Simulation(system, MonteCarlo(0.1), bias=bias, platform="native")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MonteCarlo(0.0), "size = 0 must be a finite number above 0"),
+        (lambda: MonteCarlo(0.1, kT=-1), "kT = -1"),
+        (lambda: MonteCarlo(0.1, move="some"), "move = 'some' is not known"),
+        (lambda: MixedStep(1.0, 0.1), "largest = 0.1 must be a finite number of at least 1"),
+        (lambda: TunedStep(target=1.5), "target = 1.5 must be below 1"),
+        (lambda: TunedStep(warmup=-1), "warmup = -1"),
+    ],
+)
+def test_bad_input(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
