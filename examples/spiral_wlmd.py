@@ -20,7 +20,7 @@ def build(
     walkers: int = 64,
     seed: int = 0,
     dt: float = 4e-3,
-    friction: float = 25.0,
+    friction: float = 5.0,
     increment: float = 0.3,
     hold: float = 1.4e6,
     offset: float = 1.25e6,
