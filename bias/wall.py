@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError, require_choice, require_number
+from nnsim.errors import InputError, require_choice, require_cv, require_number
 from nnsim.protocols import Bias, CollectiveVariable
 
 
@@ -28,7 +28,7 @@ class Wall(Bias):
         name: name of the bias; by default made of the CV's name and the sides.
 
     Raises:
-        InputError: no wall, lower >= upper, or a number that is not finite or not positive.
+        InputError: no wall, no CV, lower >= upper, or a number that is not finite or not positive.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Wall(Bias):
     ) -> None:
         if upper is None and lower is None:
             raise InputError("Wall: give upper, lower, or both")
+        require_cv("Wall", "cv", cv)
         self.cvs = (cv,)
         self.upper = None if upper is None else require_number("Wall", "upper", upper)
         self.lower = None if lower is None else require_number("Wall", "lower", lower)

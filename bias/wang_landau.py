@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError, require_number
+from nnsim.errors import InputError, require_cv, require_number, shown
 from nnsim.grid import Grid, Kernel
 from nnsim.protocols import Bias, CollectiveVariable
 from nnsim.schedules import IncrementSchedule
@@ -37,7 +37,10 @@ class WangLandau(Bias):
         visits: histogram of deposits, int64, on the grid.
         deposits: number of deposits so far, the clock of the schedule.
         outside: number of walker-steps outside the grid.
-        frozen: set to True to stop learning (the bias then is a fixed potential).
+        frozen: set to True to stop learning (the bias then is a fixed potential); saved and resumed.
+
+    Raises:
+        InputError: CVs, grid or schedule of another type, more or fewer CVs than axes, or a bad kT or kernel.
 
     Reference: F. Wang and D. P. Landau, Phys. Rev. Lett. 86, 2050 (2001), doi:10.1103/PhysRevLett.86.2050; as dynamics:
     C. Junghans, D. Perez and T. Vogel, J. Chem. Theory Comput. 10, 1843 (2014), doi:10.1021/ct500077d; on neural
@@ -54,7 +57,16 @@ class WangLandau(Bias):
         kernel: float | Sequence[float] | None = None,
         name: str = "wang_landau",
     ) -> None:
-        self.cvs = tuple(cvs) if isinstance(cvs, Sequence) else (cvs,)
+        self.cvs = tuple(cvs) if isinstance(cvs, Sequence) and not isinstance(cvs, str) else (cvs,)
+        for cv in self.cvs:
+            require_cv("WangLandau", "cvs", cv)
+        if not isinstance(grid, Grid):
+            raise InputError(f"WangLandau: grid = {shown(grid)} must be a grid; give nnsim.Grid(lower, upper, bins)")
+        if isinstance(schedule, type) or not callable(getattr(schedule, "increment", None)):
+            raise InputError(
+                f"WangLandau: schedule = {shown(schedule)} must be a schedule, which gives the increment; "
+                "give an object such as nnsim.schedules.InverseTime(maximum, scale)"
+            )
         if len(self.cvs) != grid.dimensions:
             raise InputError(
                 f"WangLandau: {len(self.cvs)} CVs on a grid of {grid.dimensions} dimensions; give one axis each"
@@ -67,6 +79,11 @@ class WangLandau(Bias):
         self.visits = torch.zeros(grid.shape, dtype=torch.int64)
         self.deposits = 0
         self.outside = 0
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether V(s) has a useful gradient: a potential that is constant in each bin exerts no force."""
+        return self.grid.kind != "bins"
 
     @property
     def increment(self) -> float:
@@ -148,12 +165,13 @@ class WangLandau(Bias):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """A copy of potential, histogram, counters and the schedule's state."""
+        """A copy of potential, histogram and counters, whether it is frozen, and the schedule's state."""
         return {
             "potential": self.potential.clone(),
             "visits": self.visits.clone(),
             "deposits": self.deposits,
             "outside": self.outside,
+            "frozen": self.frozen,
             "schedule": self.schedule.state_dict(),
         }
 
@@ -162,4 +180,5 @@ class WangLandau(Bias):
         self.potential = saved["potential"].to(self.potential.device, copy=True).contiguous()
         self.visits = saved["visits"].to(self.visits.device, copy=True).contiguous()
         self.deposits, self.outside = int(saved["deposits"]), int(saved["outside"])
+        self.frozen = bool(saved["frozen"])
         self.schedule.load_state_dict(saved["schedule"])

@@ -33,11 +33,11 @@ class Langevin(Integrator):
         dt: time step, in reduced time, above 0.
         friction: per unit of time, at least 0 (0 is Newton's dynamics).
         kT: temperature, at least 0.
-        splitting: a string of the letters B, A and O in which A and B occur.
+        splitting: a string of the letters B, A and O in which A and B occur; without an O, friction must be 0.
         masses: one number or one for each parameter [n], above 0.
 
     Raises:
-        InputError: a negative or non-finite number, or another letter.
+        InputError: a negative or non-finite number, another letter, or friction without an O.
 
     `integrator_state["kinetic_energy"]` [W] is taken after the last O of a step, where its mean is n kT / 2 without an
     error of the time step on a harmonic well.
@@ -63,6 +63,11 @@ class Langevin(Integrator):
             raise InputError(
                 f"Langevin: splitting = {splitting!r} must be a string of the letters B, A and O in which A and B "
                 "occur, such as 'BAOAB' or 'BOA'"
+            )
+        if self.friction > 0 and "O" not in splitting:
+            raise InputError(
+                f"Langevin: friction = {self.friction:g} and kT would be ignored, since splitting = {splitting!r} has "
+                "no O; add an O, or set friction=0"
             )
         self.splitting = splitting
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nnsim.box import Box
-from nnsim.errors import InputError
+from nnsim.errors import InputError, require_numbers
 from nnsim.forcefield import ForceField
 from nnsim.state import State
 
@@ -26,9 +26,13 @@ Masses = float | Tensor
 
 def check_masses(owner: str, masses: object) -> Masses:
     """Return the masses as a number or a float64 tensor [n]; raise `InputError` unless all are finite and above 0."""
-    values = torch.as_tensor(masses, dtype=torch.float64)
-    if values.ndim > 1 or not bool((torch.isfinite(values) & (values > 0)).all()):
-        raise InputError(f"{owner}: masses must be one number, or one for each parameter, all finite and above 0")
+    rule = "one number, or one for each parameter, all finite and above 0"
+    values = require_numbers(owner, "masses", masses, rule)
+    if values.ndim > 1:
+        raise InputError(f"{owner}: masses of shape {tuple(values.shape)} must be {rule}; give them as [n]")
+    bad = values[~(torch.isfinite(values) & (values > 0))]
+    if len(bad):
+        raise InputError(f"{owner}: masses must be {rule}, but {len(bad)} are not, such as {bad[0]:g}; change them")
     return float(values) if values.ndim == 0 else values
 
 

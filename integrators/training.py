@@ -213,7 +213,7 @@ class _Training(Integrator):
 def _train_points(owner: str, system: System) -> int:
     try:
         return len(system.targets("train"))
-    except NotImplementedError:
+    except (NotImplementedError, InputError):
         raise InputError(
             f"{owner}: {type(system).__name__} has no data, so no train loss; use a NeuralNetwork, or a dynamics"
         ) from None

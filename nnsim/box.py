@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError, require_choice, require_number
+from nnsim.errors import InputError, require_choice, require_number, require_numbers
 
 KINDS = ("reflecting", "periodic", "open")
+
+Limits = float | Sequence[float] | np.ndarray | Tensor
 
 
 class Box:
     """A box [lower, upper] for every parameter.
 
     Args:
-        limit: the box is [-limit, limit]; a number, or one for each parameter [n] (see `per_tensor_limits`).
+        limit: the box is [-limit, limit]; a number above 0, or one for each parameter [n] (see `per_tensor_limits`).
         lower, upper: instead of `limit`, the two edges, numbers or [n].
         kind: `"reflecting"` (a position beyond an edge is mirrored and its velocity reversed), `"periodic"` (it
             re-enters on the other side) or `"open"` (no edges; takes no limits).
 
     Raises:
-        InputError: an edge is not finite, lower >= upper, or an unknown kind.
+        InputError: an edge is no number or not finite, limit <= 0, lower >= upper, or an unknown kind.
 
     >>> from nnsim import Box
     >>> Box(0.8)
@@ -32,10 +35,10 @@ class Box:
 
     def __init__(
         self,
-        limit: float | Tensor | None = None,
+        limit: Limits | None = None,
         *,
-        lower: float | Tensor | None = None,
-        upper: float | Tensor | None = None,
+        lower: Limits | None = None,
+        upper: Limits | None = None,
         kind: str = "reflecting",
     ) -> None:
         self.kind = require_choice("Box", "kind", kind, KINDS)
@@ -46,16 +49,21 @@ class Box:
         elif limit is not None:
             if lower is not None or upper is not None:
                 raise InputError("Box: give either limit, or lower and upper, not both")
-            lower, upper = -limit, limit
+            upper = _positive(limit)
+            lower = -upper
         elif lower is None or upper is None:
             raise InputError(f"Box: a {kind} box needs limit, or lower and upper")
-        self.lower = torch.as_tensor(lower, dtype=torch.float64)
-        self.upper = torch.as_tensor(upper, dtype=torch.float64)
+        self.lower, self.upper = require_numbers("Box", "lower", lower), require_numbers("Box", "upper", upper)
         self._edges = (self.lower, self.upper)
+        sizes = {edge.numel() for edge in self._edges if edge.ndim}
+        if len(sizes) > 1:
+            raise InputError(
+                f"Box: lower has {self.lower.numel()} values and upper {self.upper.numel()}; give as many of each"
+            )
         if kind != "open" and not bool(torch.isfinite(self.lower + self.upper).all()):
             raise InputError("Box: a limit is not finite; for parameters without limits use Box(kind='open')")
         if bool((self.lower >= self.upper).any()):
-            raise InputError(f"Box: lower = {_span(self.lower)} must be below upper = {_span(self.upper)}")
+            raise InputError(f"Box: lower = {_span(self.lower)} must be below upper = {_span(self.upper)}; swap them")
 
     def prepare(self, dtype: torch.dtype, device: torch.device) -> None:
         """Bring the edges to the type and device of the positions."""
@@ -108,6 +116,14 @@ class Box:
 
     def __repr__(self) -> str:
         return "Box(open)" if self.kind == "open" else f"Box({self.kind}, [{_span(self.lower)}, {_span(self.upper)}])"
+
+
+def _positive(limit: Limits) -> Tensor:
+    """The limit as numbers; one that is NaN passes, since the message about edges that are not finite is better."""
+    numbers = require_numbers("Box", "limit", limit)
+    if bool((numbers <= 0).any()):
+        raise InputError(f"Box: limit = {_span(numbers)} must be above 0: the box is [-limit, limit]; change limit")
+    return numbers
 
 
 def _span(edge: Tensor) -> str:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class NNSimError(Exception):
@@ -35,12 +40,12 @@ def require_number(
         rule = f"a finite number above {above:g}"
     if least is not None:
         rule = f"a finite number of at least {least:g}"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        try:
-            value = float(value)  # type: ignore[arg-type]  # numpy and torch scalars
-        except (TypeError, ValueError, RuntimeError):
-            raise InputError(f"{owner}: {name} = {value!r} must be {rule}; give a plain number") from None
-    number = float(value)
+    try:
+        if isinstance(value, (str, bytes)):  # float() would read "0.5", and arithmetic with it fail much later
+            raise TypeError
+        number = float(value)  # type: ignore[arg-type]  # numpy and torch scalars too
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise InputError(f"{owner}: {name} = {shown(value)} must be {rule}; give a plain number") from None
     bad = not math.isfinite(number) or (above is not None and number <= above) or (least is not None and number < least)
     if bad:
         raise InputError(f"{owner}: {name} = {number:g} must be {rule}; change {name}")
@@ -49,17 +54,56 @@ def require_number(
 
 def require_integer(owner: str, name: str, value: object, *, least: int) -> int:
     """Return `value` as an int, or raise `InputError` unless it is a whole number of at least `least`."""
-    whole = isinstance(value, (int, float)) and not isinstance(value, bool) and float(value).is_integer()
-    if not whole and hasattr(value, "__index__") and not isinstance(value, bool):
-        whole = True
-    if not whole or int(value) < least:  # type: ignore[call-overload]
-        raise InputError(f"{owner}: {name} = {value!r} must be a whole number of at least {least}; change {name}")
-    return int(value)  # type: ignore[call-overload]
+    try:
+        whole = isinstance(value, float) and value.is_integer()
+        number = int(value) if whole else operator.index(value)  # type: ignore[call-overload, arg-type]
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < least:
+        raise InputError(f"{owner}: {name} = {shown(value)} must be a whole number of at least {least}; change {name}")
+    return number
 
 
 def require_choice(owner: str, name: str, value: object, choices: Iterable[str]) -> str:
     """Return `value`, or raise `InputError` unless it is one of `choices`."""
     options = list(choices)
-    if value not in options:
-        raise InputError(f"{owner}: {name} = {value!r} is not known; choose one of {', '.join(map(repr, options))}")
-    return str(value)
+    if not isinstance(value, str) or value not in options:  # an array would be compared element by element
+        raise InputError(
+            f"{owner}: {name} = {shown(value)} is not known; choose one of {', '.join(map(repr, options))}"
+        )
+    return value
+
+
+def require_numbers(owner: str, name: str, value: object, rule: str = "a number or numbers") -> Tensor:
+    """Return a float64 copy of a number, list, array or tensor, or raise `InputError` if it is none or empty."""
+    import torch
+
+    try:
+        numbers = torch.as_tensor(value, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{owner}: {name} = {shown(value)} must be {rule}; give plain numbers") from None
+    if not numbers.numel():
+        raise InputError(f"{owner}: {name} = {shown(value)} must be {rule}, but is empty; give at least one")
+    return numbers.detach().clone()  # what the caller does to an array later must not matter
+
+
+def settle_number(thing: object, name: str, *, above: float | None = None, least: float | None = None) -> None:
+    """Replace an attribute, of a frozen dataclass too, by what `require_number` makes of it."""
+    number = require_number(type(thing).__name__, name, getattr(thing, name), above=above, least=least)
+    object.__setattr__(thing, name, number)
+
+
+def require_cv(owner: str, name: str, value: object) -> None:
+    """Raise `InputError` unless `value` can be a collective variable: it has a name and maps evaluations to values."""
+    named = isinstance(getattr(value, "name", None), str)
+    if isinstance(value, type) or not callable(value) or not named:
+        raise InputError(
+            f"{owner}: {name} = {shown(value)} must be a collective variable; "
+            "give an object such as nnsim.cv.LogLoss('train')"
+        )
+
+
+def shown(value: object, length: int = 80) -> str:
+    """`repr` in one line of bounded length, for messages."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= length else text[: length - 3] + "..."

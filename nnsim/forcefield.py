@@ -45,12 +45,20 @@ class ForceField:
         order = {cv.name: column for column, cv in enumerate(self.cvs)}
         self._columns = [_as_slice([order[cv.name] for cv in bias.cvs]) for bias in biases]
         self._prefetch: tuple[str, ...] = ()
+        self.smooth: dict[str, bool] = {}
+        self.flat = True
 
     def probe(self, positions: Tensor) -> None:
-        """Evaluate once to check that the CVs work, and to learn which data splits they need together."""
-        evaluation = Evaluation(self.system, positions)
-        values = [(f"CV {cv.name!r}", cv(evaluation)) for cv in self.cvs]
-        energy = self.system.energy(evaluation)
+        """Evaluate once to check that the CVs work, and to learn which data splits they need together.
+
+        `self.smooth` then says of each CV, by name, whether it has a gradient, and `self.flat` whether U = 0.
+        """
+        evaluation = Evaluation(self.system, positions.detach().requires_grad_())
+        with torch.enable_grad():
+            values = [(f"CV {cv.name!r}", cv(evaluation)) for cv in self.cvs]
+            energy = self.system.energy(evaluation)
+        self.smooth = {cv.name: value.requires_grad for cv, (_, value) in zip(self.cvs, values, strict=True)}
+        self.flat = energy is None
         if energy is not None:
             values.append(("the energy", energy))
         for what, value in values:

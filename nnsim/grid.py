@@ -24,6 +24,8 @@ from torch import Tensor
 
 from nnsim.errors import InputError, require_choice, require_integer, require_number
 
+LARGEST = 2 * 10**8  # bins; two arrays of 8 bytes each
+
 # Row p holds the coefficients of t^p of the four basis functions that overlap the interval between two nodes.
 _BASIS = [[1, 4, 1, 0], [-3, 0, 3, 0], [3, -6, 3, 0], [-1, 3, -3, 1]]
 # The same for their derivatives with respect to t.
@@ -42,7 +44,7 @@ class Grid:
             Monte Carlo on levels).
 
     Raises:
-        InputError: lower >= upper, no bins, more than 3 dimensions, or lengths that differ.
+        InputError: lower >= upper, no bins, more than 2e8 of them, more than 3 dimensions, or lengths that differ.
 
     >>> from nnsim import Grid
     >>> Grid(lower=(-6, -1), upper=(1, 11), spacing=(0.1, 0.5)).shape
@@ -75,9 +77,18 @@ class Grid:
         least = 4 if kind == "spline" else 1
         counts = _fill(bins, self.dimensions, "bins")
         self.shape = tuple(require_integer("Grid", "bins", value, least=least) for value in counts)
+        self._refuse_too_large()
         self.periodic = tuple(bool(value) for value in _fill(periodic, self.dimensions, "periodic"))
         self.spacing = tuple((h - lo) / m for lo, h, m in zip(self.lower, self.upper, self.shape, strict=True))
         self.prepare(torch.device("cpu"))
+
+    def _refuse_too_large(self) -> None:
+        total = math.prod(self.shape)
+        if total > LARGEST:
+            raise InputError(
+                f"Grid: bins = {self.shape} make {total:.3g} bins, {16e-9 * total:.3g} GB of memory for a bias and its "
+                f"histogram; at most {LARGEST:.0e} are allowed, so take fewer bins or fewer CVs"
+            )
 
     def _bins_of(self, spacing: list[float]) -> list[int]:
         counts = []
@@ -253,14 +264,14 @@ class Kernel:
         sigma: width for each CV, in its units, above 0; None for a single bin.
 
     Raises:
-        InputError: a kernel, 8 sigma wide, that is wider than the grid.
+        InputError: a kernel of more bins than the grid has along an axis.
     """
 
     def __init__(self, grid: Grid, sigma: float | Sequence[float] | None) -> None:
         self.grid = grid
         self.sigma = None
         if sigma is not None:
-            widths = _fill(sigma, grid.dimensions, "kernel width")
+            widths = _fill(sigma, grid.dimensions, "sigma", owner="Kernel")
             self.sigma = tuple(require_number("Kernel", "sigma", value, above=0.0) for value in widths)
         tables = [self._table(d) for d in range(grid.dimensions)]
         self.indices = [index for index, _ in tables]  # [M, 2 m + 1] each: which nodes along this axis
@@ -274,10 +285,9 @@ class Kernel:
         sigma, h = self.sigma[axis], grid.spacing[axis]
         reach = math.floor(4 * sigma / h)
         if 2 * reach + 1 > bins:
-            span = grid.upper[axis] - grid.lower[axis]
             raise InputError(
-                f"Kernel: sigma = {sigma:g} makes a kernel of width {8 * sigma:g}, wider than the grid's {span:g}; "
-                "take a smaller sigma or a larger grid"
+                f"Kernel: sigma = {sigma:g} makes a kernel of {2 * reach + 1} bins (4 sigma to either side), more than "
+                f"the grid's {bins}; take a smaller sigma or a larger grid"
             )
         offset = torch.arange(-reach, reach + 1)
         gaussian = torch.exp(-0.5 * (offset.double() * h / sigma) ** 2)
@@ -355,14 +365,16 @@ def _stack(tables: list[np.ndarray]) -> np.ndarray:
 
 
 def _sequence(value: Any) -> list[Any]:
+    if isinstance(value, str) or getattr(value, "ndim", 1) == 0:
+        return [value]
     return list(value) if isinstance(value, (Sequence, np.ndarray, Tensor)) else [value]
 
 
-def _fill(value: Any, length: int, name: str) -> list[Any]:
+def _fill(value: Any, length: int, name: str, *, owner: str = "Grid") -> list[Any]:
     """One value for each axis."""
     values = _sequence(value)
     if len(values) == 1:
         values = values * length
     if len(values) != length:
-        raise InputError(f"Grid: {len(values)} values of {name} for {length} CVs; give one, or one for each CV")
+        raise InputError(f"{owner}: {len(values)} values of {name} for {length} CVs; give one, or one for each CV")
     return values

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import sys
 import time
 from collections import deque
+from collections.abc import Iterator
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +19,21 @@ if TYPE_CHECKING:
 LINE_SECONDS = 10.0  # between two lines where no bar can be drawn
 RECENT = 50  # looks back that the rate is taken over: about 10 seconds
 _LABELS = {"outside": "outside grid"}  # of the biases' numbers, where the name alone does not say enough
+
+
+@contextlib.contextmanager
+def unread() -> Iterator[None]:
+    """Print inside; if nobody reads any more (`nnsim run ... | head -1`), that and all later output goes nowhere.
+
+    A run must neither die nor lose data because its lines are not wanted.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):  # where stdout is no file, nothing is left in a buffer either
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())  # also takes what is left in the buffer, flushed at exit
+            os.close(nowhere)
 
 
 class Progress:
@@ -34,7 +53,8 @@ class Progress:
 
     def __exit__(self, kind: type | None, value: BaseException | None, traceback: TracebackType | None) -> None:
         if self._display is not None:
-            self._display.stop()
+            with unread():
+                self._display.stop()
 
     def update(self) -> None:
         """Show the present step and numbers."""
@@ -42,15 +62,17 @@ class Progress:
             return
         step = self.simulation.state.step
         self._looks.append((time.monotonic(), step))
-        self._display.update(step, self._numbers)
+        with unread():
+            self._display.update(step, self._numbers)
 
     def finish(self, stopped: bool) -> None:
         """Close the display and print the summary."""
         if self._display is None:
             return
         self.update()
-        self._display.stop()
-        _print_summary(self, stopped)
+        with unread():
+            self._display.stop()
+            _print_summary(self, stopped)
 
     @property
     def rate(self) -> float:
@@ -94,10 +116,19 @@ class _Display(Protocol):
 
 
 def _display(first_step: int, target: int) -> _Display:
+    console = _console()
+    return _Bar(console, first_step, target) if console.is_terminal else _Lines(target)
+
+
+def _console() -> Any:
+    """A console that leaves a broken pipe to `unread`, where rich would end the program."""
     from rich.console import Console
 
-    console = Console()
-    return _Bar(console, first_step, target) if console.is_terminal else _Lines(target)
+    class Unread(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Unread()
 
 
 class _Lines:
@@ -140,7 +171,6 @@ class _Bar:
 
 
 def _print_summary(progress: Progress, stopped: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     simulation = progress.simulation
@@ -152,7 +182,7 @@ def _print_summary(progress: Progress, stopped: bool) -> None:
         table.add_row("time", f"{seconds:.1f} s, {_short(progress.rate * simulation.walkers)} walker-steps/s")
     else:
         table.add_row("time", "nothing was left to do")
-    Console().print(table)
+    _console().print(table)
 
 
 def summary(simulation: Simulation) -> dict[str, str]:

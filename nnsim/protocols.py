@@ -1,7 +1,7 @@
 """What the parts of a simulation must offer each other.
 
-A class need not inherit from these protocols to be used, but inheriting is the short way: the protocols carry the
-defaults (a bias's gradient by automatic differentiation, an empty saved state, and so on).
+Inherit from them: the protocols carry the defaults (a bias's gradient by automatic differentiation, an empty saved
+state, and so on), so that a part of your own need only say what is its own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from nnsim.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
     from nnsim.precision import Precision
     from nnsim.simulation import Simulation
     from nnsim.state import State
+
+NEEDS_DATA = (
+    "CVs of a loss or an accuracy (Loss, LogLoss, Accuracy, SmoothedAccuracy) need a system with data, such as a "
+    "NeuralNetwork: use one, or a CV of the positions such as LogEnergy"
+)
 
 
 class System(Protocol):
@@ -43,15 +50,15 @@ class System(Protocol):
 
     def forward(self, positions: Tensor, splits: Sequence[str]) -> dict[str, Tensor]:
         """Outputs [W, N, C] of the asked data splits (and of more, where that is cheaper at once)."""
-        raise NotImplementedError(f"{type(self).__name__} has no data, so no outputs")
+        raise InputError(f"{type(self).__name__} has no data, so no outputs; {NEEDS_DATA}")
 
     def loss(self, outputs: Tensor, split: str) -> Tensor:
         """Mean loss [W] of the outputs [W, N, C] of a split."""
-        raise NotImplementedError(f"{type(self).__name__} has no data, so no loss")
+        raise InputError(f"{type(self).__name__} has no data, so no loss; {NEEDS_DATA}")
 
     def targets(self, split: str) -> Tensor:
         """Labels or values of a split, [N] or [N, C]."""
-        raise NotImplementedError(f"{type(self).__name__} has no data, so no targets")
+        raise InputError(f"{type(self).__name__} has no data, so no targets; {NEEDS_DATA}")
 
     def energy(self, evaluation: Evaluation) -> Tensor | None:
         """The potential U [W]; None means U = 0 everywhere, a flat prior on the box."""

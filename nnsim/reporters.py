@@ -117,8 +117,9 @@ def standard_series(simulation: Simulation) -> list[Series]:
         _observable("potential_energy", plan.every, lambda sim, _: sim.state.energy),
         _observable("bias_energy", plan.every, lambda sim, _: sim.state.bias_energy),
     ]
+    asked = {thing.name: every for thing, every in plan.observables}
     for column, cv in enumerate(simulation.force_field.cvs):
-        found.append(_observable(cv.name, plan.every, _cv_column(column)))
+        found.append(_observable(cv.name, asked.get(cv.name, plan.every), _cv_column(column)))
     if "kinetic_energy" in simulation.state.integrator_state:
         found.append(_observable("kinetic_temperature", plan.every, lambda sim, _: sim.kinetic_temperature()))
     for bias in simulation.force_field.biases:
@@ -127,8 +128,10 @@ def standard_series(simulation: Simulation) -> list[Series]:
         for key in bias.tables():
             name = f"nnsim/bias/{bias.name}/snapshots/{key}"
             found.append(Series(name, plan.snapshot_every, _bias_table(bias, key)))
-    for thing, every in plan.observables:
-        found.append(_observable(thing.name, every, _observed(thing)))
+    known = {cv.name for cv in simulation.force_field.cvs}  # a CV of a bias is computed anyway
+    found += [
+        _observable(thing.name, own, _observed(thing)) for thing, own in plan.observables if thing.name not in known
+    ]
     return found
 
 

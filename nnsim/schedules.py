@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError, require_number
+from nnsim.errors import InputError, require_integer, require_number, settle_number
 
 
 class IncrementSchedule(Protocol):
@@ -58,13 +58,14 @@ class RampHoldInverseTime(IncrementSchedule):
     offset: float = 0.0
 
     def __post_init__(self) -> None:
-        owner = type(self).__name__
-        require_number(owner, "maximum", self.maximum, above=0.0)
-        require_number(owner, "ramp", self.ramp, least=0.0)
-        require_number(owner, "hold", self.hold, least=self.ramp)
-        require_number(owner, "offset", self.offset, least=0.0)
+        settle_number(self, "maximum", above=0.0)
+        settle_number(self, "ramp", least=0.0)
+        settle_number(self, "hold", least=self.ramp)
+        settle_number(self, "offset", least=0.0)
         if self.offset >= self.hold:
-            raise InputError(f"{owner}: offset = {self.offset:g} must be below hold = {self.hold:g}; lower offset")
+            raise InputError(
+                f"{type(self).__name__}: offset = {self.offset:g} must be below hold = {self.hold:g}; lower offset"
+            )
 
     def increment(self, deposits: int) -> float:
         """Increment, in kT, after so many deposits."""
@@ -93,8 +94,8 @@ class InverseTime(IncrementSchedule):
     scale: float
 
     def __post_init__(self) -> None:
-        require_number(type(self).__name__, "maximum", self.maximum, above=0.0)
-        require_number(type(self).__name__, "scale", self.scale, above=0.0)
+        settle_number(self, "maximum", above=0.0)
+        settle_number(self, "scale", above=0.0)
 
     def increment(self, deposits: int) -> float:
         """Increment, in kT, after so many deposits."""
@@ -119,9 +120,9 @@ class CycleDecay(IncrementSchedule):
     offset: float = 10.0
 
     def __post_init__(self) -> None:
-        require_number(type(self).__name__, "numerator", self.numerator, above=0.0)
-        require_number(type(self).__name__, "cycle", self.cycle, least=1.0)
-        require_number(type(self).__name__, "offset", self.offset, above=0.0)
+        settle_number(self, "numerator", above=0.0)
+        settle_number(self, "cycle", least=1.0)
+        settle_number(self, "offset", above=0.0)
 
     def increment(self, deposits: int) -> float:
         """Increment, in kT, after so many deposits."""
@@ -159,7 +160,7 @@ class FlatnessHalving(IncrementSchedule):
         for name in ("flatness", "factor"):
             if getattr(self, name) >= 1:
                 raise InputError(f"{owner}: {name} = {getattr(self, name):g} must be below 1; lower it")
-        self.check_every = int(require_number(owner, "check_every", check_every, least=1))
+        self.check_every = require_integer(owner, "check_every", check_every, least=1)
         self.final = require_number(owner, "final", final, least=0.0)
         self._current = self.initial
         self._next_check = self.check_every

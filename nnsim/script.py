@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import sys
 import traceback
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections import abc
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,20 @@ if TYPE_CHECKING:
     from nnsim.simulation import Simulation
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+_UNTYPED: Any = int | float | str  # tried in this order
+# What `3,4` becomes for an annotation that holds several values.
+_SEVERAL: dict[Any, Callable[[list[Any]], Any]] = {
+    tuple: tuple,
+    list: list,
+    set: set,
+    frozenset: frozenset,
+    abc.Sequence: tuple,
+    abc.MutableSequence: list,
+    abc.Set: frozenset,
+    abc.MutableSet: set,
+    abc.Iterable: tuple,
+    abc.Collection: tuple,
+}
 
 
 class Script:
@@ -29,9 +45,10 @@ class Script:
         path: the file.
         text: its source.
         parameters: the keyword parameters of `build`, which are the script's settings.
+        takes_any: whether `build` has `**kwargs`, so that a setting may have any name.
 
     Raises:
-        InputError: the file is missing, cannot be run, or has no `build`.
+        InputError: the file is missing, cannot be run, or has no `build`, or one with positional-only parameters.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,8 +59,21 @@ class Script:
             self.text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: cannot be read as text ({error}); an input script is a Python file") from error
+        if "\0" in self.text:
+            raise InputError(
+                f"{path}: holds a NUL byte, so it is no Python file; give the input script, or save it anew"
+            )
         self.build = self._load()
-        self.parameters = dict(inspect.signature(self.build).parameters)
+        parameters = inspect.signature(self.build).parameters
+        unnamed = [name for name, one in parameters.items() if one.kind is one.POSITIONAL_ONLY]
+        if unnamed:
+            raise InputError(
+                f"{path}: build() takes {', '.join(unnamed)} by position only, but settings are passed by name; "
+                "remove the / from its parameters"
+            )
+        self.takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+        kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        self.parameters = {name: one for name, one in parameters.items() if one.kind in kinds}
 
     def _load(self) -> Callable[..., Any]:
         module = types.ModuleType(f"nnsim_script_{self.path.stem}")
@@ -65,12 +95,20 @@ class Script:
             raise
         except SyntaxError as error:
             raise InputError(f"{error.filename}, line {error.lineno}: syntax error: {error.msg}") from error
-        except Exception as error:
-            frames = traceback.extract_tb(error.__traceback__)
-            own = [frame for frame in frames if Path(frame.filename) == self.path]
-            line = f", line {own[-1].lineno}" if own else ""
+        except SystemExit as error:
+            raise InputError(
+                f"{self._place(error)}: the script called sys.exit({'' if error.code is None else repr(error.code)}); "
+                "let build() return an nnsim.Simulation instead"
+            ) from error
+        except (Exception, GeneratorExit) as error:
             message = " ".join(str(error).split())
-            raise InputError(f"{self.path}{line}: {type(error).__name__}: {message}") from error
+            raise InputError(f"{self._place(error)}: {type(error).__name__}: {message}".removesuffix(": ")) from error
+
+    def _place(self, error: BaseException) -> str:
+        """The file, and the innermost of its lines that led to the error."""
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if Path(frame.filename) == self.path]
+        return f"{self.path}, line {own[-1].lineno}" if own else str(self.path)
 
     def settings(self, overrides: Sequence[str] = (), **defaults: Any) -> dict[str, Any]:
         """All settings of the script: its own defaults, changed by `name=value` texts.
@@ -88,15 +126,14 @@ class Script:
             name, equals, value = text.partition("=")
             if not equals:
                 raise InputError(f"--set {text}: write --set name=value")
-            if name not in self.parameters:
+            if name not in self.parameters and not self.takes_any:
                 known = ", ".join(self.parameters) or "none"
                 raise InputError(f"--set {name}: {self.path.name} has no setting of this name; it has {known}")
-            values[name] = convert(name, value, hints.get(name), self.parameters[name].default)
-        missing = [
-            name
-            for name, parameter in self.parameters.items()
-            if name not in values and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-        ]
+            if name in self.parameters:
+                values[name] = convert(name, value, hints.get(name), self.parameters[name].default)
+            else:
+                values[name] = convert(name, value, _UNTYPED, inspect.Parameter.empty)
+        missing = [name for name in self.parameters if name not in values]
         if missing:
             raise InputError(f"{self.path.name} needs a value for {', '.join(missing)}; use --set {missing[0]}=...")
         return values
@@ -122,20 +159,30 @@ class Script:
             kind = _type_name(hints.get(name), parameter.default)
             default = "required" if parameter.default is parameter.empty else f"default {parameter.default!r}"
             lines.append(f"  {name}  ({kind}; {default})")
+        if self.takes_any:
+            lines.append(f"  any other name  ({_type_name(_UNTYPED, inspect.Parameter.empty)})")
         return "\n".join(lines)
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(function)
-    except Exception:  # an annotation that cannot be evaluated is not worth failing for: the default's type is there
-        return {}
+    """The annotations that can be evaluated, each on its own; for the others the default's type is there."""
+    space = getattr(inspect.unwrap(function), "__globals__", {})
+    found = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.annotation is parameter.empty:
+            continue
+        single = types.SimpleNamespace(__annotations__={name: parameter.annotation})
+        with contextlib.suppress(Exception):
+            found[name] = typing.get_type_hints(single, globalns=space)[name]
+    # an annotation may be anything, such as a remark in words or a list
+    return {name: hint for name, hint in found.items() if isinstance(hint, type) or typing.get_origin(hint)}
 
 
 def convert(name: str, text: str, hint: Any, default: Any) -> Any:
     """The value that `text` stands for, by annotation or by the type of the default.
 
-    `1e6` is an int where one is wanted, `3,4` a tuple, `none` None where the annotation or the default allows it.
+    `1e6` is an int where one is wanted, `3,4` a tuple (list, set), `none` None where the annotation or the default
+    allows it.
 
     Raises:
         InputError: the text is no value of that type.
@@ -143,23 +190,28 @@ def convert(name: str, text: str, hint: Any, default: Any) -> Any:
     hint = _hint(hint, default)
     try:
         return _convert(text.strip(), hint)
-    except (ValueError, TypeError):
+    except Exception:  # a type of the script's own may raise anything
         raise InputError(
             f"--set {name}={text}: {text!r} is no {_type_name(hint, default)}; give another value"
         ) from None
 
 
 def _hint(hint: Any, default: Any) -> Any:
-    """The annotation, or what can be told from the default."""
-    if hint is not None and hint is not inspect.Parameter.empty:
-        return hint
-    if default is None:
-        return str | None
-    if default is inspect.Parameter.empty:
-        return str
-    if isinstance(default, (tuple, list)) and default:
-        return types.GenericAlias(type(default), (type(default[0]), ...))
-    return type(default)
+    """The annotation, completed by what the default tells."""
+    if hint is None or hint is inspect.Parameter.empty:
+        hint = str if default is inspect.Parameter.empty or default is None else type(default)
+    if default is None and type(None) not in typing.get_args(hint) and hint is not Any:
+        return hint | None
+    if hint in _SEVERAL:  # bare, without the type of its elements
+        return _of_elements(hint, default if isinstance(default, Collection) and not isinstance(default, str) else ())
+    return hint
+
+
+def _of_elements(kind: Any, values: Collection[Any]) -> Any:
+    """`kind` with the type of the elements of a default."""
+    found = {type(value) for value in values}
+    element = float if found == {int, float} else found.pop() if len(found) == 1 else _UNTYPED
+    return types.GenericAlias(kind, (element, ...) if kind is tuple else (element,))
 
 
 def _convert(text: str, hint: Any) -> Any:
@@ -170,7 +222,7 @@ def _convert(text: str, hint: Any) -> Any:
         return next(value for value in arguments if str(value) == text) if text in map(str, arguments) else _fail()
     if hint is type(None):
         return None if text.lower() == "none" else _fail()
-    if hint in (tuple, list) or origin in (tuple, list) or (origin is not None and origin.__name__ == "Sequence"):
+    if (origin or hint) in _SEVERAL:
         return _sequence(text, origin or hint, arguments)
     if hint is bool:
         return True if text.lower() in _TRUE else False if text.lower() in _FALSE else _fail()
@@ -181,7 +233,8 @@ def _convert(text: str, hint: Any) -> Any:
 
 
 def _first_that_fits(text: str, hints: Sequence[Any]) -> Any:
-    for hint in sorted(hints, key=lambda hint: hint is str):  # a str would take anything
+    # `none` may also be a path or the only element of a tuple, and a str would take anything
+    for hint in sorted(hints, key=lambda hint: (hint is not type(None), hint is str)):
         try:
             return _convert(text, hint)
         except (ValueError, TypeError):
@@ -190,15 +243,15 @@ def _first_that_fits(text: str, hints: Sequence[Any]) -> Any:
 
 
 def _sequence(text: str, kind: Any, arguments: tuple[Any, ...]) -> Any:
-    parts = [part for part in text.strip("()[] ").split(",") if part.strip()]
+    parts = [part for part in text.strip("()[]{} ").split(",") if part.strip()]
     if len(arguments) > 1 and arguments[-1] is not Ellipsis:
         if len(parts) != len(arguments):
             return _fail()
         values = [_convert(part.strip(), one) for part, one in zip(parts, arguments, strict=True)]
     else:
-        element = arguments[0] if arguments else float
+        element = arguments[0] if arguments else _UNTYPED
         values = [_convert(part.strip(), element) for part in parts]
-    return values if kind is list else tuple(values)
+    return _SEVERAL[kind](values)
 
 
 def _fail() -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nnsim import checks
 from nnsim.describe import describe
 from nnsim.errors import DivergedError, InputError, require_choice, require_integer
 from nnsim.forcefield import ForceField
@@ -99,6 +101,8 @@ class Simulation:
             torch.set_num_threads(require_integer("Simulation", "threads", threads, least=1))
         self.walkers = require_integer("Simulation", "walkers", walkers, least=1)
         self.seed = require_integer("Simulation", "seed", seed, least=0)
+        if self.seed >= 2**63:
+            raise InputError(f"Simulation: seed = {self.seed} must be below 2^63; take a smaller seed")
         self.steps = None if steps is None else require_integer("Simulation", "steps", steps, least=0)
         self.checkpoint_every = (
             None
@@ -106,9 +110,11 @@ class Simulation:
             else require_integer("Simulation", "checkpoint_every", checkpoint_every, least=1)
         )
         self.precision = Precision.named(precision)
-        self.device = _device(device)
-        self.system, self.integrator = system, integrator
-        self.reporters = list(reporters)
+        self.device = checks.torch_device(device)
+        # Copies, because both are brought to the precision of this run and may serve in another.
+        self.system = copy.copy(checks.part("system", system, ("parameters", "box", "initial_positions", "energy")))
+        self.integrator = copy.copy(checks.part("integrator", integrator, ("init", "step")))
+        self.reporters = [checks.part("reporter", one, ("due", "report")) for one in checks.several(reporters)]
         self.output = output
         self.recording = _recording(every, positions_every, velocities_every, snapshot_every, observe)
         self.settings: Mapping[str, Any] = {}  # of the input script, set by whoever ran it
@@ -116,44 +122,24 @@ class Simulation:
         self.history = History()
         self.monitor = Monitor(self.recording.every)
 
-        biases = (bias,) if not isinstance(bias, Iterable) else tuple(bias)
-        self.force_field = ForceField(system, biases)
-        self._check_parts()
-        system.prepare(self.precision, self.device)
+        biases = [checks.part("bias", one, ("name", "cvs", "energy", "update")) for one in checks.several(bias)]
+        self.force_field = ForceField(self.system, biases)
+        observed = [thing for thing, _ in self.recording.observables]
+        checks.check_parts(self.integrator, self.force_field, observed)
+        self.system.prepare(self.precision, self.device)
         for one in biases:
             one.prepare(self.device)
         generator = torch.Generator(self.device).manual_seed(self.seed)
-        positions = system.initial_positions(self.walkers, generator).to(self.device, self.precision.state).contiguous()
+        positions = self.system.initial_positions(self.walkers, generator)
+        positions = positions.to(self.device, self.precision.state).contiguous()
         self.force_field.probe(positions)
-        self.flat = system.energy(self.force_field.evaluate(positions)) is None
-        self.state = integrator.init(positions, self.force_field, generator)
+        checks.check_gradients(self.integrator, self.force_field)
+        self.state = self.integrator.init(positions, self.force_field, generator)
         check_finite(self.state)
+        checks.check_observables(self.state, self.force_field, observed)
         self.force_field.start_biases(self.state.cvs)
         self.platform = self._choose_platform(platform, threads)
-
-    def _check_parts(self) -> None:
-        """Refuse combinations that cannot work."""
-        for thing, _ in self.recording.observables:
-            if any(thing.name == cv.name for cv in self.force_field.cvs):
-                raise InputError(
-                    f"Simulation: {thing.name!r} is a CV of a bias, which is recorded anyway; leave it out of observe"
-                )
-        integrator = type(self.integrator).__name__
-        if self.system.box.kind == "lattice" and getattr(self.integrator, "needs_gradients", True):
-            raise InputError(f"{integrator} moves continuously, but the parameters live on a lattice; use MonteCarlo")
-        kT = getattr(self.integrator, "kT", None)
-        for bias in self.force_field.biases:
-            for cv in bias.cvs:
-                if getattr(self.integrator, "needs_gradients", True) and not getattr(cv, "differentiable", True):
-                    raise InputError(
-                        f"{integrator} needs forces, but the CV {cv.name!r} of the bias {bias.name!r} has no gradient; "
-                        "use a smooth CV (SmoothedAccuracy instead of Accuracy) or a Monte Carlo integrator"
-                    )
-            own = getattr(bias, "kT", None)
-            if kT is not None and own is not None and abs(own - kT) > 1e-12 * abs(kT):
-                raise InputError(
-                    f"the bias {bias.name!r} has kT = {own:g} but {integrator} has kT = {kT:g}; make them equal"
-                )
+        self._description = self._describe_parts()  # now, because parts may count what they do
 
     def _choose_platform(self, name: str, threads: int | None) -> Platform:
         require_choice("Simulation", "platform", name, ("auto", "reference", "native"))
@@ -292,6 +278,7 @@ class Simulation:
             "state": self.state.state_dict(),
             "bias": {bias.name: bias.state_dict() for bias in self.force_field.biases},
             "platform": self.platform.state_dict(),
+            "monitor": self.monitor.state_dict(),
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -300,17 +287,21 @@ class Simulation:
         for bias in self.force_field.biases:
             bias.load_state_dict(saved["bias"][bias.name])
         self.platform.load_state_dict(saved["platform"])
+        self.monitor.load_state_dict(saved["monitor"])
 
     def describe(self) -> dict[str, Any]:
         """How the simulation was set up, as JSON values; what a resume compares."""
+        settings = {name: value for name, value in self.settings.items() if name not in ("steps", "output", "progress")}
+        return {"settings": describe(settings), **self._description}
+
+    def _describe_parts(self) -> dict[str, Any]:
         plan = self.recording
         return {
-            "settings": describe({k: v for k, v in self.settings.items() if k not in ("steps", "output", "progress")}),
             "seed": self.seed,
             "walkers": self.walkers,
             "precision": self.precision.name,
             "platform": type(self.platform).__name__,
-            "system": {"flat": self.flat, **describe(self.system)},
+            "system": {"flat": self.force_field.flat, **describe(self.system)},
             "integrator": describe(self.integrator),
             "bias": {bias.name: describe(bias) for bias in self.force_field.biases},
             "recording": {
@@ -321,18 +312,6 @@ class Simulation:
                 "observables": {thing.name: every for thing, every in plan.observables},
             },
         }
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-        raise InputError(
-            f"Simulation: device = {name!r} is not there; on this machine there is {', '.join(there)}"
-        ) from None
-    return device
 
 
 def _due(reporter: Reporter, step: int) -> int:
@@ -357,13 +336,12 @@ def _recording(
         return None if value is None else require_integer("Simulation", name, value, least=0)
 
     every = require_integer("Simulation", "every", every, least=1)
-    pairs = []
-    for entry in observe:
-        thing, own = entry if isinstance(entry, tuple) else (entry, every)
-        if not hasattr(thing, "observe") or not hasattr(thing, "name"):
-            raise InputError(
-                f"Simulation: {thing!r} in observe is no observable; it needs a name and an observe method"
-            )
+    one_pair = isinstance(observe, tuple) and len(observe) == 2 and isinstance(observe[1], int)
+    pairs: list[tuple[Observable, int]] = []
+    thing: Any
+    for entry in [observe] if one_pair else checks.several(observe):
+        thing, own = entry if isinstance(entry, tuple) and len(entry) == 2 else (entry, every)
+        checks.part("observable", thing, ("name", "observe"))
         pairs.append((thing, require_integer("Simulation", f"interval of {thing.name}", own, least=1)))
     return Recording(
         every=every,

@@ -14,8 +14,7 @@ import numpy as np
 from nnsim.checkpoint import load_checkpoint, save_checkpoint
 from nnsim.describe import describe, differences
 from nnsim.errors import InputError, NNSimWarning, TrajectoryError
-from nnsim.reporters import standard_series
-from nnsim.trajectory import Trajectory, check_name, is_starting
+from nnsim.trajectory import Trajectory, is_starting
 from nnsim.trajectory_writer import TrajectoryWriter
 
 if TYPE_CHECKING:
@@ -50,8 +49,6 @@ class Storage:
         """Start a new output, or, with `resume`, load its checkpoint into the simulation and go on."""
         if resume and overwrite:
             raise InputError("resume and overwrite exclude each other; choose one")
-        for series in standard_series(simulation):
-            check_name(series.name.rpartition("/")[2])  # before anything is computed
         if resume:
             return cls._resume(simulation, path)
         # A checkpoint of an earlier trajectory that lies there is not of this run, and the first save replaces it.

@@ -6,6 +6,7 @@ The functions are energies, but may as well serve as mere collective variables: 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nnsim.box import Box
-from nnsim.errors import InputError, require_integer, require_number
+from nnsim.errors import InputError, require_integer, require_numbers, settle_number
 from nnsim.evaluation import Evaluation
 from nnsim.precision import Precision
 from nnsim.protocols import System
@@ -32,7 +33,7 @@ class Harmonic:
     stiffness: float = 1.0
 
     def __post_init__(self) -> None:
-        require_number("Harmonic", "stiffness", self.stiffness, above=0.0)
+        settle_number(self, "stiffness", above=0.0)
 
     def __call__(self, positions: Tensor) -> Tensor:
         """E [W] at positions [W, n]."""
@@ -54,9 +55,9 @@ class DoubleWell:
     coupling: float = 0.0
 
     def __post_init__(self) -> None:
-        require_number("DoubleWell", "barrier", self.barrier, least=0.0)
-        require_number("DoubleWell", "minimum", self.minimum, above=0.0)
-        require_number("DoubleWell", "coupling", self.coupling, least=0.0)
+        settle_number(self, "barrier", least=0.0)
+        settle_number(self, "minimum", above=0.0)
+        settle_number(self, "coupling", least=0.0)
 
     def __call__(self, positions: Tensor) -> Tensor:
         """E [W] at positions [W, n]."""
@@ -94,17 +95,18 @@ class AnalyticSystem(System):
         self.box.check_size(self.size)
         if isinstance(start, str) and start != "uniform":
             raise InputError(f"AnalyticSystem: start = {start!r} must be 'uniform' or positions")
-        self.start = start
+        self.start = start if isinstance(start, str) else require_numbers("AnalyticSystem", "start", start)
 
     def prepare(self, precision: Precision, device: torch.device) -> None:
         """Bring the box to the type and device of the run."""
+        self.box = copy.copy(self.box)  # the user's box, and that of a copy of this system, stay as they are
         self.box.prepare(precision.state, device)
 
     def initial_positions(self, walkers: int, generator: torch.Generator) -> Tensor:
         """Start of each walker, [W, n], float64."""
         if isinstance(self.start, str):
             return self.box.uniform(walkers, self.size, generator)
-        start = torch.as_tensor(self.start, dtype=torch.float64, device=generator.device)
+        start = self.start.to(generator.device)
         try:
             positions = start.expand(walkers, self.size).clone()
         except RuntimeError:

@@ -19,12 +19,12 @@ from nnsim.evaluation import Evaluation
 from nnsim.platforms.native import DenseNetwork
 from nnsim.precision import Precision
 from nnsim.protocols import System
+from nnsim.systems.checks import Data, checked_parameters, checked_points, first_line, fitting, refuse_unfit, single
 from nnsim.systems.dense import BatchedDense
-from nnsim.systems.forward import Forward, choose_forward, refuse_unfit
+from nnsim.systems.forward import FORWARDS, choose_kind
 from nnsim.systems.layout import Layout
 from nnsim.systems.potentials import Potential, potential_terms
 
-Data = tuple[Tensor, Tensor]
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 INITIAL = ("module", "normal", "uniform", "reinitialise")
@@ -36,7 +36,8 @@ class NeuralNetwork(System):
     Args:
         module: any module that maps points [N, ...] to outputs [N, C]. Parameters with `requires_grad=False` and
             buffers stay fixed.
-        train: points [N, ...] and labels [N] (integers 0 ... C-1, cross-entropy) or values [N] or [N, C].
+        train: points [N, ...] and labels [N] (integers 0 ... C-1, cross-entropy) or values [N] or [N, C]. Integer
+            points, such as raw images of 0 ... 255, become floats unless the module takes integers.
         test: the same, or None.
         loss: `"cross_entropy"`, `"mse"`, or a function of outputs [N, C] and targets that returns the mean loss.
         potential: U(q), made of `LossPotential` and `GaussianPrior`, or any function of an `Evaluation`; None is
@@ -47,11 +48,13 @@ class NeuralNetwork(System):
             `initial_scale`), `"uniform"` in the box, or `"reinitialise"` (every layer's `reset_parameters`, anew for
             each walker). Random starts outside the box are mirrored back into it.
         initial_scale: above 0; for `"normal"`.
-        walkers: how many walkers are evaluated: `"auto"`, `"batched"`, `"vmap"` or `"loop"`.
+        walkers: how many walkers are evaluated: `"auto"`, `"batched"`, `"vmap"` or `"loop"`; what was chosen is logged
+            once and is `kind`.
 
     Raises:
         InputError: data that do not fit each other or the module, values that are not finite, labels outside the
-            classes, or a module whose outputs are random or depend on the rest of the batch.
+            classes, or a module that is compiled by TorchScript, has uninitialised or non-finite parameters, cannot be
+            evaluated as `walkers` says, or whose outputs are random or depend on the rest of the batch.
     """
 
     def __init__(
@@ -67,11 +70,7 @@ class NeuralNetwork(System):
         initial_scale: float = 1.0,
         walkers: str = "auto",
     ) -> None:
-        if not isinstance(module, nn.Module):
-            raise InputError(f"NeuralNetwork: module is a {type(module).__name__}; give a torch.nn.Module")
-        trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        if not trainable:
-            raise InputError("NeuralNetwork: the module has no trainable parameters; set requires_grad=True on some")
+        trainable = checked_parameters(module)
         self.module = module
         self.parameters = {name: tuple(p.shape) for name, p in trainable.items()}
         self.box = Box(kind="open") if box is None else box
@@ -82,18 +81,22 @@ class NeuralNetwork(System):
         self.potential = potential
         self.initial = require_choice("NeuralNetwork", "initial", initial, INITIAL)
         self.initial_scale = require_number("NeuralNetwork", "initial_scale", initial_scale, above=0.0)
-        self._how = require_choice("NeuralNetwork", "walkers", walkers, ("auto", "batched", "vmap", "loop"))
-        self._data = {"train": _checked_points("train", train)}
+        require_choice("NeuralNetwork", "walkers", walkers, ("auto", "batched", "vmap", "loop"))
+        self._data = {"train": checked_points("train", train)}
         if test is not None:
-            self._data["test"] = _checked_points("test", test)
+            self._data["test"] = checked_points("test", test)
             if self._data["test"][0].shape[1:] != self._data["train"][0].shape[1:]:
                 widths = " and ".join(str(tuple(x.shape[1:])) for x, _ in self._data.values())
                 raise InputError(
                     f"NeuralNetwork: train and test points have different shapes, {widths}; make them equal"
                 )
-        outputs = self._trial_outputs()
-        self._data = {split: (x, self._checked_targets(split, y, outputs)) for split, (x, y) in self._data.items()}
         self._layout = Layout(self.parameters)
+        trial = self._trial_module()
+        for split, (x, y) in self._data.items():
+            x = fitting(trial, x)
+            outputs = self._trial_outputs(trial, split, x)
+            self._data[split] = x, self._checked_targets(split, y, outputs)
+        self.kind = choose_kind(trial, self._layout, single(self._data["train"][0][:4]), walkers)
         self.prepare(Precision.named("mixed"), torch.device("cpu"))
 
     @property
@@ -102,17 +105,19 @@ class NeuralNetwork(System):
         return sum(math.prod(shape) for shape in self.parameters.values())
 
     def prepare(self, precision: Precision, device: torch.device) -> None:
-        """Bring module, data and box to the precision and device of the run, and choose how to evaluate walkers."""
+        """Bring copies of module, data and box to the precision and device of the run.
+
+        Nothing that a `copy.copy` of this system shares is changed, so that two runs can use one system.
+        """
         self._dtype = precision.network
+        self.box = copy.copy(self.box)
         self.box.prepare(precision.state, device)
         self._module = copy.deepcopy(self.module).to(device, precision.network)
         self._points = {split: self._converted(x).to(device) for split, (x, _) in self._data.items()}
         self._targets = {split: self._converted(y).to(device) for split, (_, y) in self._data.items()}
         self._joined: dict[tuple[str, ...], Tensor] = {}
         self._labels: dict[str, tuple[int, Tensor]] = {}
-        points = self._points["train"]
-        self._forward: Forward = choose_forward(self._module, self._layout, points, self._how, self._dtype)
-        self._how = self._forward.kind  # chosen, and announced, once
+        self._forward = FORWARDS[self.kind](self._module, self._layout, self._dtype)
 
     def _converted(self, values: Tensor) -> Tensor:
         return values.to(self._dtype) if values.is_floating_point() else values
@@ -162,7 +167,7 @@ class NeuralNetwork(System):
         def one(own: dict[str, Tensor], x: Tensor) -> Tensor:
             return functional_call(self._module, own, (x,))
 
-        if self._how == "loop":
+        if self.kind == "loop":
             rows = range(len(positions))
             outputs = torch.stack([one({name: t[w] for name, t in tensors.items()}, points[w]) for w in rows])
         else:
@@ -228,9 +233,11 @@ class NeuralNetwork(System):
         module = copy.deepcopy(self.module)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed)
-            for name, layer in module.named_modules():
-                if hasattr(layer, "reset_parameters"):
-                    layer.reset_parameters()
+            for name, layer in _children_first(module):
+                # Some of torch's own modules, such as MultiheadAttention, have it under a private name only.
+                reset = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
+                if reset is not None:
+                    reset()
                 elif any(p.requires_grad for p in layer.parameters(recurse=False)):
                     raise InputError(
                         f"NeuralNetwork: layer {name!r} ({type(layer).__name__}) has no reset_parameters; "
@@ -240,20 +247,38 @@ class NeuralNetwork(System):
 
     # ------------------------------------------------------------------ checks and record
 
-    def _trial_outputs(self) -> Tensor:
-        """Outputs of a few training points, after checking that the module is deterministic point by point."""
-        dtype = next(self.module.parameters()).dtype
-        x = self._data["train"][0][:8]
-        x = x.to(dtype) if x.is_floating_point() else x
+    def _trial_module(self) -> nn.Module:
+        """A copy of the module with finite parameters; values that walkers would start with must be so already."""
+        module = copy.deepcopy(self.module).to("cpu", torch.float32)
+        generator = torch.Generator().manual_seed(0)
+        for name, p in module.named_parameters():
+            bad = int((~torch.isfinite(p)).sum())
+            if not bad:
+                continue
+            if self.initial == "module" or not p.requires_grad:
+                remedy = ", or start with initial='reinitialise'" if p.requires_grad else ""
+                raise InputError(
+                    f"NeuralNetwork: {bad} of {p.numel()} values of the parameter {name!r} are NaN or infinite; "
+                    f"repair the module{remedy}"
+                )
+            with torch.no_grad():  # the walkers start elsewhere: any values will do for the trial
+                p.copy_(0.1 * torch.randn(p.shape, generator=generator))
+        return module
+
+    def _trial_outputs(self, module: nn.Module, split: str, x: Tensor) -> Tensor:
+        """Outputs of a few points, after checking that the module is deterministic point by point."""
+        few = single(x[:8])
         try:
-            refuse_unfit(self.module, x)
+            refuse_unfit(module, few)
             with torch.no_grad():
-                return copy.deepcopy(self.module)(x)
+                return module(few)
         except InputError:
             raise
         except Exception as error:
+            kind = "" if x.is_floating_point() else f"{str(x.dtype).removeprefix('torch.')} "
             raise InputError(
-                f"NeuralNetwork: the module cannot evaluate points of shape {tuple(x.shape[1:])}: {error}"
+                f"NeuralNetwork: the module cannot evaluate {kind}{split} points of shape {tuple(x.shape[1:])}: "
+                f"{first_line(error)}; change the module or the points"
             ) from error
 
     def _checked_targets(self, split: str, targets: Tensor, outputs: Tensor) -> Tensor:
@@ -283,6 +308,7 @@ class NeuralNetwork(System):
             "type": type(self).__name__,
             "parameters": self.parameters,
             "module": str(self.module),
+            "walkers": self.kind,
             "loss": describe(self.loss_function),
             "potential": describe(self.potential),
             "box": describe(self.box),
@@ -291,17 +317,9 @@ class NeuralNetwork(System):
         }
 
 
-def _checked_points(split: str, data: Data) -> Data:
-    """The points and targets as tensors of equal length without NaN."""
-    if not isinstance(data, (tuple, list)) or len(data) != 2:
-        raise InputError(f"NeuralNetwork: {split} must be a pair (points, targets)")
-    x, y = (torch.as_tensor(values) for values in data)
-    if x.ndim < 1 or len(x) == 0 or len(x) != len(y):
-        raise InputError(
-            f"NeuralNetwork: {split} has {tuple(x.shape)} points and {tuple(y.shape)} targets; lengths must agree"
-        )
-    for name, values in (("points", x), ("targets", y)):
-        if values.is_floating_point() and not bool(torch.isfinite(values).all()):
-            count = int((~torch.isfinite(values)).sum())
-            raise InputError(f"NeuralNetwork: {count} {split} {name} are NaN or infinite; clean the data first")
-    return x, y
+def _children_first(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """All layers with their names, each after the layers it is made of, in which order they were initialised."""
+    order: list[tuple[str, nn.Module]] = []
+    for name, child in module.named_children():
+        order += [(f"{name}.{inner}" if inner else name, layer) for inner, layer in _children_first(child)]
+    return [*order, ("", module)]

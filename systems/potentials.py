@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from nnsim.errors import require_number
+from nnsim.errors import InputError, settle_number, shown
 from nnsim.evaluation import Evaluation
 
 
 class Potential:
-    """Maps an evaluation to energies [W]; two of them add up with +."""
+    """Maps an evaluation to energies [W]; adds up, by + or `sum`, with others and with functions of an evaluation."""
 
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """U, [W]."""
         raise NotImplementedError
 
-    def __add__(self, other: Potential) -> Potential:
-        return SumPotential((self, other))
+    def __add__(self, other: Term) -> Potential:
+        return SumPotential((*_parts(self), *_parts(other)))
+
+    def __radd__(self, other: Term | int) -> Potential:
+        if isinstance(other, int) and other == 0:  # what `sum` begins with
+            return self
+        return SumPotential((*_parts(other), *_parts(self)))
+
+
+Term = Potential | Callable[[Evaluation], Tensor]
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,7 @@ class LossPotential(Potential):
     factor: float
 
     def __post_init__(self) -> None:
-        require_number("LossPotential", "factor", self.factor, least=0.0)
+        settle_number(self, "factor", least=0.0)
 
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """U, [W]."""
@@ -51,7 +60,7 @@ class GaussianPrior(Potential):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        require_number("GaussianPrior", "scale", self.scale, above=0.0)
+        settle_number(self, "scale", above=0.0)
 
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """U, [W]."""
@@ -61,9 +70,9 @@ class GaussianPrior(Potential):
 
 @dataclass(frozen=True)
 class SumPotential(Potential):
-    """The sum of several potentials."""
+    """The sum of several potentials or functions of an evaluation."""
 
-    parts: tuple[Potential, ...]
+    parts: tuple[Term, ...]
 
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """U, [W]."""
@@ -71,6 +80,17 @@ class SumPotential(Potential):
         for part in self.parts[1:]:
             total = total + part(evaluation)
         return total
+
+
+def _parts(term: object) -> tuple[Term, ...]:
+    """The terms of a sum, or the one term that it is."""
+    if isinstance(term, SumPotential):
+        return term.parts
+    if isinstance(term, type) or not callable(term):
+        raise InputError(
+            f"Potential: {shown(term)} cannot be added to a potential; add potentials or functions of an evaluation"
+        )
+    return (term,)
 
 
 def potential_terms(potential: object) -> tuple[float, float] | None:

@@ -88,8 +88,8 @@ SETTINGS = [
     ("bins=-5", "Grid: bins = -5", "must be a whole number of at least 4", "change bins"),
     (
         "kernel=2",
-        "sigma = 2 makes a kernel of width 16",
-        "wider than the grid's 9",
+        "sigma = 2 makes a kernel of 53 bins",
+        "more than the grid's 30",
         "take a smaller sigma or a larger grid",
     ),
     ("kernel=-1", "sigma = -1", "must be a finite number above 0", "change sigma"),
@@ -143,7 +143,7 @@ def test_the_same_rules_for_the_other_parts() -> None:
         (lambda: WangLandau(q, Grid(0, 1, 8), FlatnessHalving(0.1), kT=-1), "WangLandau: kT = -1 must be a finite"),
         (lambda: Wall(q, lower=1.0, upper=0.0), "Wall: lower = 1 must be below upper = 0; swap them"),
         (lambda: Wall(q, upper=0.0, strength=-1.0), "Wall: strength = -1 must be a finite number above 0"),
-        (lambda: Box(-1.0), "Box: lower = 1 must be below upper = -1"),
+        (lambda: Box(-1.0), "Box: limit = -1 must be above 0"),
         (lambda: AnalyticSystem(0), "AnalyticSystem: n = 0 must be a whole number of at least 1"),
     ]
     for make, words in cases:

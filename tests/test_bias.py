@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnsim import Bias, Box, Grid, InputError, Simulation, cv
+from nnsim import Bias, Box, Evaluation, Grid, InputError, Simulation, cv
 from nnsim.bias import Wall, WangLandau
 from nnsim.integrators import Langevin
 from nnsim.schedules import FlatnessHalving, InverseTime, RampHoldInverseTime
@@ -69,6 +69,26 @@ def test_frozen_does_not_learn():
     assert torch.equal(bias.potential, before["potential"])
     assert torch.equal(bias.visits, before["visits"])
     assert (bias.deposits, bias.outside) == (1, 0)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_frozen_is_saved(frozen):
+    source, target = (WangLandau(X, Grid(-1.0, 1.5, 5), CONSTANT) for _ in range(2))
+    source.frozen, target.frozen = frozen, not frozen
+    target.load_state_dict(source.state_dict())
+    assert target.frozen is frozen
+
+
+@pytest.mark.parametrize(("kind", "differentiable"), [("spline", True), ("bins", False)])
+def test_only_splines_exert_forces(kind, differentiable):
+    assert WangLandau(X, Grid(-1.0, 1.5, 5, kind=kind), CONSTANT).differentiable is differentiable
+
+
+@pytest.mark.parametrize("make", [cv.LogLoss, cv.Loss, cv.Accuracy, cv.SmoothedAccuracy])
+def test_cvs_of_data_need_data(make):
+    evaluation = Evaluation(AnalyticSystem(1), torch.zeros(2, 1))
+    with pytest.raises(InputError, match=r"AnalyticSystem has no data, .*LogLoss, Accuracy.* need a system with data"):
+        make("train")(evaluation)
 
 
 def test_energy_and_gradient_are_those_of_the_grid():
@@ -149,7 +169,18 @@ def test_start_with_one_walker_inside_is_accepted():
         (lambda: WangLandau(X, Grid(0.0, 1.0, 5), CONSTANT, kT=0.0), r"kT = 0 must be a finite number above 0"),
         (lambda: WangLandau(X, Grid(0.0, 1.0, 5), CONSTANT, kT=-1.0), r"kT = -1"),
         (lambda: WangLandau(X, Grid(0.0, 1.0, 5), CONSTANT, kT=float("inf")), r"kT = inf"),
-        (lambda: WangLandau(X, Grid(0.0, 1.0, 5), CONSTANT, kernel=0.5), r"wider than the grid's 1"),
+        (lambda: WangLandau(X, Grid(0.0, 1.0, 5), CONSTANT, kernel=0.5), r"more than the grid's 5"),
+        (lambda: WangLandau(X, "grid", CONSTANT), r"grid = 'grid' must be a grid; give nnsim.Grid"),
+        (
+            lambda: WangLandau(X, Grid(0.0, 1.0, 5), 0.5),
+            r"schedule = 0.5 must be a schedule, .*InverseTime\(maximum, scale\)",
+        ),
+        (lambda: WangLandau(X, Grid(0.0, 1.0, 5), "fast"), r"schedule = 'fast' must be"),
+        (lambda: WangLandau(X, Grid(0.0, 1.0, 5), InverseTime), r"schedule = <class .*InverseTime'> must be"),
+        (lambda: WangLandau("ln_loss_train", Grid(0.0, 1.0, 5), CONSTANT), r"cvs = 'ln_loss_train' must be a coll"),
+        (lambda: WangLandau(["a", "b"], Grid((0, 0), (1, 1), 5), CONSTANT), r"cvs = 'a' must be a collective variable"),
+        (lambda: WangLandau(cv.LogLoss, Grid(0.0, 1.0, 5), CONSTANT), r"cvs = <class .*LogLoss'> must be"),
+        (lambda: Wall("ln_loss_train", upper=1.0), r"Wall: cv = 'ln_loss_train' must be .* such as nnsim.cv.LogLoss"),
         (lambda: Wall(X), r"give upper, lower, or both"),
         (lambda: Wall(X, lower=1.0, upper=0.0), r"lower = 1 must be below upper = 0"),
         (lambda: Wall(X, upper=float("nan")), r"upper = nan"),

@@ -139,10 +139,14 @@ def test_per_tensor_limits_scale():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Box(-1.0), r"lower = 1 must be below upper = -1"),
-        (lambda: Box(0.0), r"must be below"),
+        (lambda: Box(-1.0), r"limit = -1 must be above 0: the box is \[-limit, limit\]; change limit"),
+        (lambda: Box(0.0), r"limit = 0 must be above 0"),
         (lambda: Box(lower=2.0, upper=1.0), r"lower = 2 must be below upper = 1"),
-        (lambda: Box(torch.tensor([1.0, -1.0])), r"must be below"),
+        (lambda: Box(torch.tensor([1.0, -1.0])), r"limit = -1..1 must be above 0"),
+        (lambda: Box("a"), r"Box: limit = 'a' must be a number or numbers; give plain numbers"),
+        (lambda: Box([]), r"Box: limit = \[\] .* is empty; give at least one"),
+        (lambda: Box(lower="a", upper=1.0), r"Box: lower = 'a' must be a number"),
+        (lambda: Box(lower=[0.0, 0.0], upper=[1.0] * 3), r"lower has 2 values and upper 3; give as many of each"),
         (lambda: Box(math.nan), r"a limit is not finite; .* Box\(kind='open'\)"),
         (lambda: Box(math.inf), r"a limit is not finite"),
         (lambda: Box(), r"needs limit, or lower and upper"),
@@ -158,6 +162,17 @@ def test_per_tensor_limits_scale():
 def test_bad_boxes_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+@pytest.mark.parametrize("make", [list, tuple, np.array, torch.tensor])
+def test_limits_of_any_kind_of_sequence(make):
+    limits = make([1.0, 2.0])
+    for box in (Box(limits), Box(lower=make([-1.0, -2.0]), upper=limits)):
+        assert box.lower.tolist() == [-1.0, -2.0]
+        assert box.upper.tolist() == [1.0, 2.0]
+    if make is np.array:
+        limits[0] = 9.0  # the box has a copy
+        assert box.upper.tolist() == [1.0, 2.0]
 
 
 # ---------------------------------------------------------------- dynamics

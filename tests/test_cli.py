@@ -137,6 +137,15 @@ def test_help_shows_examples() -> None:
             assert f"nnsim {' '.join(command)}" in result.out
 
 
+@pytest.mark.parametrize("command", [(), ("plot",), ("analyze",)])
+def test_without_arguments_the_help_is_shown_as_it_is(command: tuple[str, ...]) -> None:
+    result = nnsim(*command)
+    assert (result.status, result.out) == (2, "")
+    assert result.err == nnsim(*command, "--help").out
+    assert "--debug" in result.err
+    assert result.err.count("\n") > 10
+
+
 def test_help_of_a_script_lists_its_settings(folder: Path) -> None:
     lines = nnsim("run", "input.py", "--help").out.splitlines()
     assert "Particles in a box." in lines
@@ -224,9 +233,44 @@ def test_what_is_no_trajectory_is_never_overwritten(folder: Path) -> None:
     (folder / "work").mkdir()
     (folder / "work" / "thesis.tex").write_text("years")
     for output in ("work", "input.py"):
-        assert "left alone" in error_of("run", "input.py", "-o", output, "--overwrite")
+        for more in ([], ["--overwrite"]):
+            line = error_of("run", "input.py", "-o", output, *more)
+            rule = "exists and is not an nnsim trajectory, so it is left alone; choose another --output"
+            assert line == f"Error: {output} {rule}"
     assert (folder / "work" / "thesis.tex").read_text() == "years"
     assert "exclude each other" in error_of("run", "input.py", "--overwrite", "--resume")
+
+
+def test_an_empty_output_is_refused(folder: Path) -> None:
+    assert nnsim("run", "input.py", "--no-progress").status == 0
+    analysis = ("analyze", "equilibrium", "input.zarr", "--of", "weight_norm")
+    for command in (("run", "input.py"), ("plot", "landscape", "input.zarr"), analysis):
+        line = error_of(*command, "-o", "")
+        assert "--output '': must be the name of a file or folder to write; give one, or leave it out" in line
+
+
+def test_pictures_of_a_run_shorter_than_its_interval(folder: Path) -> None:
+    assert nnsim("run", "input.py", "--steps", "1", "--no-progress").status == 0
+    assert nnsim("plot", "landscape", "input.zarr", "-o", "short.svg") == (0, "picture: short.svg\n", "")
+    assert "convergence not known" in (folder / "short.svg").read_text()
+    for kind in ("timeseries", "histogram"):
+        line = error_of("plot", kind, "input.zarr")
+        assert "input.zarr has no frame of an observable; run longer than the interval of the record" in line
+    line = error_of("analyze", "equilibrium", "input.zarr", "--of", "weight_norm")
+    assert "input.zarr has no frame yet, since it is shorter than one interval; run longer" in line
+
+
+@pytest.mark.parametrize(
+    ("observe", "drawn"), [("observe=[cv.WeightNorm()],", "weight norm"), ("", "kinetic temperature")]
+)
+def test_timeseries_of_a_run_without_a_bias(folder: Path, observe: str, drawn: str) -> None:
+    text = SCRIPT.replace("bias=bias, observe=[cv.WeightNorm()],", observe)
+    (folder / "input.py").write_text(text)
+    assert nnsim("run", "input.py", "--no-progress").status == 0
+    assert nnsim("plot", "timeseries", "input.zarr", "-o", "series.svg").status == 0
+    assert drawn in (folder / "series.svg").read_text()
+    line = error_of("plot", "landscape", "input.zarr")
+    assert line == "Error: the trajectory has no Wang-Landau bias; give that of a run with one"
 
 
 def test_output_named_by_the_script(folder: Path) -> None:
@@ -391,6 +435,23 @@ first.stdout.close()
 print(first.wait(), first.stderr.read())
 """
     assert python(code, folder).out == "1 b''\n"
+
+
+@pytest.mark.parametrize("seconds", [0.0, 10.0])
+def test_a_run_goes_on_when_nobody_reads(folder: Path, seconds: float) -> None:
+    """`nnsim run input.py | head -1`, with the pipe closed before the first line, or before the summary."""
+    code = f"""
+import subprocess, sys
+start = "from nnsim import progress; progress.LINE_SECONDS = {seconds}; from nnsim.cli import main; main()"
+run = subprocess.Popen(
+    [sys.executable, "-c", start, "run", "input.py", "--steps", "60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+)
+run.stdout.close()
+print(run.wait(), run.stderr.read())
+"""
+    assert python(code, folder).out == "0 b''\n"
+    assert read_all(folder / "input.zarr") == 60
+    assert nnsim("run", "input.py", "--resume", "--steps", "70", "--no-progress").status == 0
 
 
 # ------------------------------------------------------------------------------------------------------------- progress

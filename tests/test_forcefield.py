@@ -174,7 +174,7 @@ def test_a_simulation_step_costs_one_forward_pass():
     simulation = Simulation(
         system, Langevin(1e-3, 1.0), bias=wang_landau((LOSS, ACCURACY)), walkers=4, precision="double"
     )
-    counter = CountingForward(system)
+    counter = CountingForward(simulation.system)
     simulation.advance(10)
     assert counter.calls == 10
 

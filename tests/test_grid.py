@@ -391,6 +391,12 @@ def test_any_kernel_conserves_weight(grid, seed, fraction):
         ({"lower": 0.0, "upper": 1.0}, r"give either bins or spacing"),
         ({"lower": 0.0, "upper": 1.0, "bins": 5, "spacing": 0.2}, r"give either bins or spacing"),
         ({"lower": (0, 0), "upper": (1, 1), "bins": (5, 5, 5)}, r"3 values of bins for 2 CVs"),
+        ({"lower": "ab", "upper": 1.0, "bins": 5}, r"lower = 'ab' must be a finite number; give a plain number"),
+        ({"lower": 0.0, "upper": 1.0, "bins": torch.tensor(4.5)}, r"bins = tensor\(4.5000\) must be a whole number"),
+        (
+            {"lower": (0,) * 3, "upper": (1,) * 3, "bins": 10**5},
+            r"bins = \(100000, 100000, 100000\) make 1e\+15 bins, 1.6e\+07 GB .*; at most 2e\+08 are allowed, so take",
+        ),
         ({"lower": 0.0, "upper": 1.0, "bins": 5, "kind": "linear"}, r"choose one of 'spline', 'bins'"),
     ],
 )
@@ -404,14 +410,31 @@ def test_bad_grids_are_refused(arguments, message):
     [
         (
             0.2,
-            r"sigma = 0.2 makes a kernel of width 1.6, wider than the grid's 1; take a smaller sigma or a larger grid",
+            r"sigma = 0.2 makes a kernel of 33 bins \(4 sigma to either side\), more than the grid's 20; take",
         ),
         (0.0, r"sigma = 0 must be a finite number above 0"),
         (-0.1, r"sigma = -0.1"),
         (float("nan"), r"sigma = nan"),
-        ((0.1, 0.1), r"2 values of kernel width for 1 CVs"),
+        ((0.1, 0.1), r"Kernel: 2 values of sigma for 1 CVs"),
     ],
 )
 def test_bad_kernels_are_refused(sigma, message):
     with pytest.raises(InputError, match=message):
         Kernel(Grid(0.0, 1.0, 20), sigma)
+
+
+@pytest.mark.parametrize("bins", [8, 9])
+def test_the_widest_kernel_has_as_many_bins_as_the_grid(bins):
+    """A kernel reaches floor(4 sigma / h) bins to either side: 9 bins for sigma = h, also on a grid 8 sigma wide."""
+    grid = Grid(0.0, float(bins), bins)
+    assert Kernel(grid, 0.99).weights[0].shape == (bins, 7)
+    if bins == 9:
+        assert Kernel(grid, 1.0).weights[0].shape == (9, 9)
+    else:
+        with pytest.raises(InputError, match=r"sigma = 1 makes a kernel of 9 bins .* more than the grid's 8;"):
+            Kernel(grid, 1.0)
+
+
+@pytest.mark.parametrize("scalar", [torch.tensor, np.array, float])
+def test_numbers_of_any_kind(scalar):
+    assert Grid(scalar(0.0), scalar(1.0), spacing=scalar(0.125)) == Grid(0.0, 1.0, 8)

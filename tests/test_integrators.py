@@ -195,8 +195,9 @@ def test_the_discrete_laws_can_be_told_apart():
 @pytest.mark.parametrize("splitting", [*SPLITTINGS, "BAB", "ABA", "BA", "OBAO", "BAOOAB"])
 def test_one_step_is_the_product_of_its_letters(splitting):
     """At kT = 0 there is no noise: after n steps (q, v) = M^n (q, v), exactly."""
-    M, _, _ = update_map(splitting, 3.0, 0.7, 0.21, 0.9, 0.0)
-    integrator = Langevin(0.21, 0.9, 0.0, splitting, masses=0.7)
+    friction = 0.9 if "O" in splitting else 0.0
+    M, _, _ = update_map(splitting, 3.0, 0.7, 0.21, friction, 0.0)
+    integrator = Langevin(0.21, friction, 0.0, splitting, masses=0.7)
     simulation = Simulation(AnalyticSystem(1, Harmonic(3.0), start=0.8), integrator, precision="double").advance(25)
     found = [float(simulation.state.positions), float(simulation.state.velocities)]
     np.testing.assert_allclose(found, np.linalg.matrix_power(M, 25) @ [0.8, 0.0], rtol=1e-10, atol=1e-13)
@@ -274,7 +275,7 @@ class CountingForceField(ForceField):
 def test_force_evaluations_of_a_step(splitting, evaluations):
     system = AnalyticSystem(2, Harmonic(), start=0.5)
     system.prepare(Precision.named("double"), torch.device("cpu"))
-    field, integrator = CountingForceField(system), Langevin(0.1, 1.0, splitting=splitting)
+    field, integrator = CountingForceField(system), Langevin(0.1, float("O" in splitting), splitting=splitting)
     state = integrator.init(torch.full((3, 2), 0.5, dtype=torch.float64), field, torch.Generator().manual_seed(0))
     assert field.calls == 1
     for step in range(1, 11):
@@ -336,7 +337,11 @@ def test_friction_from_fraction_keeps_one_minus_g_of_a_velocity():
         (lambda: Langevin(0.1, 1.0, 1.0, "AOA"), r"splitting = 'AOA'"),
         (lambda: Langevin(0.1, 1.0, 1.0, ""), r"splitting = ''"),
         (lambda: Langevin(0.1, 1.0, 1.0, None), r"splitting = None"),
-        (lambda: Langevin(0.1, 1.0, masses=0.0), r"masses must be .* all finite and above 0"),
+        (lambda: Langevin(0.1, 1.0, masses=0.0), r"masses must be .* above 0, but 1 are not, such as 0"),
+        (lambda: Langevin(0.1, 1.0, masses="x"), r"Langevin: masses = 'x' must be one number, or one for each"),
+        (lambda: VelocityVerlet(0.1, masses=None), r"VelocityVerlet: masses = None must be one number"),
+        (lambda: Langevin(0.1, 1.0, masses=torch.ones(2, 2)), r"masses of shape \(2, 2\) must be .*; give them as"),
+        (lambda: Langevin(0.1, 1.0, 1.0, "BAB"), r"friction = 1 and kT .* no O; add an O, or set friction=0"),
         (lambda: Langevin(0.1, 1.0, masses=torch.tensor([1.0, math.nan])), r"masses must be"),
         (lambda: VelocityVerlet(-0.1), r"VelocityVerlet: dt = -0.1"),
         (lambda: VelocityVerlet(0.1, kT=-1.0), r"VelocityVerlet: kT = -1"),

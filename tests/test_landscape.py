@@ -223,10 +223,10 @@ def test_from_a_trajectory() -> None:
         EntropyLandscape.from_trajectory(fake("wl"), frame=3)
     with pytest.raises(InputError, match="no bin of the grid has been visited"):
         EntropyLandscape.from_trajectory(fake("wl"), frame=0)
-    with pytest.raises(InputError, match="it has: one, two"):
+    with pytest.raises(InputError, match="several Wang-Landau biases; name one with --bias; it has: one, two"):
         EntropyLandscape.from_trajectory(fake("one", "two"))
     assert EntropyLandscape.from_trajectory(fake("one", "two"), "two").names == ("r",)
-    with pytest.raises(InputError, match="it has: none"):
+    with pytest.raises(InputError, match="has no Wang-Landau bias; give that of a run with one"):
         EntropyLandscape.from_trajectory(fake())
     with pytest.raises(InputError, match="no Wang-Landau bias 'wall'; it has: one"):
         EntropyLandscape.from_trajectory(fake("one"), "wall")

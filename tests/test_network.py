@@ -1,6 +1,8 @@
 """Networks as systems: ways to evaluate walkers, losses, starts, refusals, and the CVs made of outputs."""
 
+import copy
 import logging
+import warnings
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ from torch import nn
 from nnsim import Box, Evaluation, ForceField, InputError, Simulation, cv
 from nnsim.integrators import Langevin
 from nnsim.precision import Precision
-from nnsim.systems import GaussianPrior, LossPotential, NeuralNetwork
-from nnsim.systems.forward import BatchedDense, LoopForward, VmapForward
+from nnsim.systems import AnalyticSystem, GaussianPrior, LossPotential, NeuralNetwork
+from nnsim.systems.forward import BatchedDense, LoopForward, VmapForward, choose_kind
+from nnsim.systems.layout import Layout
 from nnsim.systems.modules import mlp
+from nnsim.systems.potentials import potential_terms
 
 CPU = torch.device("cpu")
 
@@ -172,10 +176,42 @@ def test_every_way_gives_the_same(case):
         np.testing.assert_allclose(gradient, results[0][1], rtol=1e-11, atol=1e-12)
 
 
-def test_the_loop_is_announced(caplog):
+@pytest.mark.parametrize(
+    ("make", "kind", "words"),
+    [
+        (lambda: mlp((2, 5, 3)), "batched", "walkers are evaluated together, by batched matrix products"),
+        (normed, "vmap", "walkers are vectorised with torch.func.vmap"),
+        (Branching, "loop", "walkers are evaluated one after the other: torch.func.vmap cannot follow this module ("),
+    ],
+)
+def test_the_way_is_announced_once_and_recorded(caplog, make, kind, words):
     with caplog.at_level(logging.INFO, logger="nnsim"):
-        NeuralNetwork(Branching(), (points(7, 2), labels(7, 3)))
-    assert "one after the other" in caplog.text
+        system = NeuralNetwork(make(), (points(7, 2), labels(7, 3)))
+        doubled(system)
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith(words)
+    assert system.kind == system.describe()["walkers"] == kind
+
+
+@pytest.mark.parametrize("make", [lambda: Recurrent(nn.LSTM), lambda: Recurrent(nn.GRU)])
+def test_vmap_refuses_what_it_cannot_do(make):
+    with pytest.raises(InputError, match=r"walkers = 'vmap', but torch.func.vmap cannot .*; use 'auto' or 'loop'$"):
+        NeuralNetwork(make(), (points(7, 5, 2), labels(7, 3)), walkers="vmap")
+
+
+class Complaining(nn.Linear):
+    def forward(self, x):
+        warnings.warn("this layer is slow", stacklevel=1)
+        return super().forward(x)
+
+
+def test_trying_vmap_warns_of_nothing():
+    module = Complaining(2, 3)
+    x = points(7, 2).float()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layout = Layout({name: tuple(p.shape) for name, p in module.named_parameters()})
+        assert choose_kind(module, layout, x, "auto") == "vmap"
 
 
 def test_batched_refuses_what_it_cannot_do():
@@ -210,6 +246,58 @@ def test_splits_in_one_pass_or_alone():
     for split, number in (("train", 10), ("test", 13)):
         assert both[split].shape == (4, number, 3)
         np.testing.assert_allclose(both[split], system.forward(positions, (split,))[split], rtol=1e-13)
+
+
+class Doubling(nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+
+@pytest.mark.parametrize("middle", [nn.Tanh, Doubling])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64, torch.bool])
+def test_integer_points_become_floats(middle, dtype):
+    """Raw images, for example."""
+    x = torch.randint(0, 256, (9, 3), generator=torch.Generator().manual_seed(0)).to(dtype)
+    module, y = nn.Sequential(nn.Linear(3, 5), middle(), nn.Linear(5, 3)), labels(9, 3)
+    systems = [doubled(NeuralNetwork(module, (points, y), (points[:4], y[:4]))) for points in (x, x.double())]
+    outputs = [system.forward(scattered(systems[0]), ("train", "test")) for system in systems]
+    for split in ("train", "test"):
+        assert torch.equal(outputs[0][split], outputs[1][split])
+
+
+def test_integers_stay_where_the_module_takes_them():
+    module = nn.Sequential(nn.Embedding(7, 4), nn.Flatten(), nn.Linear(12, 3))
+    x = torch.randint(0, 7, (9, 3), generator=torch.Generator().manual_seed(0))
+    system = NeuralNetwork(module, (x, labels(9, 3)))
+    assert system._points["train"].dtype == torch.int64
+    with pytest.raises(InputError, match=r"cannot evaluate test points of shape \(3,\)"):
+        NeuralNetwork(module, (x, labels(9, 3)), (x.double(), labels(9, 3)))
+    with pytest.raises(InputError, match=r"cannot evaluate int64 train points of shape \(3,\): index out of range"):
+        NeuralNetwork(module, (x + 7, labels(9, 3)))
+
+
+@pytest.mark.parametrize("initial", ["normal", "uniform", "reinitialise"])
+def test_parameters_that_no_walker_starts_with_need_not_be_finite(initial):
+    system = classifier(spoiled(mlp((2, 5, 3), "tanh"), "0.weight"), initial=initial, box=Box(1.0))
+    assert torch.isfinite(start(system)).all()
+
+
+def test_a_copy_is_prepared_without_touching_the_original():
+    """Two simulations of different precision may share a system: each prepares a copy of its own."""
+    box = Box(5.0)
+    for original in (doubled(classifier(potential=LossPotential(1.0), box=box)), AnalyticSystem(3, box=box)):
+        original.prepare(Precision.named("double"), CPU)
+        before = dict(vars(original))
+        positions = points(2, 3 if isinstance(original, AnalyticSystem) else original.size)
+        energy = original.energy(Evaluation(original, positions))
+        other = copy.copy(original)
+        other.prepare(Precision.named("single"), CPU)
+        assert other.box.lower.dtype == torch.float32
+        assert original.box.lower.dtype == box.lower.dtype == torch.float64
+        assert all(vars(original)[name] is value for name, value in before.items())
+        if energy is not None:
+            assert other.forward(positions, ("train",))["train"].dtype == torch.float32
+            assert torch.equal(original.energy(Evaluation(original, positions)), energy)
 
 
 def test_the_users_module_is_left_alone():
@@ -272,6 +360,29 @@ def test_potentials():
             bad()
 
 
+def test_sums_of_potentials():
+    system = doubled(classifier())
+    evaluation = Evaluation(system, scattered(system))
+    loss, prior = LossPotential(2.0), GaussianPrior(0.5)
+    expected = loss(evaluation) + prior(evaluation)
+
+    def own(evaluation):
+        return evaluation.positions.sum(-1)
+
+    for total in (loss + prior, prior + loss, sum([loss, prior])):
+        assert set(total.parts) == {loss, prior}
+        assert potential_terms(total) == (2.0, 2.0)
+        np.testing.assert_allclose(total(evaluation), expected, rtol=1e-14)
+    assert sum([loss]) is loss
+    for total in (own + loss + prior, loss + (own + prior), (loss + prior) + own):
+        assert set(total.parts) == {loss, prior, own}
+        np.testing.assert_allclose(total(evaluation), expected + own(evaluation), rtol=1e-14)
+        assert potential_terms(total) is None
+    for bad in (lambda: loss + 1.0, lambda: 1.0 + loss, lambda: loss + "prior", lambda: loss + GaussianPrior):
+        with pytest.raises(InputError, match=r"cannot be added to a potential; add potentials or functions"):
+            bad()
+
+
 # ---------------------------------------------------------------- refusals
 
 
@@ -282,6 +393,20 @@ class Noisy(nn.Module):
 
     def forward(self, x):
         return self.layer(x) + 0.1 * torch.randn(len(x), 3)
+
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 3)
+
+    def forward(self, x):
+        return self.layer(x), x
+
+
+def spoiled(module, name):
+    module.state_dict()[name].view(-1)[0] = torch.nan
+    return module
 
 
 class Centred(nn.Module):
@@ -315,11 +440,21 @@ class Centred(nn.Module):
         (Centred, r"the output of a point depends on the rest of the batch"),
         (lambda: nn.Flatten(0), r"no trainable parameters"),
         (lambda: mlp((2, 3)).requires_grad_(False), r"no trainable parameters; set requires_grad=True"),
-        (lambda: mlp((5, 3)), r"cannot evaluate points of shape \(2,\)"),
+        (lambda: mlp((5, 3)), r"cannot evaluate train points of shape \(2,\): mat1"),
         (lambda: nn.Sequential(nn.Linear(2, 3), nn.Flatten(0)), r"must return \[N, C\]"),
+        (lambda: torch.jit.script(mlp((2, 3))), r"compiled by TorchScript.*as it was before torch.jit.script"),
+        (lambda: nn.Sequential(nn.LazyLinear(3)), r"parameter '0.weight' is not initialised.*call the module once"),
+        (lambda: Pair(), r"the module returns a tuple; it must return a tensor \[N, C\]"),
+        (lambda: spoiled(mlp((2, 4, 3)), "2.bias"), r"1 of 3 values of the parameter '2.bias' are NaN.*'reinitialise'"),
+        (
+            lambda: spoiled(frozen_first_layer(), "0.bias"),
+            r"1 of 5 values of the parameter '0.bias' .*repair the module$",
+        ),
+        (lambda: spoiled(batchnorm_at_rest(), "1.running_mean"), r"outputs .* are NaN \(its buffer '1.running_mean'"),
         (lambda: len, r"module is a builtin_function_or_method; give a torch.nn.Module"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_unfit_modules_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         classifier(make())
@@ -357,7 +492,12 @@ X, Y = points(10, 2), labels(10, 3)
         ((X, Y.double()), {}, r"train targets must be integer labels \[N\] for cross-entropy; use loss='mse'"),
         ((X, Y[:, None]), {}, r"integer labels \[N\]"),
         ((X, Y[:7]), {}, r"train has \(10, 2\) points and \(7,\) targets; lengths must agree"),
-        ((X[:0], Y[:0]), {}, r"lengths must agree"),
+        ((X[:0], Y[:0]), {}, r"train is empty; give at least one point with its target"),
+        ((X, 1), {}, r"train targets have shape \(\) and type torch.int64; give real numbers, one row for each"),
+        ((X + 0j, Y), {}, r"train points have shape \(10, 2\) and type torch.complex128; give real numbers"),
+        ((np.array(X.tolist(), dtype=object), Y), {}, r"train points cannot be turned into a tensor .*; convert them"),
+        ((X, np.array(["cat", "dog"] * 5)), {}, r"train targets cannot be turned .*; number the classes 0 ... C-1"),
+        ((X, Y), {"test": (X, ["cat", "dog"] * 5)}, r"test targets cannot be turned"),
         (X, {}, r"train must be a pair"),
         (
             (X, Y),
@@ -446,6 +586,26 @@ def test_reinitialise_resets_every_layer_as_torch_does():
     assert float(first.square().mean()) == pytest.approx(1 / 6, abs=5 * (4 / 45 / 4 / first.numel()) ** 0.5)
 
 
+class Attending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+
+def test_reinitialise_resets_attention_as_torch_does():
+    """`MultiheadAttention` sets some values of a layer it is made of: its biases start at zero."""
+    system = NeuralNetwork(Attending(), (points(7, 5, 4), labels(7, 3)), initial="reinitialise")
+    tensors = system._layout.split(start(system, 300))
+    assert not tensors["attention.in_proj_bias"].any()
+    assert not tensors["attention.out_proj.bias"].any()
+    weights = tensors["attention.in_proj_weight"]
+    assert float(weights.std()) == pytest.approx(np.sqrt(2 / (4 + 12)), rel=5 / np.sqrt(2 * weights.numel()))
+    assert len(weights.unique(dim=0)) == 300
+
+
 def test_reinitialise_needs_reset_parameters():
     class Own(nn.Module):
         def __init__(self):
@@ -476,7 +636,7 @@ def test_precision_modes(name, state, network):
     assert simulation.state.positions.dtype == simulation.state.velocities.dtype == state
     assert simulation.state.forces.dtype == state
     assert simulation.state.energy.dtype == torch.float64
-    assert Evaluation(system, simulation.state.positions).outputs("train").dtype == network
+    assert Evaluation(simulation.system, simulation.state.positions).outputs("train").dtype == network
     assert system.module[0].weight.dtype == torch.float32  # the user's own is not converted
 
 

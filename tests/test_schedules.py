@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnsim import InputError
-from nnsim.schedules import FlatnessHalving, InverseTime, RampHoldInverseTime
+from nnsim.schedules import CycleDecay, FlatnessHalving, InverseTime, RampHoldInverseTime
 
 
 def test_ramp_hold_inverse_time_of_the_mnist_script():
@@ -119,6 +119,10 @@ def test_flatness_state_dict_round_trip():
         (lambda: RampHoldInverseTime(float("nan"), 1, 2), r"maximum = nan"),
         (lambda: InverseTime(1.0, 0.0), r"scale = 0"),
         (lambda: InverseTime(-1.0, 1.0), r"maximum = -1"),
+        (lambda: InverseTime("0.5", 1.0), r"maximum = '0.5' must be a finite number above 0; give a plain number"),
+        (lambda: RampHoldInverseTime(1.0, "10", 20), r"ramp = '10' must be"),
+        (lambda: CycleDecay(cycle="10"), r"cycle = '10' must be"),
+        (lambda: FlatnessHalving(1.0, check_every=1.5), r"check_every = 1.5 must be a whole number"),
         (lambda: FlatnessHalving(0.0), r"initial = 0"),
         (lambda: FlatnessHalving(1.0, flatness=1.0), r"flatness = 1 must be below 1"),
         (lambda: FlatnessHalving(1.0, factor=2.0), r"factor = 2 must be below 1"),
@@ -129,3 +133,9 @@ def test_flatness_state_dict_round_trip():
 def test_bad_schedules_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_numbers_are_stored_as_plain_floats():
+    schedule = InverseTime(torch.tensor(0.5), torch.tensor(8))
+    assert (type(schedule.maximum), schedule.maximum, schedule.scale) == (float, 0.5, 8.0)
+    assert schedule == InverseTime(0.5, 8)

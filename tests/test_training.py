@@ -84,7 +84,7 @@ def test_schedules_are_those_of_torch():
 def test_mini_batches_are_those_of_torch_on_the_same_points():
     system = network()
     simulation = Simulation(system, GradientDescent(0.05, momentum=0.9, batch_size=6), precision="double")
-    module, (x, y) = system._module, system._data["train"]
+    module, (x, y) = simulation.system._module, system._data["train"]
     optimiser = torch.optim.SGD(module.parameters(), 0.05, momentum=0.9)
     for step in range(30):
         index = simulation.integrator._batch_of(simulation.state)[0]  # type: ignore[attr-defined]

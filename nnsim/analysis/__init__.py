@@ -1,6 +1,6 @@
 """What is learnt from trajectories; nothing here needs torch."""
 
-from nnsim.analysis.convergence import Diagnosis, crossings, diagnose, round_trips
+from nnsim.analysis.convergence import Diagnosis, crossings, diagnose, has_record, round_trips
 from nnsim.analysis.equilibrium import EquilibriumTable, equilibrium, mean_curve
 from nnsim.analysis.landscape import Axis, Curve, EntropyLandscape, natural_value
 from nnsim.analysis.reweight import (
@@ -8,6 +8,7 @@ from nnsim.analysis.reweight import (
     average_bins,
     conditional_mean,
     conditional_mean_over_walkers,
+    jackknife,
     log_weights,
 )
 from nnsim.analysis.training import TrainingCurve, entropy_advantage, first_passage, training_curve
@@ -28,6 +29,8 @@ __all__ = [
     "entropy_advantage",
     "equilibrium",
     "first_passage",
+    "has_record",
+    "jackknife",
     "log_weights",
     "mean_curve",
     "natural_value",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,8 @@ def crossings(series: Any, low: float, high: float) -> NDArray[np.int64]:
     """
     values = np.asarray(series[...] if hasattr(series, "step") else series, dtype=np.float64)
     if not low < high:
-        raise InputError(f"crossings: low = {low:g} must be below high = {high:g}; swap them")
+        remedy = "swap them" if low > high else "change one"
+        raise InputError(f"crossings: low = {low:g} must be below high = {high:g}; {remedy}")
     if values.ndim not in (1, 2):
         raise InputError(f"crossings: a series of shape {values.shape} must be [T, W] or [T]; take one scalar CV")
     ends = (values >= high).astype(np.int8) - (values <= low).astype(np.int8)
@@ -68,7 +70,8 @@ class Diagnosis:
         increment: at the end, in kT.
         largest_increment: of the run, in kT.
         outside: fraction of the walker-steps outside the grid.
-        kinetic_temperature: mean over walkers and the last tenth of the run; NaN if it was not recorded.
+        kinetic_temperature: mean over walkers and the last tenth of the run; NaN if it was not recorded, which is left
+            out of every judgement.
         kT: of the bias.
     """
 
@@ -91,17 +94,28 @@ class Diagnosis:
         if self.round_trips < CONVERGED_ROUND_TRIPS:
             trips = f"{self.round_trips} round trips between {self.cv} = {self.low:g} and {self.high:g}"
             found.append(f"only {trips} (converged: {CONVERGED_ROUND_TRIPS} or more)")
-        if abs(self.kinetic_temperature - self.kT) > 0.03 * self.kT:
+        if self.knows_temperature and abs(self.kinetic_temperature - self.kT) > 0.03 * self.kT:
             found.append(f"the kinetic temperature is {self.kinetic_temperature:.3g}, not kT = {self.kT:g}")
         if self.outside > 0.05:
             found.append(f"{100 * self.outside:.0f} % of the steps were outside the grid")
         return found
 
+    @property
+    def knows_temperature(self) -> bool:
+        """Whether the kinetic temperature was recorded; without it nothing is said about heating."""
+        return not math.isnan(self.kinetic_temperature)
+
     def __str__(self) -> str:
-        return (
-            f"increment {self.increment:.2g} kT, {self.round_trips} round trips, "
-            f"T = {self.kinetic_temperature / self.kT:.3f} kT, {100 * self.outside:.2g} % outside"
-        )
+        parts = [f"increment {self.increment:.2g} kT", f"{self.round_trips} round trips"]
+        if self.knows_temperature:
+            parts.append(f"T = {self.kinetic_temperature / self.kT:.3f} kT")
+        return ", ".join([*parts, f"{100 * self.outside:.2g} % outside"])
+
+
+def has_record(trajectory: Trajectory, bias: str | None = None) -> bool:
+    """Whether a Wang-Landau run was long enough to record what `diagnose` looks at."""
+    name = wang_landau_name(trajectory, bias)
+    return f"{name}_increment" in trajectory and str(trajectory.bias(name).attrs["cvs"][0]) in trajectory
 
 
 def diagnose(
@@ -118,26 +132,50 @@ def diagnose(
         between: the two values of the CV for round trips; None takes the 10 % and 90 % points of what was visited.
         cv: the CV for round trips; None is the first of the bias.
         bias: its name, if there are several.
+
+    Raises:
+        InputError: no such bias, a run too short for a frame, or two values that are equal or not finite.
     """
     name = wang_landau_name(trajectory, bias)
+    if not has_record(trajectory, bias):
+        raise InputError(f"{trajectory.path} has no frame yet, since it is shorter than one interval; run longer")
     recorded = trajectory.bias(name).attrs
     cv = cv or str(recorded["cvs"][0])
     values = np.asarray(trajectory[cv][:], dtype=np.float64)
-    low, high = sorted(between) if between else tuple(np.quantile(values, (0.1, 0.9)))
-    temperature = float("nan")
-    if "kinetic_temperature" in trajectory.observables:
-        series = trajectory["kinetic_temperature"]
-        temperature = float(np.mean(series[:][series.step > 0.9 * trajectory.steps]))
+    low, high = _ends(values, between)
     increments = np.asarray(trajectory[f"{name}_increment"][:])
     return Diagnosis(
         cv=cv,
-        low=float(low),
-        high=float(high),
-        round_trips=int(round_trips(values, float(low), float(high)).sum()),
+        low=low,
+        high=high,
+        round_trips=int(round_trips(values, low, high).sum()) if low < high else 0,
         walkers=values.shape[1],
         increment=float(recorded["increment"]),
         largest_increment=float(increments.max()),
         outside=float(recorded["outside"]),
-        kinetic_temperature=temperature,
+        kinetic_temperature=_late_temperature(trajectory),
         kT=float(recorded["kT"]),
     )
+
+
+def _ends(values: NDArray[np.float64], between: tuple[float, float] | None) -> tuple[float, float]:
+    """The lower and the upper end for round trips; equal where nothing has moved."""
+    if between is None:
+        low, high = np.quantile(values, (0.1, 0.9))
+        return float(low), float(high)
+    low, high = sorted(between)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InputError(
+            f"round trips between {between[0]:g} and {between[1]:g}: must be two different finite numbers, "
+            "the ends of the way; change one (--between)"
+        )
+    return low, high
+
+
+def _late_temperature(trajectory: Trajectory) -> float:
+    """Mean kinetic temperature over walkers and the last tenth of the run; NaN if none was recorded there."""
+    if "kinetic_temperature" not in trajectory:
+        return math.nan
+    series = trajectory["kinetic_temperature"]
+    late = series[:][series.step > 0.9 * trajectory.steps]
+    return float(np.mean(late)) if len(late) else math.nan

@@ -8,6 +8,7 @@ exact accuracy it gives what a dynamics, which needs smooth CVs, cannot sample d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,13 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.landscape import Curve, EntropyLandscape, Floats
-from nnsim.analysis.reweight import average_bins, conditional_mean, log_weights
+from nnsim.analysis.reweight import (
+    ConditionalMean,
+    average_bins,
+    conditional_mean,
+    conditional_mean_over_walkers,
+    jackknife,
+    log_weights,
+)
 from nnsim.errors import InputError, require_number
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
 
 GROUPS = 16  # of walkers, left out one at a time for the standard error
+FEWEST_BLOCKS = 8  # fewer walkers than this do not tell an error: the record of each is cut into pieces in time
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +42,9 @@ class EquilibriumTable:
         given, of: names of the CV and of the observable.
         edges: edges of the bins of the CV, [B + 1].
         mean: average over narrow bins, each counted alike, in each bin, [B]; NaN where nothing was visited.
-        error: standard error from the spread over groups of walkers, [B]. They share one bias, whose own error shows
-            in independent runs only.
+        error: standard error from the spread over groups of walkers, [B]; of fewer than 8 walkers, over pieces of their
+            record, one after the other in time, and then too small if y remembers its past for longer than a piece.
+            All share one bias, whose own error shows in independent runs only.
         frames: number of recorded frames, [B].
         fine: the same mean in the narrow bins of the grid, for a picture.
     """
@@ -94,31 +104,37 @@ def equilibrium(
     x, y = values[landscape.axis_index(given)], values[-1]
     weights = log_weights(landscape, np.stack(values[:-1], axis=-1))
 
-    def means(keep: NDArray[np.bool_]) -> tuple[Floats, Curve]:
-        fine = conditional_mean(x[:, keep], y[:, keep], weights[:, keep], axis.edges)
-        coarse = average_bins(fine.centers, fine.mean, width, origin=_origin(axis.edges, width))
-        return fine.mean, coarse
+    fine = _means(x, y, weights, axis.edges)
+    origin = _origin(axis.edges, width)
+    coarse = average_bins(fine.centers, fine.mean, width, origin=origin)
+    error, fine_error = np.full(coarse.y.shape, np.nan), np.full(fine.mean.shape, np.nan)
+    if fine.left_out is not None and fine.error is not None:
+        error, fine_error = jackknife(average_bins(fine.centers, fine.left_out, width, origin=origin).y), fine.error
+    edges = _rounded(np.concatenate((coarse.x - width / 2, coarse.x[-1:] + width / 2)), axis.width)
+    frames = np.histogram(x[np.isfinite(weights)], edges)[0]
+    curve = Curve(axis.centers, fine.mean, fine_error, given, of)
+    return EquilibriumTable(given, of, edges, coarse.y, error, frames, curve)
 
-    walkers = x.shape[1]
-    fine, coarse = means(np.ones(walkers, dtype=bool))
-    groups = np.arange(walkers) % min(GROUPS, walkers)
-    left_out = [means(groups != g) for g in range(groups.max() + 1)] if walkers > 1 else []
-    edges = np.concatenate((coarse.x - width / 2, coarse.x[-1:] + width / 2))
-    return EquilibriumTable(
-        given,
-        of,
-        edges,
-        coarse.y,
-        _jackknife([mean.y for _, mean in left_out], coarse.y),
-        np.histogram(x[np.isfinite(weights)], edges)[0],
-        Curve(axis.centers, fine, _jackknife([mean for mean, _ in left_out], fine), given, of),
-    )
+
+def _means(x: Floats, y: Floats, weights: Floats, edges: Floats) -> ConditionalMean:
+    """Mean of y in the narrow bins, with its error as far as the record can be cut into two or more blocks."""
+    frames, walkers = x.shape
+    pieces = min(-(-FEWEST_BLOCKS // walkers), frames)
+    if walkers * pieces < 2:
+        return conditional_mean(x, y, weights, edges)
+    groups = min(GROUPS, walkers)
+    return conditional_mean_over_walkers(x, y, weights, edges, groups=groups, time_blocks=pieces)
+
+
+def _rounded(values: Floats, spacing: float) -> Floats:
+    """Without the last digits of sums, which make 1.7e-16 of what is 0 on a grid of this spacing."""
+    return np.round(values, 9 - math.floor(math.log10(spacing))) + 0.0  # no -0
 
 
 def mean_curve(tables: Sequence[EquilibriumTable]) -> Curve:
     """Mean against the centres of the bins: of one run with its own error, of several with that of their spread."""
     first = tables[0]
-    centers = 0.5 * (first.edges[1:] + first.edges[:-1])
+    centers = _rounded(0.5 * (first.edges[1:] + first.edges[:-1]), float(first.edges[1] - first.edges[0]))
     if len(tables) == 1:
         return Curve(centers, first.mean, first.error, first.given, first.of)
     values = np.stack([table.mean for table in tables])
@@ -147,12 +163,3 @@ def _origin(edges: Floats, width: float) -> float:
     nearest = width * np.round(edges[0] / width)
     shift = (nearest - edges[0]) / (edges[1] - edges[0])
     return float(nearest if abs(shift - round(shift)) < 1e-6 else edges[0])
-
-
-def _jackknife(left_out: list[Floats], like: Floats) -> Floats:
-    """Standard error from the estimates with one group left out, [G] of [B]; NaN where some have no value."""
-    if not left_out:
-        return np.full(like.shape, np.nan)
-    values = np.stack(left_out)
-    count = len(values)
-    return np.sqrt((count - 1) / count * ((values - values.mean(axis=0)) ** 2).sum(axis=0))

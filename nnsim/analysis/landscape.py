@@ -456,8 +456,10 @@ def wang_landau_name(trajectory: Trajectory, bias: str | None) -> str:
     listed = ", ".join(known) or "none"
     if bias is not None and bias not in known:
         raise InputError(f"the trajectory has no Wang-Landau bias {bias!r}; it has: {listed}")
-    if bias is None and len(known) != 1:
-        raise InputError(f"the trajectory must have one Wang-Landau bias, or name one; it has: {listed}")
+    if not known:
+        raise InputError("the trajectory has no Wang-Landau bias; give that of a run with one")
+    if bias is None and len(known) > 1:
+        raise InputError(f"the trajectory has several Wang-Landau biases; name one with --bias; it has: {listed}")
     return bias or known[0]
 
 

@@ -34,6 +34,8 @@ class ConditionalMean:
         frames: number of frames, [M] int64.
         error: standard error of the mean, [M], or None; NaN where fewer than two walkers or blocks have been.
         contributors: number of walkers or blocks that have been in the bin, [M] int64, or None.
+        left_out: the mean without each of the G walkers or blocks, [G, M], or None; for `jackknife` of what is made of
+            several bins.
     """
 
     edges: Floats
@@ -42,6 +44,7 @@ class ConditionalMean:
     frames: NDArray[np.int64]
     error: Floats | None = None
     contributors: NDArray[np.int64] | None = None
+    left_out: Floats | None = None
 
     @property
     def centers(self) -> Floats:
@@ -129,8 +132,8 @@ def conditional_mean_over_walkers(
 
         m_(g) = (N - N_g) / (D - D_g)        error^2 = (G - 1)/G sum_g (m_(g) - mean of m_(.))^2
 
-    The sum runs over the G walkers that have been in the bin. An error from few of them is itself uncertain, by about
-    1/sqrt(2 (G - 1)), and if nearly all weight of a bin is that of one walker (`effective` tells) it is too small.
+    An error from few walkers in the bin is itself uncertain, by about 1/sqrt(2 (G - 1)), and if nearly all weight of a
+    bin is that of one walker (`effective` tells) it is too small.
     Walkers that share one bias are independent only given that bias: its own error shows in independent runs only.
 
     Args:
@@ -153,10 +156,26 @@ def conditional_mean_over_walkers(
     table = _Table(x, y, log_weights, edges)
     pooled = conditional_mean(x, y, log_weights, edges)
     total, first, _ = table.sums(block.reshape(-1)[table.used], count)
-    present = total > 0
-    error = np.array([_jackknife(first[p, b], total[p, b]) for b, p in enumerate(present.T)])
-    contributors = present.sum(axis=0, dtype=np.int64)
-    return ConditionalMean(table.edges, pooled.mean, pooled.effective, pooled.frames, error, contributors)
+    left_out = _without_each(first, total)
+    contributors = (total > 0).sum(axis=0, dtype=np.int64)
+    error = jackknife(left_out)
+    return ConditionalMean(table.edges, pooled.mean, pooled.effective, pooled.frames, error, contributors, left_out)
+
+
+def jackknife(left_out: ArrayLike) -> Floats:
+    r"""Standard error of an estimate from the estimates with one block left out at a time.
+
+        error^2 = (G - 1)/G sum_g (m_(g) - mean of m_(.))^2
+
+    Args:
+        left_out: m_(g), [G, ...], G at least 2.
+
+    Returns:
+        [...]; NaN where one of the estimates is not known.
+    """
+    values = np.asarray(left_out, dtype=np.float64)
+    count = len(values)
+    return np.sqrt((count - 1) / count * ((values - values.mean(axis=0)) ** 2).sum(axis=0))
 
 
 def average_bins(centers: ArrayLike, values: ArrayLike, width: float, *, origin: float = 0.0) -> Curve:
@@ -255,12 +274,9 @@ def _blocks(frames: int, walkers: int, groups: int | None, time_blocks: int) -> 
     return piece_of[:, None] * sets + set_of, sets * pieces
 
 
-def _jackknife(first: Floats, total: Floats) -> float:
-    """Return the standard error of sum(first) / sum(total), leaving out one entry at a time."""
-    count = len(total)
-    if count < 2:
-        return float("nan")
+def _without_each(first: Floats, total: Floats) -> Floats:
+    """Return sum(first) / sum(total) without each row, [G, M]; NaN where nothing is left."""
     # sums without one entry, not differences: those lose all digits when one entry holds nearly all the weight
-    without = ~np.eye(count, dtype=bool)
-    left_out = (without @ first) / (without @ total)
-    return float(np.sqrt((count - 1) / count * ((left_out - left_out.mean()) ** 2).sum()))
+    without = (~np.eye(len(total), dtype=bool)).astype(np.float64)
+    rest = without @ total
+    return np.divide(without @ first, rest, out=np.full(rest.shape, np.nan), where=rest > 0)

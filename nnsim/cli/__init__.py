@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import traceback
@@ -17,6 +18,9 @@ from nnsim.cli.plot import plot
 from nnsim.cli.run import run
 from nnsim.errors import NNSimError, NNSimWarning
 from nnsim.interrupt import InterruptedRun
+
+# click 8.1 prints the help itself and raises nothing.
+_NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,6 +60,9 @@ def main() -> None:
     except InterruptedRun as stopped:
         click.echo(str(stopped), err=True)
         sys.exit(stopped.exit_status)
+    except _NO_ARGUMENTS as error:
+        click.echo(error.format_message(), err=True)  # the whole help, to be read and not an error in one line
+        sys.exit(2)
     except Exception as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
@@ -77,4 +84,5 @@ def _fail(message: str, status: int) -> None:
 
 def _show_warning(message: Any, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
     where = "" if issubclass(category, NNSimWarning) else f"{filename}, line {lineno}: "
-    click.echo(f"Warning: {where}{' '.join(str(message).split())}", err=True)
+    with contextlib.suppress(BrokenPipeError):  # a run goes on although nobody reads what it says
+        click.echo(f"Warning: {where}{' '.join(str(message).split())}", err=True)

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nnsim.cli.options import between_option, bias_option, debug_option, trajectory_argument
+from nnsim.cli.options import (
+    between_option,
+    bias_option,
+    debug_option,
+    open_runs,
+    table_option,
+    trajectory_argument,
+)
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,6 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.group()
+@debug_option
 def analyze() -> None:
     """Compute numbers from a trajectory.
 
@@ -34,7 +42,7 @@ def analyze() -> None:
 @click.option("--since", default=0.5, show_default=True, help="Fraction of the run to leave out at its beginning.")
 @bias_option
 @between_option
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write the table to this CSV file.")
+@table_option
 @debug_option
 def equilibrium(
     trajectory: Path,
@@ -48,8 +56,8 @@ def equilibrium(
 ) -> None:
     """Equilibrium mean of an observable at given values of a CV of a Wang-Landau bias.
 
-    Frames are weighted with exp(V / kT) of the final bias V; the standard error is the spread over groups of walkers.
-    What tells whether the run has converged is printed below the table.
+    Frames are weighted with exp(V / kT) of the final bias V; the standard error is the spread over groups of walkers
+    (of fewer than 8 walkers, over pieces of their record). What tells whether the run has converged is printed below.
 
     \b
     Example:
@@ -81,7 +89,7 @@ def equilibrium(
 @click.option("--width", default=0.5, show_default=True, help="Width of the bins of the equilibrium mean.")
 @click.option("--since", default=0.5, show_default=True, help="Fraction of the equilibrium run to leave out.")
 @bias_option
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write the table to this CSV file.")
+@table_option
 @debug_option
 def advantage(
     trajectories: tuple[Path, ...],
@@ -103,13 +111,12 @@ def advantage(
       nnsim analyze advantage spiral_wlmd.zarr --training spiral_training.zarr --of accuracy_test -o advantage.csv
     """
     from nnsim import analysis
-    from nnsim.trajectory import Trajectory
 
-    runs = [Trajectory(path) for path in trajectories]
+    runs = open_runs(trajectories)
     given = given or analysis.EntropyLandscape.from_trajectory(runs[0], bias).names[0]
     tables = [analysis.equilibrium(run, given, of, width=width, since=since, bias=bias) for run in runs]
     levels = analysis.mean_curve(tables).x
-    trained = analysis.training_curve([Trajectory(path) for path in training], given, of, levels=levels)
+    trained = analysis.training_curve(open_runs(training), given, of, levels=levels)
     rows = analysis.entropy_advantage(tables, trained)
     if output is not None:
         _write_csv(rows, output)
@@ -147,10 +154,17 @@ def _print_diagnosis(state: Diagnosis) -> None:
     click.echo(f"increment:           {state.increment:.3g} kT at the end, at most {state.largest_increment:.3g} kT")
     trips = f"{state.round_trips} by {state.walkers} walkers between {state.cv} = {state.low:g} and {state.high:g}"
     click.echo(f"round trips:         {trips}")
-    click.echo(f"kinetic temperature: {state.kinetic_temperature:.4g} over the last tenth (kT = {state.kT:g})")
+    if state.knows_temperature:
+        click.echo(f"kinetic temperature: {state.kinetic_temperature:.4g} over the last tenth (kT = {state.kT:g})")
     click.echo(f"outside the grid:    {100 * state.outside:.2g} % of the steps")
-    problems = state.problems()
-    click.echo(f"NOT CONVERGED: {'; '.join(problems)}" if problems else "no sign that the run has not converged")
+    click.echo(_verdict(state))
+
+
+def _verdict(state: Diagnosis) -> str:
+    if problems := state.problems():
+        return f"NOT CONVERGED: {'; '.join(problems)}"
+    unknown = "" if state.knows_temperature else " (without a look at the kinetic temperature, which is not known)"
+    return f"no sign that the run has not converged{unknown}"
 
 
 def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:

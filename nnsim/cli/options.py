@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from nnsim.errors import InputError
+
+if TYPE_CHECKING:
+    from nnsim.trajectory import Trajectory
+
+
+class OutputPath(click.Path):
+    """A path to write to; an empty one, as an unset shell variable gives, is not this folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse an empty text, which `Path` would take for the present folder."""
+        if value == "":
+            raise InputError("--output '': must be the name of a file or folder to write; give one, or leave it out")
+        return super().convert(value, param, ctx)
+
+
 debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
-picture_option = click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="The picture to write, .png, .pdf or .svg."
-)
+picture_option = click.option("-o", "--output", type=OutputPath(), help="The picture to write, .png, .pdf or .svg.")
+table_option = click.option("-o", "--output", type=OutputPath(), help="Also write the table to this CSV file.")
 trajectory_argument = click.argument("trajectory", type=click.Path(path_type=Path))
 bias_option = click.option("--bias", help="Name of the Wang-Landau bias, if there are several.")
 between_option = click.option(
@@ -19,3 +39,18 @@ between_option = click.option(
     metavar="LOW HIGH",
     help="Count round trips of the first CV between these values; by default its 10 % and 90 % points.",
 )
+
+
+def open_runs(paths: Sequence[Path]) -> list[Trajectory]:
+    """Open trajectories of independent runs; one that is given twice, also as a copy, would count twice."""
+    from nnsim.trajectory import Trajectory
+
+    runs = [Trajectory(path) for path in paths]
+    seen: dict[Any, Path] = {}
+    for path, run in zip(paths, runs, strict=True):
+        name = run.header.get("run") or path.resolve()
+        if name in seen:
+            same = "the same trajectory twice" if path == seen[name] else "the same run"
+            raise InputError(f"{seen[name]} and {path} are {same}, not independent runs; give each run once")
+        seen[name] = path
+    return runs

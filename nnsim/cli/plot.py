@@ -7,16 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nnsim.cli.options import between_option, bias_option, debug_option, picture_option, trajectory_argument
+from nnsim.cli.options import (
+    between_option,
+    bias_option,
+    debug_option,
+    open_runs,
+    picture_option,
+    trajectory_argument,
+)
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
-    from nnsim.analysis.convergence import Diagnosis
     from nnsim.analysis.landscape import Curve, EntropyLandscape
     from nnsim.trajectory import Trajectory
 
+WIDTH = 0.5  # of the bins of a mean, in units of the CV
+NO_RECORD = "convergence not known: the run is shorter than the interval of its record"
+
 
 @click.group()
+@debug_option
 def plot() -> None:
     """Draw what is in a trajectory.
 
@@ -31,10 +41,19 @@ def plot() -> None:
 @plot.command()
 @click.argument("trajectories", type=click.Path(path_type=Path), nargs=-1, required=True)
 @bias_option
-@click.option("--marginal", metavar="CV", help="Integrate all other CVs out and draw S along this one.")
+@click.option(
+    "--marginal",
+    "marginals",
+    metavar="CV",
+    multiple=True,
+    help="Integrate all other CVs out and draw S along this one; twice for a map of two of three or more CVs.",
+)
 @click.option("--observable", help="Draw the equilibrium mean of this recorded observable instead of the second CV's.")
 @click.option(
-    "--width", default=0.5, show_default=True, help="Width of the bins of that mean, in units of the first CV."
+    "--width",
+    type=float,
+    show_default=str(WIDTH),
+    help="Width of the bins of the mean of --observable, in units of the first CV.",
 )
 @click.option(
     "--training",
@@ -49,9 +68,9 @@ def plot() -> None:
 def landscape(
     trajectories: tuple[Path, ...],
     bias: str | None,
-    marginal: str | None,
+    marginals: tuple[str, ...],
     observable: str | None,
-    width: float,
+    width: float | None,
     training: tuple[Path, ...],
     equilibrium: bool,
     between: tuple[float, float] | None,
@@ -71,22 +90,23 @@ def landscape(
       nnsim plot landscape wl.zarr --observable accuracy_test --training sgd.zarr
     """
     from nnsim import analysis, plotting
-    from nnsim.trajectory import Trajectory
 
-    runs = [Trajectory(path) for path in trajectories]
+    runs = open_runs(trajectories)
     found = load_landscape(runs, bias)
-    note = convergence_note([analysis.diagnose(run, between=between, bias=bias) for run in runs])
+    if marginals:
+        found = found.marginal(*marginals)
+    _check_options(found, observable, width)
+    note = convergence_note(runs, between, bias)
     curve, value, label = None, None, "equilibrium"
-    if marginal is not None:
-        found = found.marginal(marginal)
     if len(found.axes) == 2:
         value, _ = analysis.natural_value(found.names[1])
         if equilibrium and observable is None:
             curve = found.equilibrium(0, 1, value=value)
         elif equilibrium and observable is not None:
-            means = [analysis.equilibrium(run, found.names[0], observable, width=width, bias=bias) for run in runs]
+            wide = WIDTH if width is None else width
+            means = [analysis.equilibrium(run, found.names[0], observable, width=wide, bias=bias) for run in runs]
             curve, label = analysis.mean_curve(means), f"equilibrium {plotting.readable(observable)}"
-    trained = [Trajectory(path) for path in training]
+    trained = open_runs(training)
     line, line_label = training_line(trained, found, observable) if trained else (None, "")
     drawn = plotting.plot_landscape(
         found,
@@ -98,6 +118,24 @@ def landscape(
         note=note,
     )
     _save(drawn, output, trajectories[0], "landscape")
+
+
+def _check_options(landscape: EntropyLandscape, observable: str | None, width: float | None) -> None:
+    """Refuse what cannot be drawn, and options that would have no effect."""
+    names = ", ".join(landscape.names)
+    if len(landscape.axes) > 2:
+        raise InputError(
+            f"a landscape of {len(landscape.axes)} CVs cannot be drawn; name one or two of {names} with --marginal"
+        )
+    for option, given in (("--observable", observable), ("--width", width)):
+        if given is not None and len(landscape.axes) == 1:
+            raise InputError(
+                f"{option} {given} needs a landscape of two CVs, but this is one of {names} alone; leave it out"
+            )
+    if width is not None and observable is None:
+        raise InputError(
+            f"--width {width:g} is that of the mean of --observable, which is missing; give both, or neither"
+        )
 
 
 def load_landscape(runs: list[Trajectory], bias: str | None = None) -> EntropyLandscape:
@@ -140,8 +178,15 @@ def training_name(runs: list[Trajectory]) -> str:
     return " and ".join(short.get(kind, kind) for kind in kinds)
 
 
-def convergence_note(diagnoses: list[Diagnosis]) -> str | None:
+def convergence_note(
+    runs: list[Trajectory], between: tuple[float, float] | None = None, bias: str | None = None
+) -> str | None:
     """A line that says that runs have not converged, with the numbers of the worst; None if all have."""
+    from nnsim.analysis import diagnose, has_record
+
+    if not all(has_record(run, bias) for run in runs):
+        return NO_RECORD
+    diagnoses = [diagnose(run, between=between, bias=bias) for run in runs]
     doubtful = [diagnosis for diagnosis in diagnoses if diagnosis.problems()]
     if not doubtful:
         return None
@@ -154,7 +199,7 @@ def convergence_note(diagnoses: list[Diagnosis]) -> str | None:
 @picture_option
 @debug_option
 def timeseries(trajectory: Path, names: tuple[str, ...], output: Path | None) -> None:
-    """Draw observables against the step; without --observable the CVs of the biases.
+    """Draw observables against the step; without --observable the CVs of a bias, or else the first one recorded.
 
     \b
     Example:
@@ -205,12 +250,16 @@ def parameters(trajectory: Path, walker: int, output: Path | None) -> None:
 
 
 def _default_names(trajectory: Trajectory) -> tuple[str, ...]:
-    """The CVs of the first bias with a grid, or else the first observable."""
+    """The CVs of the first bias that has some, or else the first observable that was asked for, or that says much."""
     for name in trajectory.bias_names:
-        cvs = trajectory.bias(name).attrs.get("cvs")
+        cvs = [cv for cv in trajectory.bias(name).attrs.get("cvs") or () if cv in trajectory]
         if cvs:
             return tuple(cvs[:2])
-    return tuple(trajectory.observables[:1])
+    asked = trajectory.header.get("recording", {}).get("observables", {})
+    for name in (*asked, "kinetic_temperature", "potential_energy", *trajectory.observables):
+        if name in trajectory and len(trajectory[name].shape) == 2:
+            return (name,)
+    raise InputError(f"{trajectory.path} has no frame of an observable; run longer than the interval of the record")
 
 
 def _save(drawn: Any, output: Path | None, trajectory: Path, kind: str) -> None:

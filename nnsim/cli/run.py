@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from nnsim.cli.options import debug_option
+from nnsim.cli.options import OutputPath, debug_option
 from nnsim.errors import InputError, TrajectoryError
 
 
@@ -20,7 +20,7 @@ from nnsim.errors import InputError, TrajectoryError
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=OutputPath(),
     help="Trajectory to write; default: the script's own, or SCRIPT.zarr in this folder.",
 )
 @click.option("--resume", is_flag=True, help="Continue the output from its newest checkpoint.")
@@ -67,7 +67,10 @@ def run(
             _move_mark(default, path)
         simulation.run(length, output=path, resume=resume, overwrite=overwrite, progress=progress)
     if progress:
-        click.echo(f"trajectory: {path}")
+        from nnsim.progress import unread
+
+        with unread():
+            click.echo(f"trajectory: {path}")
 
 
 def _run_help(context: click.Context, script: Path | None) -> None:
@@ -98,10 +101,8 @@ def _starting(path: Path, *, resume: bool, overwrite: bool, certain: bool) -> It
     from nnsim.trajectory import is_starting
 
     exists = os.path.exists(path)  # False also where looking is not allowed, which the mark then reports
-    if certain and exists and not resume and not overwrite and not is_starting(path):
-        raise TrajectoryError(
-            f"{path} exists already; use --overwrite to replace it, --resume to continue it, or another --output"
-        )
+    if certain and exists and not resume and not is_starting(path):
+        _refuse_existing(path, overwrite)
     if certain and resume and not exists:
         raise TrajectoryError(f"{path}: nothing to resume there; start without --resume, or check the path")
     marks = not exists and not resume
@@ -112,6 +113,19 @@ def _starting(path: Path, *, resume: bool, overwrite: bool, certain: bool) -> It
     finally:
         if marks:
             _unmark(path)
+
+
+def _refuse_existing(path: Path, overwrite: bool) -> None:
+    from nnsim.trajectory_layout import looks_like_trajectory
+
+    if not looks_like_trajectory(path):
+        raise TrajectoryError(
+            f"{path} exists and is not an nnsim trajectory, so it is left alone; choose another --output"
+        )
+    if not overwrite:
+        raise TrajectoryError(
+            f"{path} exists already; use --overwrite to replace it, --resume to continue it, or another --output"
+        )
 
 
 def _mark(path: Path) -> None:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nnsim.cv.loss import SPLITS
-from nnsim.errors import InputError, require_choice, require_number
+from nnsim.cv.split import SplitCV
+from nnsim.errors import InputError, require_choice, settle_number
 from nnsim.evaluation import Evaluation
-from nnsim.protocols import CollectiveVariable
 
 EPSILON = 1e-4  # keeps the logit of the smoothed accuracy finite; the value of the papers' scripts
 
@@ -34,30 +33,18 @@ def _margins(evaluation: Evaluation, split: str) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Accuracy(CollectiveVariable):
+class Accuracy(SplitCV):
     """Fraction of the points of a split whose right class has the highest output; a tie counts as wrong.
 
-    Not differentiable: for Monte Carlo, or to be recorded.
+    Not differentiable: for Monte Carlo, or to be recorded. Called `accuracy_train` or `accuracy_test`.
 
     Args:
         split: `"train"` or `"test"`.
     """
 
     split: str = "test"
+    kind = "accuracy"
     differentiable = False
-
-    def __post_init__(self) -> None:
-        require_choice(type(self).__name__, "split", self.split, SPLITS)
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """`accuracy_train` or `accuracy_test`."""
-        return f"accuracy_{self.split}"
-
-    @property
-    def native(self) -> tuple[str, str, float, float]:
-        """Kind, split, slope and scale, for native platforms."""
-        return "accuracy", self.split, 1.0, 1.0
 
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """Accuracy between 0 and 1, [W], float64."""
@@ -65,7 +52,7 @@ class Accuracy(CollectiveVariable):
 
 
 @dataclass(frozen=True)
-class SmoothedAccuracy(CollectiveVariable):
+class SmoothedAccuracy(SplitCV):
     r"""A(q) = mean over points of sigmoid(slope x (logit of the right class - highest other logit)).
 
     With `coordinate="logit"` the CV is ln(a / (1 - a)) with a = epsilon + (1 - 2 epsilon) A and epsilon = 1e-4, which
@@ -85,20 +72,20 @@ class SmoothedAccuracy(CollectiveVariable):
     slope: float = 5.0
     coordinate: str = "linear"
     scale: float = 1.0
+    kind = "smoothed_accuracy"
 
     def __post_init__(self) -> None:
-        owner = type(self).__name__
-        require_choice(owner, "split", self.split, SPLITS)
-        require_choice(owner, "coordinate", self.coordinate, ("linear", "logit"))
-        require_number(owner, "slope", self.slope, above=0.0)
-        require_number(owner, "scale", self.scale, above=0.0)
+        super().__post_init__()
+        require_choice(type(self).__name__, "coordinate", self.coordinate, ("linear", "logit"))
+        settle_number(self, "slope", above=0.0)
+        settle_number(self, "scale", above=0.0)
 
     @property
     def name(self) -> str:  # type: ignore[override]
         """`smoothed_accuracy_test`, with `logit_` in front for that coordinate and `10x_` for a scale of 10."""
         scale = "" if self.scale == 1 else f"{self.scale:g}x_"
         logit = "logit_" if self.coordinate == "logit" else ""
-        return f"{scale}{logit}smoothed_accuracy_{self.split}"
+        return f"{scale}{logit}{super().name}"
 
     @property
     def native(self) -> tuple[str, str, float, float]:

@@ -7,35 +7,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nnsim.errors import require_choice
+from nnsim.cv.split import SplitCV
 from nnsim.evaluation import Evaluation
-from nnsim.protocols import CollectiveVariable
-
-SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
-class Loss(CollectiveVariable):
-    """Mean loss L of a split.
+class Loss(SplitCV):
+    """Mean loss L of a split, called `loss_train` or `loss_test`.
 
     Args:
         split: `"train"` or `"test"`.
     """
 
-    split: str = "train"
-
-    def __post_init__(self) -> None:
-        require_choice(type(self).__name__, "split", self.split, SPLITS)
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """`loss_train` or `loss_test`."""
-        return f"loss_{self.split}"
-
-    @property
-    def native(self) -> tuple[str, str, float, float]:
-        """Kind, split, slope and scale, for native platforms."""
-        return "loss", self.split, 1.0, 1.0
+    kind = "loss"
 
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """L, [W]."""
@@ -43,8 +27,8 @@ class Loss(CollectiveVariable):
 
 
 @dataclass(frozen=True)
-class LogLoss(CollectiveVariable):
-    """ln of the mean loss of a split.
+class LogLoss(SplitCV):
+    """ln of the mean loss of a split, called `ln_loss_train` or `ln_loss_test`.
 
     A loss that rounds to zero counts as the smallest normal number of its type (ln L = -87 in float32), with no force.
 
@@ -52,20 +36,7 @@ class LogLoss(CollectiveVariable):
         split: `"train"` or `"test"`.
     """
 
-    split: str = "train"
-
-    def __post_init__(self) -> None:
-        require_choice(type(self).__name__, "split", self.split, SPLITS)
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """`ln_loss_train` or `ln_loss_test`."""
-        return f"ln_loss_{self.split}"
-
-    @property
-    def native(self) -> tuple[str, str, float, float]:
-        """Kind, split, slope and scale, for native platforms."""
-        return "ln_loss", self.split, 1.0, 1.0
+    kind = "ln_loss"
 
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """Ln L, [W]."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError, require_integer
+from nnsim.errors import InputError, require_integer, require_numbers
 from nnsim.evaluation import Evaluation
 from nnsim.protocols import CollectiveVariable
 
@@ -61,7 +61,7 @@ class Distance(CollectiveVariable):
 
     def __init__(self, reference: float | Tensor = 0.0, name: str = "distance") -> None:
         self.name = name
-        self.reference = torch.as_tensor(reference, dtype=torch.float64)
+        self.reference = require_numbers("Distance", "reference", reference)
         if self.reference.ndim > 1 or not bool(torch.isfinite(self.reference).all()):
             raise InputError("Distance: reference must be finite and a number or one value for each parameter")
 

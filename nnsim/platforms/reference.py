@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
 
-from nnsim.errors import DivergedError
+from nnsim.errors import DivergedError, InputError
 from nnsim.forcefield import ForceField
 from nnsim.protocols import Integrator, Platform
 from nnsim.state import State
@@ -23,7 +22,13 @@ class ReferencePlatform(Platform):
     def advance(self, state: State, steps: int) -> State:
         """`steps` times: a step of the integrator, then an update of every bias at the new cvs."""
         for _ in range(steps):
+            before = state.step
             state = self.integrator.step(state, self.force_field)
+            if state.step != before + 1:
+                raise InputError(
+                    f"{type(self.integrator).__name__}: step() took state.step from {before} to {state.step}; "
+                    "it must add 1"
+                )
             check_finite(state)
             self.force_field.update_biases(state.cvs, state.step)
         return state
@@ -32,20 +37,23 @@ class ReferencePlatform(Platform):
 def check_finite(state: State) -> None:
     """Raise `DivergedError`, naming step, walker and quantity, if a NaN or an infinity has appeared."""
     # A sum is not finite if any of its terms is not: one look in the ordinary case.
-    parts = (state.positions, state.forces, state.energy, state.bias_energy, state.cvs)
+    parts = [state.positions, state.velocities, state.forces, state.energy, state.bias_energy, state.cvs]
+    parts += [value for value in state.integrator_state.values() if value.is_floating_point()]
     total = torch.stack([part.sum(dtype=torch.float64) for part in parts])
     if math.isfinite(float(total.sum())):
         return
     # in the order of cause and effect, so that the first bad one is named
-    for quantity in ("positions", "energy", "cvs", "bias_energy", "forces", "velocities"):
-        bad = ~torch.isfinite(_rows(getattr(state, quantity)))
+    named = {
+        name: getattr(state, name) for name in ("positions", "energy", "cvs", "bias_energy", "forces", "velocities")
+    }
+    for quantity, values in {**named, **state.integrator_state}.items():
+        bad = ~torch.isfinite(values.reshape(len(values), -1)) if values.ndim else ~torch.isfinite(values.view(1, 1))
         if bool(bad.any()):
             walker = int(bad.any(dim=1).nonzero()[0])
-            raise DivergedError(
-                f"step {state.step}: {quantity} of walker {walker} became NaN or infinite; "
-                "use a smaller time step, a smaller increment of the bias, or a higher friction"
-            )
+            raise DivergedError(f"step {state.step}: {quantity} of walker {walker} {_REMEDY[state.step == 0]}")
 
 
-def _rows(values: Tensor) -> Tensor:
-    return values if values.ndim == 2 else values[:, None]
+_REMEDY = {
+    True: "is NaN or infinite at the start; change the start or the system",
+    False: "became NaN or infinite; use a smaller time step, a smaller increment of the bias, or a higher friction",
+}

@@ -1,0 +1,108 @@
+"""What is refused when a simulation is put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from nnsim.errors import InputError, NNSimError
+from nnsim.forcefield import ForceField
+from nnsim.protocols import Integrator, Observable
+from nnsim.state import State
+from nnsim.trajectory import check_name
+
+
+def several(things: Any) -> list[Any]:
+    """A list of parts, from one part, several, or None."""
+    if things is None:
+        return []
+    return list(things) if isinstance(things, (list, tuple)) else [things]
+
+
+def part(what: str, thing: Any, needs: Sequence[str]) -> Any:
+    """The part, after checking that it is an object that has what such a part needs."""
+    missing = [name for name in needs if not hasattr(thing, name)]
+    if missing or isinstance(thing, type):
+        shown = f"the class {thing.__name__}" if isinstance(thing, type) else repr(thing)
+        raise InputError(
+            f"Simulation: {shown[:80]} is no {what}; give an object with {', '.join(needs)}, "
+            f"such as a subclass of nnsim's protocols"
+        )
+    return thing
+
+
+def torch_device(name: str) -> torch.device:
+    """The device, after trying it."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError):
+        there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+        raise InputError(
+            f"Simulation: device = {name!r} is not there; on this machine there is {', '.join(there)}"
+        ) from None
+    return device
+
+
+def needs_gradients(integrator: Integrator) -> bool:
+    """Whether an integrator is a dynamics, which needs forces."""
+    return getattr(integrator, "needs_gradients", True)
+
+
+def check_parts(integrator: Integrator, force_field: ForceField, observed: Sequence[Observable]) -> None:
+    """Refuse combinations that cannot work."""
+    for named in (*force_field.biases, *force_field.cvs, *observed):
+        check_name(named.name)
+    who, dynamics = type(integrator).__name__, needs_gradients(integrator)
+    if force_field.system.box.kind == "lattice" and dynamics:
+        raise InputError(f"{who} moves continuously, but the parameters live on a lattice; use MonteCarlo")
+    kT = getattr(integrator, "kT", None)
+    for bias in force_field.biases:
+        for cv in bias.cvs:
+            if dynamics and not getattr(cv, "differentiable", True):
+                raise InputError(
+                    f"{who} needs forces, but the CV {cv.name!r} of the bias {bias.name!r} has no gradient; "
+                    "use a smooth CV (SmoothedAccuracy instead of Accuracy) or a Monte Carlo integrator"
+                )
+        own = getattr(bias, "kT", None)
+        if kT is not None and own is not None and abs(own - kT) > 1e-12 * abs(kT):
+            raise InputError(f"the bias {bias.name!r} has kT = {own:g} but {who} has kT = {kT:g}; make them equal")
+
+
+def check_gradients(integrator: Integrator, force_field: ForceField) -> None:
+    """Refuse biases that could exert no force under a dynamics."""
+    if not needs_gradients(integrator):
+        return
+    who = type(integrator).__name__
+    for bias in force_field.biases:
+        if not getattr(bias, "differentiable", True):
+            raise InputError(
+                f"{who} needs forces, but the bias {bias.name!r} has none: it is constant in each bin; "
+                "use Grid(kind='spline') or a Monte Carlo integrator"
+            )
+        for cv in bias.cvs:
+            if not force_field.smooth[cv.name]:
+                raise InputError(
+                    f"{who} needs forces, but the CV {cv.name!r} of the bias {bias.name!r} does not depend on the "
+                    "positions in a way torch can differentiate; use a smooth CV or a Monte Carlo integrator"
+                )
+
+
+@torch.no_grad()
+def check_observables(state: State, force_field: ForceField, observed: Sequence[Observable]) -> None:
+    """Observe everything once, so that what cannot work is found before the run and not at its first frame."""
+    evaluation = force_field.evaluate(state.positions)
+    for thing in observed:
+        try:
+            value = thing.observe(state, evaluation)
+        except NNSimError:
+            raise
+        except Exception as error:
+            raise InputError(f"observable {thing.name!r} fails: {type(error).__name__}: {error}") from error
+        if tuple(value.shape[:1]) != (state.walkers,):
+            raise InputError(
+                f"observable {thing.name!r} has shape {tuple(value.shape)}; "
+                f"it must begin with the number of walkers, {state.walkers}"
+            )
