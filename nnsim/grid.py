@@ -321,10 +321,12 @@ class Kernel:
 
     def convolve(self, counts: Tensor) -> Tensor:
         """The sum of the kernels of `counts` deposits in each bin, float64, in the grid's shape."""
-        for d, bins in enumerate(self.grid.shape):
-            matrix = torch.zeros(bins, bins, dtype=torch.float64, device=counts.device)
-            matrix.scatter_add_(1, self.indices[d], self.weights[d])  # row: where a deposit in this bin goes
-            counts = torch.tensordot(counts, matrix, dims=([d], [0])).movedim(-1, d)
+        for d in range(self.grid.dimensions):
+            spread, along = torch.zeros_like(counts), [1] * counts.ndim
+            along[d] = -1
+            for target, weight in zip(self.indices[d].unbind(1), self.weights[d].unbind(1), strict=True):
+                spread.index_add_(d, target, counts * weight.view(along))
+            counts = spread
         return counts
 
     def deposit_(self, coefficients: Tensor, visits: Tensor, s: Tensor, height: float) -> int:

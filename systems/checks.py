@@ -53,7 +53,7 @@ def checked_points(split: str, data: Data) -> Data:
 
 def _as_tensor(split: str, name: str, values: object) -> Tensor:
     try:
-        tensor = torch.as_tensor(values).detach().cpu()  # type: ignore[call-overload]
+        tensor = torch.as_tensor(values).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         remedy = "number the classes 0 ... C-1" if name == "targets" else "convert them to a numeric array"
         raise InputError(

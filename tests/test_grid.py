@@ -438,3 +438,17 @@ def test_the_widest_kernel_has_as_many_bins_as_the_grid(bins):
 @pytest.mark.parametrize("scalar", [torch.tensor, np.array, float])
 def test_numbers_of_any_kind(scalar):
     assert Grid(scalar(0.0), scalar(1.0), spacing=scalar(0.125)) == Grid(0.0, 1.0, 8)
+
+
+@pytest.mark.parametrize("sigma", [None, 0.3])
+@pytest.mark.parametrize("periodic", [False, True])
+def test_convolved_counts_are_the_sum_of_the_deposits(sigma, periodic):
+    grid = Grid((0.0, -1.0), (3.0, 2.0), bins=(25, 27), periodic=(periodic, False))
+    kernel = Kernel(grid, sigma)
+    s = torch.rand(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3 + torch.tensor(
+        [0.0, -1.0]
+    )
+    coefficients = torch.zeros(grid.shape, dtype=torch.float64)
+    visits = torch.zeros(grid.shape, dtype=torch.int64)
+    assert kernel.deposit_(coefficients, visits, s, 0.7) == 40
+    torch.testing.assert_close(0.7 * kernel.convolve(visits.double()), coefficients, rtol=0, atol=1e-13)
