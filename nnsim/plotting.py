@@ -22,7 +22,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from nnsim.analysis.landscape import Curve, EntropyLandscape, Floats, Value, natural_value
+from nnsim.analysis.axes import Curve, Floats, Value, natural_value
+from nnsim.analysis.landscape import EntropyLandscape
 from nnsim.errors import InputError, require_integer, require_number
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 from scipy.interpolate import BSpline
 
 from nnsim.analysis import Axis, EntropyLandscape, crossings, natural_value, round_trips
-from nnsim.analysis.landscape import node_values
+from nnsim.analysis.axes import node_values
 from nnsim.errors import InputError
 
 SLOPE, WIDTH = 0.4, 0.8  # of the Gaussian in a around its mean SLOPE x

@@ -1,8 +1,9 @@
 """What is learnt from trajectories; nothing here needs torch."""
 
+from nnsim.analysis.axes import Axis, Curve, natural_value
 from nnsim.analysis.convergence import Diagnosis, crossings, diagnose, has_record, round_trips
 from nnsim.analysis.equilibrium import EquilibriumTable, equilibrium, mean_curve
-from nnsim.analysis.landscape import Axis, Curve, EntropyLandscape, natural_value
+from nnsim.analysis.landscape import EntropyLandscape
 from nnsim.analysis.reweight import (
     ConditionalMean,
     average_bins,

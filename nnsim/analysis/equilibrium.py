@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.landscape import Curve, EntropyLandscape, Floats
+from nnsim.analysis.axes import Curve, Floats
+from nnsim.analysis.landscape import EntropyLandscape
 from nnsim.analysis.reweight import (
     ConditionalMean,
     average_bins,

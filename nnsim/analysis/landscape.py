@@ -11,7 +11,6 @@ Only numpy is needed here, so a landscape can be read and drawn on a machine wit
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,123 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nnsim.analysis.axes import Axis, Curve, Floats, Value, node_values
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
-
-Floats = NDArray[np.float64]
-Value = Callable[[Floats], ArrayLike]
-
-# The same number as in nnsim/cv/accuracy.py, which cannot be imported without torch.
-_LOGIT_EPSILON = 1e-4
-
-
-@dataclass(frozen=True, eq=False)
-class Axis:
-    """One axis of a landscape.
-
-    Args:
-        name: name of the CV.
-        centers: centres of the bins, [M], in units of the CV.
-        edges: their edges, [M + 1].
-        periodic: whether the last edge is the same point as the first.
-    """
-
-    name: str
-    centers: Floats
-    edges: Floats
-    periodic: bool = False
-
-    @property
-    def width(self) -> float:
-        """Width of a bin."""
-        return float(self.edges[1] - self.edges[0])
-
-    def bin_of(self, value: float) -> int:
-        """Index of the bin that holds `value`; the upper edge belongs to the last bin.
-
-        Raises:
-            InputError: a value outside the axis.
-        """
-        low, high = float(self.edges[0]), float(self.edges[-1])
-        if self.periodic:
-            value = low + (value - low) % (high - low)
-        if not low <= value <= high:
-            raise InputError(f"EntropyLandscape: {self.name} = {value:g} is outside the grid, [{low:g}, {high:g}]")
-        return min(int(np.searchsorted(self.edges, value, side="right")) - 1, len(self.centers) - 1)
-
-    def matches(self, other: Axis) -> bool:
-        """Whether two axes are the same."""
-        same = (self.name, self.periodic, len(self.edges)) == (other.name, other.periodic, len(other.edges))
-        return same and bool(np.allclose(self.edges, other.edges, rtol=0, atol=1e-9 * max(1.0, np.ptp(self.edges))))
-
-
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """A function of one CV, with a standard error where several independent runs give one.
-
-    Args:
-        x, y: [M] each; y is NaN where it is not known.
-        error: standard error of y, [M], or None.
-        x_name, y_name: names of the CVs.
-    """
-
-    x: Floats
-    y: Floats
-    error: Floats | None = None
-    x_name: str = ""
-    y_name: str = ""
-
-
-def node_values(coefficients: ArrayLike, periodic: Sequence[bool], kind: str = "spline") -> Floats:
-    r"""Values at the bin centres of a uniform cubic B-spline with the given coefficients.
-
-        f(s_i) = (c_{i-1} + 4 c_i + c_{i+1}) / 6        along each axis in turn
-
-    Args:
-        coefficients: [M1, ..., Mk].
-        periodic: for each axis, whether it wraps around; otherwise the coefficients are mirrored at the edges.
-        kind: `"spline"`, or `"bins"`, where the coefficients are the values.
-
-    Reference: C. de Boor, A Practical Guide to Splines (1978), chapter IX; the same rule as `nnsim.Grid.on_nodes`.
-    """
-    values = np.array(coefficients, dtype=np.float64)
-    if kind == "bins":
-        return values
-    for axis, wraps in enumerate(periodic):
-        last = values.shape[axis] - 1
-        index = np.arange(last + 1)
-        # the mirror image of the first node, half a bin outside the edge, is the first node itself
-        left, right = ((index - 1) % (last + 1), (index + 1) % (last + 1)) if wraps else (index - 1, index + 1)
-        left, right = left.clip(0, last), right.clip(0, last)
-        values = (values.take(left, axis) + 4 * values + values.take(right, axis)) / 6
-    return values
-
-
-def natural_value(name: str) -> tuple[Callable[[Floats], Floats], str]:
-    """Return the quantity behind the coordinate of a CV, by its name: a function, and the name of the quantity.
-
-    `10x_smoothed_accuracy_test` is divided by 10 and `logit_smoothed_accuracy_test` goes back through the logistic
-    function, both giving `smoothed_accuracy_test`, a number between 0 and 1; every other CV is its own quantity.
-
-    >>> value, name = natural_value("10x_smoothed_accuracy_test")
-    >>> float(value(np.array(7.0))), name
-    (0.7, 'smoothed_accuracy_test')
-    """
-    match = re.fullmatch(r"(?:(?P<scale>[0-9.e+-]+)x_)?(?P<logit>logit_)?(?P<name>(?:smoothed_)?accuracy_.+)", name)
-    if match is None:
-        return lambda s: np.asarray(s, dtype=np.float64), name
-    scale, logit = float(match["scale"] or 1), match["logit"] is not None
-
-    def value(s: Floats) -> Floats:
-        plain = np.asarray(s, dtype=np.float64) / scale
-        if not logit:
-            return plain
-        sigmoid = 0.5 * (1 + np.tanh(plain / 2))  # does not overflow
-        return (sigmoid - _LOGIT_EPSILON) / (1 - 2 * _LOGIT_EPSILON)
-
-    return value, match["name"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnsim.analysis.landscape import Curve, EntropyLandscape, Floats
+from nnsim.analysis.axes import Curve, Floats
+from nnsim.analysis.landscape import EntropyLandscape
 from nnsim.errors import InputError, require_integer, require_number
 
 

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nnsim.analysis.axes import Curve, Floats
 from nnsim.analysis.equilibrium import EquilibriumTable, common_frames, mean_curve
-from nnsim.analysis.landscape import Curve, Floats
 from nnsim.errors import InputError, require_number
 
 if TYPE_CHECKING:

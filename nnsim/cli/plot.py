@@ -18,7 +18,8 @@ from nnsim.cli.options import (
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
-    from nnsim.analysis.landscape import Curve, EntropyLandscape
+    from nnsim.analysis.axes import Curve
+    from nnsim.analysis.landscape import EntropyLandscape
     from nnsim.trajectory import Trajectory
 
 WIDTH = 0.5  # of the bins of a mean, in units of the CV
