@@ -309,3 +309,30 @@ def test_what_native_code_does_not_know_goes_to_the_reference_or_is_refused():
 def test_bad_input(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+@pytest.mark.slow
+def test_entropy_of_a_real_network_against_plain_sampling():
+    """S(ln L_train) of 2-4-2 on the spiral, where uniform draws from the box see it too (arXiv 2503.13145's prior)."""
+    from nnsim.systems import spiral_classification
+
+    system = spiral_classification(hidden=(4,), box=Box(3.0))
+    grid = Grid(-0.4, 2.0, spacing=0.1, kind="bins")
+    counts, generator = np.zeros(grid.shape), torch.Generator().manual_seed(0)
+    for _ in range(int(160 * statistics_scale())):
+        q = system.box.uniform(25_000, system.size, generator)
+        ln_loss = torch.log(system.loss(system.forward(q, ("train",))["train"], "train"))
+        counts += np.histogram(ln_loss, bins=grid.shape[0], range=(-0.4, 2.0))[0]
+    assert counts.min() > 100
+    runs = []
+    for seed in range(6):
+        bias = WangLandau(cv.LogLoss("train"), grid, InverseTime(0.02, 2 * grid.shape[0]))
+        integrator = MonteCarlo(MixedStep(1e-2, 3.0))
+        simulation = Simulation(system, integrator, bias=bias, walkers=4, seed=seed, threads=2, every=10**9)
+        simulation.advance(int(1_600_000 * statistics_scale()))
+        runs.append(bias.potential.numpy() - bias.potential.numpy().mean())
+    entropy, expected = np.stack(runs), np.log(counts) - np.log(counts).mean()
+    spread = entropy.std(axis=0, ddof=1) / np.sqrt(len(runs))
+    error = np.sqrt(np.maximum(spread, np.sqrt((spread**2).mean())) ** 2 + 1 / counts)  # and that of the draws
+    assert error.max() < 0.15
+    assert (np.abs(entropy.mean(axis=0) - expected) < 5 * error).all()
