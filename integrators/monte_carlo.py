@@ -41,6 +41,11 @@ class FixedStep(StepSize):
     def __post_init__(self) -> None:
         require_number("FixedStep", "size", self.size, above=0.0)
 
+    @property
+    def native(self) -> dict[str, float | str]:
+        """Kind and numbers, for native platforms."""
+        return {"kind": "fixed", "low": self.size}
+
     def sizes(self, state: State) -> Tensor:
         """The size, [W]."""
         return torch.full((state.walkers,), self.size, dtype=torch.float64, device=state.positions.device)
@@ -63,6 +68,11 @@ class MixedStep(StepSize):
     def __post_init__(self) -> None:
         require_number("MixedStep", "smallest", self.smallest, above=0.0)
         require_number("MixedStep", "largest", self.largest, least=self.smallest)
+
+    @property
+    def native(self) -> dict[str, float | str]:
+        """Kind and numbers, for native platforms."""
+        return {"kind": "mixed", "low": math.log(self.smallest), "high": math.log(self.largest)}
 
     def sizes(self, state: State) -> Tensor:
         """A size for each walker, [W]."""
@@ -99,6 +109,11 @@ class TunedStep(StepSize):
             raise InputError(f"TunedStep: target = {self.target:g} must be below 1; lower target")
         require_integer("TunedStep", "warmup", self.warmup, least=0)
         require_number("TunedStep", "largest", self.largest, above=0.0)
+
+    @property
+    def native(self) -> dict[str, float | str]:
+        """Kind and numbers, for native platforms."""
+        return {"kind": "tuned", "target": self.target, "warmup": self.warmup, "largest": self.largest}
 
     def sizes(self, state: State) -> Tensor:
         """The present size of each walker, [W]."""

@@ -11,6 +11,7 @@ from torch import nn
 from nnsim import Box, Grid, InputError, Lattice, Simulation, cv
 from nnsim.bias import Wall, WangLandau
 from nnsim.integrators import Acceptance, FixedStep, Langevin, MixedStep, MonteCarlo, TunedStep
+from nnsim.integrators.monte_carlo import StepSize
 from nnsim.platforms import ReferencePlatform
 from nnsim.platforms.native import NativeMonteCarlo
 from nnsim.precision import Precision
@@ -281,6 +282,17 @@ def test_a_tuned_step_reaches_its_acceptance_and_is_frozen_then():
 
 def test_moves_of_all_parameters_go_to_the_reference():
     assert isinstance(Simulation(linear_neuron(box=Box(1.0)), MonteCarlo(0.1, move="all")).platform, ReferencePlatform)
+
+
+def test_an_own_step_size_goes_to_the_reference():
+    class Halving(StepSize):
+        def sizes(self, state):
+            return torch.full((state.walkers,), 0.5**state.step, dtype=torch.float64)
+
+    simulation = Simulation(linear_neuron(box=Box(1.0)), MonteCarlo(Halving()), walkers=2)
+    assert isinstance(simulation.advance(3).platform, ReferencePlatform)
+    with pytest.raises(InputError, match="the step size Halving has no native code"):
+        Simulation(linear_neuron(box=Box(1.0)), MonteCarlo(Halving()), platform="native")
 
 
 def test_what_native_code_does_not_know_goes_to_the_reference_or_is_refused():

@@ -139,3 +139,12 @@ def test_numbers_are_stored_as_plain_floats():
     schedule = InverseTime(torch.tensor(0.5), torch.tensor(8))
     assert (type(schedule.maximum), schedule.maximum, schedule.scale) == (float, 0.5, 8.0)
     assert schedule == InverseTime(0.5, 8)
+
+
+def test_the_papers_schedule_for_monte_carlo():
+    schedule = CycleDecay(numerator=5.0, cycle=100, offset=10.0)
+    found = [schedule.increment(deposits) for deposits in (0, 99, 100, 1000)]
+    assert found == [0.5, 0.5, 5 / 11, 0.25]
+    for wrong in ({"numerator": 0.0}, {"cycle": 0.5}, {"offset": 0.0}):
+        with pytest.raises(InputError, match=f"{next(iter(wrong))} = "):
+            CycleDecay(**wrong)

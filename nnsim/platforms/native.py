@@ -90,6 +90,8 @@ class NativeMonteCarlo(Platform):
             return f"{type(integrator).__name__} has no native code"
         if integrator.move != "one":
             return "only moves of one parameter have native code"
+        if not hasattr(integrator.step_size, "native"):
+            return f"the step size {type(integrator.step_size).__name__} has no native code"
         if force_field.system.box.kind == "periodic":
             return "periodic boxes have no native code"
         network = getattr(force_field.system, "dense_network", lambda: None)()
@@ -118,7 +120,7 @@ class NativeMonteCarlo(Platform):
         positions, cvs = state.positions.double().contiguous().numpy(), state.cvs.numpy()
         counters = state.integrator_state
         size = self.integrator.step_size
-        step_size = size.sizes(state).numpy() if type(size).__name__ == "TunedStep" else np.zeros(state.walkers)
+        step_size = size.sizes(state).numpy() if size.native["kind"] == "tuned" else np.zeros(state.walkers)
 
         def one(walker: int) -> float:
             own = (self.potentials[walker], self.visits[walker], self._height)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from nnsim.platforms.native import DenseNetwork
 
 ACTIVATIONS = {"relu": kernel.RELU, "tanh": kernel.TANH, "silu": kernel.SILU, "sigmoid": kernel.SIGMOID}
+STEPS = {"fixed": kernel.FIXED, "mixed": kernel.MIXED, "tuned": kernel.TUNED}
 LOSSES = {"cross_entropy": kernel.CROSS_ENTROPY, "mse": kernel.MSE}
 CVS = {
     "loss": kernel.LOSS,
@@ -119,17 +119,17 @@ def _cv(cv: Any) -> tuple[float, ...]:
 
 def _stepping(integrator: Any, box: Any, n: int) -> tuple[Any, ...]:
     """Kind and range of step sizes, tuning, the lattice (empty for a box) and the limits of each parameter [2, n]."""
-    size = integrator.step_size
-    kind, low, high, target, warmup, largest = kernel.FIXED, 0.0, 0.0, 0.5, 0, 1.0
-    if type(size).__name__ == "MixedStep":
-        kind, low, high = kernel.MIXED, math.log(size.smallest), math.log(size.largest)
-    elif type(size).__name__ == "TunedStep":
-        kind, target, warmup, largest = kernel.TUNED, size.target, size.warmup, size.largest
-    else:
-        low = size.size
+    size = {"low": 0.0, "high": 0.0, "target": 0.5, "warmup": 0, "largest": 1.0, **integrator.step_size.native}
+    numbers = (
+        float(size["low"]),
+        float(size["high"]),
+        float(size["target"]),
+        int(size["warmup"]),
+        float(size["largest"]),
+    )
     lattice, limits = np.zeros(0), np.tile([[-np.inf], [np.inf]], n)
     if box.kind == "lattice":
         lattice = box.values.numpy()
     elif box.kind != "open":
         limits = np.stack([edge.double().expand(n).numpy() for edge in (box.lower, box.upper)])
-    return kind, float(low), float(high), float(target), int(warmup), float(largest), lattice, limits
+    return STEPS[size["kind"]], *numbers, lattice, limits
