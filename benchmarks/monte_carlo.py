@@ -38,11 +38,11 @@ def simulation(width: int, walkers: int, threads: int):
 def microseconds(width: int, walkers: int = 1, threads: int = 1, seconds: float = 2.0) -> float:
     """Microseconds of wall time for one move of each walker."""
     running = simulation(width, walkers, threads)
-    running.advance(20_000)
+    running.advance(1_000_000)  # compiled, and far enough that merges are rare
     moves, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
-        running.advance(20_000)
-        moves += 20_000
+        running.advance(200_000)
+        moves += 200_000
     return (time.perf_counter() - start) / moves * 1e6
 
 
@@ -58,10 +58,12 @@ def compiled(source: Path, folder: str) -> Path | None:
     return program
 
 
-def baseline_microseconds(program: Path, width: int) -> float:
-    moves = 300_000 if width < 10 else 40_000
-    output = subprocess.run([program, str(width), str(moves)], check=True, capture_output=True, text=True).stdout
-    return float(json.loads(output)["us_per_move"])
+def baseline_microseconds(program: Path, width: int, processes: int = 1) -> float:
+    """Microseconds of wall time for one move of each of so many processes at once."""
+    moves = 1_000_000 if width < 10 else 100_000
+    command = [str(program), str(width), str(moves)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
+    return max(float(json.loads(one.communicate()[0])["us_per_move"]) for one in running)
 
 
 def main() -> None:
@@ -76,16 +78,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         program = compiled(arguments.baseline, folder)
         for width in arguments.widths:
-            base, one, two = [], [], []
-            for _ in range(arguments.repeats):
-                base += [baseline_microseconds(program, width)] if program else []
-                one.append(microseconds(width))
-                two.append(microseconds(width, walkers=2, threads=2))
-            own, pair = statistics.median(one), statistics.median(two)
-            ratio = (
-                f", C++ baseline {statistics.median(base):.2f} us: {statistics.median(base) / own:.1f}x" if base else ""
-            )
-            print(f"width {width}: {own:.2f} us a move{ratio}; two walkers on two threads: {2 * own / pair:.2f}x one")
+            measure(width, program, arguments.repeats)
+
+
+def measure(width: int, program: Path | None, repeats: int) -> None:
+    """Everything in turn, several times, and the medians."""
+    base, base_gain, one, gain = [], [], [], []
+    for _ in range(repeats):
+        one.append(microseconds(width))
+        gain.append(2 * one[-1] / microseconds(width, walkers=2, threads=2))
+        if program:
+            base.append(baseline_microseconds(program, width))
+            base_gain.append(2 * base[-1] / baseline_microseconds(program, width, processes=2))
+    own = statistics.median(one)
+    line = f"width {width}: {own:.2f} us a move"
+    if base:
+        line += f", C++ baseline {statistics.median(base):.2f} us: {statistics.median(base) / own:.1f}x"
+    line += f"; two walkers on two threads: {statistics.median(gain):.2f}x one"
+    if base:
+        line += f" (two processes of the baseline: {statistics.median(base_gain):.2f}x, what the machine gives)"
+    print(line)
 
 
 if __name__ == "__main__":

@@ -176,9 +176,9 @@ class Grid:
     def _evaluate_native(self, coefficients: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         from nnsim import grid_native
 
-        value, gradient = np.empty(len(s)), np.empty(tuple(s.shape))
-        flat = coefficients.view(-1).numpy()
-        grid_native.evaluate(flat, s.contiguous().numpy(), *self.native_tables, self.native_nodes, value, gradient)
+        value, gradient, scratch = np.empty(len(s)), np.empty(tuple(s.shape)), native_scratch()
+        flat, tables = coefficients.view(-1).numpy(), (*self.native_tables, self.native_nodes)
+        grid_native.evaluate(flat, s.contiguous().numpy(), *tables, value, gradient, *scratch)
         return torch.from_numpy(value), torch.from_numpy(gradient)
 
     def _evaluate_torch(self, coefficients: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
@@ -322,6 +322,8 @@ class Kernel:
     def convolve(self, counts: Tensor) -> Tensor:
         """The sum of the kernels of `counts` deposits in each bin, float64, in the grid's shape."""
         for d in range(self.grid.dimensions):
+            if self.weights[d].shape[1] == 1:  # a single bin
+                continue
             spread, along = torch.zeros_like(counts), [1] * counts.ndim
             along[d] = -1
             for target, weight in zip(self.indices[d].unbind(1), self.weights[d].unbind(1), strict=True):
@@ -355,6 +357,11 @@ class Kernel:
             weight = weight[..., None] * self.weights[d][bins[:, d]].view(shape)
         coefficients.view(-1).index_add_(0, index.reshape(-1), weight.reshape(-1))
         return len(bins)
+
+
+def native_scratch() -> tuple[np.ndarray, np.ndarray]:
+    """Room for the intermediate results of `grid_native.evaluate`."""
+    return np.empty((7, 4)), np.empty((3, 4), dtype=np.int64)
 
 
 def _stack(tables: list[np.ndarray]) -> np.ndarray:

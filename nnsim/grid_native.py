@@ -1,7 +1,8 @@
 """The two operations on a grid that a dynamics does in every step, compiled for CPUs.
 
 They do what `Grid._evaluate_torch` and `Kernel._deposit_torch` do, and are tested against them; a few walkers cost
-microseconds here and a hundred microseconds of call overhead there.
+microseconds here and a hundred microseconds of call overhead there. They are compiled without reference counts (_nrt),
+which cost more than the arithmetic when other compiled code calls them; so nothing can be allocated in them.
 """
 
 from __future__ import annotations
@@ -10,16 +11,14 @@ import numpy as np
 from numba import njit
 
 
-@njit(cache=True, error_model="numpy")
-def evaluate(coefficients, s, lower, upper, inverse, bins, wraps, nodes, value, gradient):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def evaluate(coefficients, s, lower, upper, inverse, bins, wraps, nodes, value, gradient, work, place):  # type: ignore[no-untyped-def]
     """Fill value [W] and gradient [W, k] of a cubic B-spline with flat `coefficients` at s [W, k].
 
-    `nodes` [k, max M + 4] are the node tables times the strides.
+    `nodes` [k, max M + 4] are the node tables times the strides; `work` [7, 4] and `place` [3, 4] are scratch.
     """
     walkers, k = s.shape
-    basis, slope = np.empty((k, 4)), np.empty((k, 4))
-    place = np.empty((k, 4), dtype=np.int64)
-    factor = np.empty(k)
+    basis, slope, factor = work[0:3], work[3:6], work[6]
     for w in range(walkers):
         finite = True
         for d in range(k):
@@ -72,37 +71,45 @@ def evaluate(coefficients, s, lower, upper, inverse, bins, wraps, nodes, value, 
                 gradient[w, d] += term
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def deposit(coefficients, visits, s, height, lower, upper, inverse, bins, wraps, strides, indices, weights, widths):  # type: ignore[no-untyped-def]
     """Add `height` x kernel at each s [W, k] on the grid, count the visit, and return how many there were.
 
     `indices` and `weights` [3, max M, max width] are the kernel's tables, with a trivial axis for those beyond k.
     """
     walkers, k = s.shape
-    bin_ = np.zeros(3, dtype=np.int64)
     inside_count = 0
     for w in range(walkers):
         inside = True
+        first_bin = second_bin = third_bin = np.int64(0)
         for d in range(k):
             x = s[w, d]
             if not (lower[d] <= x <= upper[d] or (wraps[d] and np.isfinite(x))):
                 inside = False
                 break
             j = np.int64(np.floor((x - lower[d]) * inverse[d]))
-            bin_[d] = j % bins[d] if wraps[d] else min(max(j, 0), bins[d] - 1)
+            j = j % bins[d] if wraps[d] else min(max(j, 0), bins[d] - 1)
+            if d == 0:
+                first_bin = j
+            elif d == 1:
+                second_bin = j
+            else:
+                third_bin = j
         if not inside:
             continue
         inside_count += 1
-        flat = 0
-        for d in range(k):
-            flat += bin_[d] * strides[d]
+        flat = first_bin * strides[0]
+        if k > 1:
+            flat += second_bin * strides[1]
+        if k > 2:
+            flat += third_bin * strides[2]
         visits[flat] += 1
         for a in range(widths[0]):
-            first = indices[0, bin_[0], a]
-            weight_a = height * weights[0, bin_[0], a]
+            first = indices[0, first_bin, a]
+            weight_a = height * weights[0, first_bin, a]
             for b in range(widths[1]):
-                second = first + indices[1, bin_[1], b]
-                weight_b = weight_a * weights[1, bin_[1], b]
+                second = first + indices[1, second_bin, b]
+                weight_b = weight_a * weights[1, second_bin, b]
                 for c in range(widths[2]):
-                    coefficients[second + indices[2, bin_[2], c]] += weight_b * weights[2, bin_[2], c]
+                    coefficients[second + indices[2, third_bin, c]] += weight_b * weights[2, third_bin, c]
     return inside_count

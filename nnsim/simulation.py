@@ -121,6 +121,7 @@ class Simulation:
         self.script: str | None = None
         self.history = History()
         self.monitor = Monitor(self.recording.every)
+        self._slice_steps = 1  # how many the platform does between two looks up, learnt along the way
 
         biases = [checks.part("bias", one, ("name", "cvs", "energy", "update")) for one in checks.several(bias)]
         self.force_field = ForceField(self.system, biases)
@@ -247,15 +248,16 @@ class Simulation:
         self, target: int, reporters: Sequence[Reporter], look_up: Callable[[], bool] = lambda: False
     ) -> None:
         """Advance in slices that end where a reporter is due; `look_up` is called now and then and may end it."""
-        slice_steps, stop = 1, False
+        stop = False
         while self.state.step < target and not stop:
             due = min([target, *(_due(reporter, self.state.step) for reporter in reporters)])
             while self.state.step < due and not stop:
-                steps = min(slice_steps, due - self.state.step)
+                steps = min(self._slice_steps, due - self.state.step)
                 begin = time.perf_counter()
                 self.state = self.platform.advance(self.state, steps)
                 elapsed = time.perf_counter() - begin
-                slice_steps = max(1, min(int(LOOK_UP_SECONDS / max(elapsed / steps, 1e-9)), 2 * slice_steps + 8))
+                fitting = int(LOOK_UP_SECONDS / max(elapsed / steps, 1e-9))
+                self._slice_steps = max(1, min(fitting, 2 * self._slice_steps + 8))
                 if self.state.step == due:
                     self._report(reporters)
                 stop = look_up()

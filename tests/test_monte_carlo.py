@@ -244,7 +244,7 @@ def test_the_native_result_does_not_depend_on_threads_or_pieces(step):
     for part in (1, 999, 1000, 1234, 2066):
         pieces.advance(part)
     same(whole, pieces)
-    assert whole.force_field.biases[0].deposits == 3 * 5000  # the rest is merged at step 6000
+    assert 0.9 * 3 * 5300 <= whole.force_field.biases[0].deposits <= 3 * 5300  # the rest waits for the next merge
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)

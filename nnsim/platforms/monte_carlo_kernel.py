@@ -1,8 +1,10 @@
 """The inner loop of Monte Carlo on a dense network, compiled.
 
 A move changes one parameter, so only its neuron, what that neuron feeds, and the layers above are evaluated again. The
-values of all neurons at all points are kept for the present parameters (`act`, `pre`) and for the trial (`new_act`,
-`new_pre`): rows are neurons (the inputs first, then layer by layer), columns are points (train, then test).
+values of all neurons at all points (train, then test) are kept in `pre` and `act`, before and after activation. Each
+neuron has two rows there, r and r + R: one holds its present value, the other serves the trial, and accepting a move
+swaps their roles. `at` [R] names the row of the present value and `now` [R] that of the trial, which for a neuron that
+the trial leaves alone is the same. `act` has two rows more: ones, the input of the biases, and the change of a neuron.
 """
 
 from __future__ import annotations
@@ -14,19 +16,31 @@ from numba import njit
 
 from nnsim import grid_native
 
-RELU, TANH, SILU, SIGMOID, LINEAR = range(5)
+RELU, TANH, SILU, SIGMOID = range(4)
 CROSS_ENTROPY, MSE = range(2)
 LOSS, LN_LOSS, ACCURACY, SMOOTHED, LOGIT_SMOOTHED = range(5)
 FIXED, MIXED, TUNED = range(3)
 REFRESH = 256  # accepted moves until all neurons are computed anew, so that rounding errors do not add up
 
-_FAST = {"contract", "reassoc", "nsz", "arcp"}  # as a BLAS would; NaN and infinity keep their meaning
-
+# Arithmetic in any order, as in a BLAS, but NaN and infinity keep their meaning. Without reference counts (_nrt), which
+# took three quarters of the time; so nothing can be allocated here.
+_INLINE = njit(cache=True, nogil=True, forceinline=True, _nrt=False, fastmath={"contract", "reassoc", "nsz", "arcp"})
 
 # Rows are named by an array and a number: a view of a row would be reference-counted, which costs more than the row.
+# Each loop over points is simple enough for the compiler to take many points at once, and does as much as it can.
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST, forceinline=True)
+@_INLINE
+def _exp(x):  # type: ignore[no-untyped-def]
+    """exp(x) for x <= 0, to 1e-11 relative, in arithmetic alone, so that the compiler can take many points at once."""
+    t = max(x, -700.0) / 4096
+    e = 1 + t * (1 + t / 2 * (1 + t / 3 * (1 + t / 4 * (1 + t / 5 * (1 + t / 6 * (1 + t / 7 * (1 + t / 8)))))))
+    for _ in range(12):
+        e *= e
+    return e
+
+
+@_INLINE
 def _activate(kind, pre, act, row):  # type: ignore[no-untyped-def]
     """act[row] = activation of pre[row]."""
     points = pre.shape[1]
@@ -35,168 +49,187 @@ def _activate(kind, pre, act, row):  # type: ignore[no-untyped-def]
             act[row, p] = max(pre[row, p], 0.0)
     elif kind == TANH:
         for p in range(points):
-            act[row, p] = math.tanh(pre[row, p])
-    elif kind == SILU:
-        for p in range(points):
-            act[row, p] = pre[row, p] / (1 + math.exp(-pre[row, p]))
-    elif kind == SIGMOID:
-        for p in range(points):
-            act[row, p] = 1 / (1 + math.exp(-pre[row, p]))
+            e = _exp(-2 * abs(pre[row, p]))
+            act[row, p] = math.copysign((1 - e) / (1 + e), pre[row, p])
     else:
         for p in range(points):
-            act[row, p] = pre[row, p]
+            e = _exp(-abs(pre[row, p]))
+            act[row, p] = (1.0 if pre[row, p] >= 0 else e) / (1 + e)
+        if kind == SILU:
+            for p in range(points):
+                act[row, p] *= pre[row, p]
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST, forceinline=True)
-def _neuron(q, weight, bias, act, below, count, pre, row):  # type: ignore[no-untyped-def]
-    """pre[row] = bias + weights times the `count` rows of act from `below` on; four at a time, to save traffic."""
+@_INLINE
+def _shift(kind, hidden, pre, act, old, new, weight, source):  # type: ignore[no-untyped-def]
+    """The neuron in row `old`, if its input gains `weight` times the row `source` of act, into row `new`."""
+    points = pre.shape[1]
+    if hidden and kind == RELU:
+        for p in range(points):
+            x = pre[old, p] + weight * act[source, p]
+            pre[new, p] = x
+            act[new, p] = max(x, 0.0)
+        return
+    for p in range(points):
+        pre[new, p] = pre[old, p] + weight * act[source, p]
+    if hidden:
+        _activate(kind, pre, act, new)
+
+
+@_INLINE
+def _neuron(q, weight, bias, act, now, below, count, pre, row):  # type: ignore[no-untyped-def]
+    """pre[row] = bias + weights times the `count` neurons from `below` on; four at a time, to save traffic."""
     points = pre.shape[1]
     b = q[bias]
     for p in range(points):
         pre[row, p] = b
-    fours = count - count % 4
-    for i in range(0, fours, 4):
+    i = 0
+    while i + 4 <= count:
         w0, w1, w2, w3 = q[weight + i], q[weight + i + 1], q[weight + i + 2], q[weight + i + 3]
-        r = below + i
+        r0, r1, r2, r3 = now[below + i], now[below + i + 1], now[below + i + 2], now[below + i + 3]
         for p in range(points):
-            pre[row, p] += w0 * act[r, p] + w1 * act[r + 1, p] + w2 * act[r + 2, p] + w3 * act[r + 3, p]
-    for i in range(fours, count):
-        w, r = q[weight + i], below + i
+            pre[row, p] += w0 * act[r0, p] + w1 * act[r1, p] + w2 * act[r2, p] + w3 * act[r3, p]
+        i += 4
+    if i + 2 <= count:
+        w0, w1 = q[weight + i], q[weight + i + 1]
+        r0, r1 = now[below + i], now[below + i + 1]
         for p in range(points):
-            pre[row, p] += w * act[r, p]
+            pre[row, p] += w0 * act[r0, p] + w1 * act[r1, p]
+        i += 2
+    if i < count:
+        w0, r0 = q[weight + i], now[below + i]
+        for p in range(points):
+            pre[row, p] += w0 * act[r0, p]
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST, forceinline=True)
-def forward(q, first, sizes, rows, weights, biases, kind, pre, act):  # type: ignore[no-untyped-def]
-    """All layers from `first` on: fill `pre` and `act` from the activations of the layer before."""
-    last = sizes.size - 2
+@_INLINE
+def forward(q, first, network, pre, act, at, now):  # type: ignore[no-untyped-def]
+    """All layers from `first` on, of the trial: fill its rows from those of the layer before."""
+    sizes, rows, weights, biases, kind = network[:5]
+    last, neurons = sizes.size - 2, now.size
     for layer in range(first, last + 1):
         count = sizes[layer]
         for j in range(sizes[layer + 1]):
-            row = rows[layer + 1] + j
-            _neuron(q, weights[layer] + j * count, biases[layer] + j, act, rows[layer], count, pre, row)
-            _activate(LINEAR if layer == last else kind, pre, act, row)
+            r = rows[layer + 1] + j
+            now[r] = 2 * r + neurons - at[r]
+            _neuron(q, weights[layer] + j * count, biases[layer] + j, act, now, rows[layer], count, pre, now[r])
+            if layer < last:
+                _activate(kind, pre, act, now[r])
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST, forceinline=True)
-def _try(q, layer, j, source, shift, sizes, rows, weights, biases, kind, pre, act, new_pre, new_act):  # type: ignore[no-untyped-def]
-    """Trial values after the input `source` (-1: the bias) of neuron j of a layer gained `shift` in weight.
+@_INLINE
+def _change(act, old, new, change):  # type: ignore[no-untyped-def]
+    """act[change] = act[new] - act[old], and whether any of it differs from 0."""
+    total = 0.0
+    for p in range(act.shape[1]):
+        d = act[new, p] - act[old, p]
+        act[change, p] = d
+        total += abs(d)
+    return total != 0.0  # also of NaN
 
-    `q` holds the trial parameters already. Above the neuron's own layer every row of `new_act` is filled; in it, only
-    the neuron's.
+
+@_INLINE
+def _try(q, layer, r, source, shift, network, pre, act, at, now):  # type: ignore[no-untyped-def]
+    """Trial values after the input `source` (-1: the bias) of neuron r, in a layer, gained `shift` in weight.
+
+    `q` holds the trial parameters already. Returns whether the outputs may have changed: behind a ReLU that is shut at
+    all points, nothing does.
     """
-    last, points = sizes.size - 2, pre.shape[1]
-    row = rows[layer + 1] + j
-    if source < 0:
-        for p in range(points):
-            new_pre[row, p] = pre[row, p] + shift
-    else:
-        x = rows[layer] + source
-        for p in range(points):
-            new_pre[row, p] = pre[row, p] + shift * act[x, p]
-    _activate(LINEAR if layer == last else kind, new_pre, new_act, row)
+    sizes, rows, weights, _, kind = network[:5]
+    last, neurons = sizes.size - 2, now.size
+    now[r] = 2 * r + neurons - at[r]
+    _shift(kind, layer < last, pre, act, at[r], now[r], shift, 2 * neurons if source < 0 else at[rows[layer] + source])
     if layer == last:
-        return
-    above = layer + 1
+        return True
+    if not _change(act, at[r], now[r], 2 * neurons + 1):
+        return False
+    above, j = layer + 1, r - rows[layer + 1]
     for k in range(sizes[above + 1]):
-        w = q[weights[above] + k * sizes[above] + j]
         target = rows[above + 1] + k
-        for p in range(points):
-            new_pre[target, p] = pre[target, p] + w * (new_act[row, p] - act[row, p])
-        _activate(LINEAR if above == last else kind, new_pre, new_act, target)
-    forward(q, above + 1, sizes, rows, weights, biases, kind, new_pre, new_act)
+        now[target] = 2 * target + neurons - at[target]
+        w = q[weights[above] + k * sizes[above] + j]
+        _shift(kind, above < last, pre, act, at[target], now[target], w, 2 * neurons + 1)
+    forward(q, above + 1, network, pre, act, at, now)
+    return True
 
 
-@njit(cache=True, nogil=True, forceinline=True)
-def _copy(source, target, first, last):  # type: ignore[no-untyped-def]
-    """Rows first ... last - 1."""
-    for row in range(first, last):
-        for p in range(source.shape[1]):
-            target[row, p] = source[row, p]
+@_INLINE
+def _log_product(work, begin, end):  # type: ignore[no-untyped-def]
+    """Sum of ln(1 + e) over e = work[1, begin ... end - 1], each at least 0, as one logarithm of a product."""
+    total = 0.0
+    for first in range(begin, end, np.uint64(64)):
+        product, sum1, sum2, sum3 = 1.0, 0.0, 0.0, 0.0
+        for p in range(first, min(first + np.uint64(64), end)):
+            e = work[1, p]
+            product *= 1 + e
+            sum1 += e
+            sum2 += e * e
+            sum3 += e * e * e
+        # of small e the product keeps no digits, but then three terms of the series are enough
+        total += sum1 - sum2 / 2 + sum3 / 3 if sum1 < 1e-4 else math.log(product)
+    return total
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST, forceinline=True)
-def _exp(x):  # type: ignore[no-untyped-def]
-    """exp(x) for x <= 0, to 1e-11 relative, in arithmetic alone, so that the compiler can take four points at once."""
-    t = max(x, -700.0) / 4096
-    e = 1 + t * (1 + t / 2 * (1 + t / 3 * (1 + t / 4 * (1 + t / 5 * (1 + t / 6 * (1 + t / 7 * (1 + t / 8)))))))
-    for _ in range(12):
-        e *= e
-    return e
+@_INLINE
+def split_loss(kind, pre, now, first, targets, labels, signs, begin, end, work):  # type: ignore[no-untyped-def]
+    """Mean loss of the points begin ... end - 1; the outputs are the neurons from `first` on.
 
-
-@njit(cache=True, nogil=True, fastmath=_FAST, forceinline=True)
-def _two_class_loss(act, first, labels, begin, end, work):  # type: ignore[no-untyped-def]
-    """Mean of max(d, 0) + ln(1 + exp(-|d|)), d the other output minus that of the right class; see `split_loss`."""
-    total, product = 0.0, 0.0
-    for p in range(begin, end):
-        d = (1.0 - 2.0 * labels[p]) * (act[first + 1, p] - act[first, p])
-        total += max(d, 0.0)
-        work[1, p] = _exp(-abs(d))
-    for p in range(begin, end):
-        product += work[1, p] * (1 + product)
-        if product > 1e250:
-            total += math.log1p(product)
-            product = 0.0
-    return (total + math.log1p(product)) / (end - begin)
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST, forceinline=True)
-def split_loss(kind, act, first, targets, labels, begin, end, work):  # type: ignore[no-untyped-def]
-    """Mean loss of the points begin ... end - 1; the outputs are the rows of `act` from `first` on.
-
-    `targets` [N, C] are values, `labels` [N] classes, `work` [3, N] is scratch.
+    `targets` [N, C] are values, `labels` [N] classes, `signs` [N] 1 and -1 for the classes 0 and 1, `work` [3, N] is
+    scratch.
     """
-    classes = act.shape[0] - first
+    classes = now.size - first
     total = 0.0
     if kind == MSE:
         for c in range(classes):
+            row = now[first + c]
             for p in range(begin, end):
-                total += (act[first + c, p] - targets[p, c]) ** 2
+                total += (pre[row, p] - targets[p, c]) ** 2
         return total / ((end - begin) * classes)
-    # -ln softmax = (highest - own) + ln(sum of exp(output - highest)). The logarithms of a split are one logarithm of a
-    # product, of which 1 is left out so that small losses keep their digits.
+    # -ln softmax = (highest - own) + ln(1 + the sum of exp(output - highest) over the others)
+    row = now[first]
     if classes == 2:
-        return _two_class_loss(act, first, labels, begin, end, work)
+        other = now[first + 1]
+        for p in range(begin, end):
+            d = signs[p] * (pre[other, p] - pre[row, p])
+            total += max(d, 0.0)
+            work[1, p] = _exp(-abs(d))
+        return (total + _log_product(work, begin, end)) / (end - begin)
     for p in range(begin, end):
-        work[0, p] = act[first, p]
+        work[0, p] = pre[row, p]
         work[1, p] = -1.0  # one of the terms is exp(0)
     for c in range(1, classes):
+        row = now[first + c]
         for p in range(begin, end):
-            work[0, p] = max(work[0, p], act[first + c, p])
+            work[0, p] = max(work[0, p], pre[row, p])
     for c in range(classes):
+        row = now[first + c]
         for p in range(begin, end):
-            work[1, p] += _exp(act[first + c, p] - work[0, p])
-    product = 0.0
+            work[1, p] += _exp(pre[row, p] - work[0, p])
     for p in range(begin, end):
-        total += work[0, p] - act[first + labels[p], p]
-        product += work[1, p] * (1 + product)
-        if product > 1e250:
-            total += math.log1p(product)
-            product = 0.0
-    return (total + math.log1p(product)) / (end - begin)
+        total += work[0, p] - pre[now[first + labels[p]], p]
+    return (total + _log_product(work, begin, end)) / (end - begin)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST, forceinline=True)
-def _margins(act, first, labels, begin, end, work):  # type: ignore[no-untyped-def]
+@_INLINE
+def _margins(pre, now, first, labels, signs, begin, end, work):  # type: ignore[no-untyped-def]
     """work[2] = output of the right class minus the highest other."""
-    classes = act.shape[0] - first
+    classes = now.size - first
     if classes == 2:
+        row, other = now[first], now[first + 1]
         for p in range(begin, end):
-            work[2, p] = (2.0 * labels[p] - 1.0) * (act[first + 1, p] - act[first, p])
+            work[2, p] = signs[p] * (pre[row, p] - pre[other, p])
         return
     for p in range(begin, end):
-        other = -np.inf
+        highest = -np.inf
         for c in range(classes):
             if c != labels[p]:
-                other = max(other, act[first + c, p])
-        work[2, p] = act[first + labels[p], p] - other
+                highest = max(highest, pre[now[first + c], p])
+        work[2, p] = pre[now[first + labels[p]], p] - highest
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST, forceinline=True)
-def _accuracy(kind, slope, act, first, labels, begin, end, work):  # type: ignore[no-untyped-def]
-    """Accuracy of a split, exact or smoothed."""
-    _margins(act, first, labels, begin, end, work)
+@_INLINE
+def _accuracy(kind, slope, begin, end, work):  # type: ignore[no-untyped-def]
+    """Accuracy of a split, exact or smoothed, from the margins in work[2]."""
     total = 0.0
     if kind == ACCURACY:
         for p in range(begin, end):
@@ -208,25 +241,27 @@ def _accuracy(kind, slope, act, first, labels, begin, end, work):  # type: ignor
     return total / (end - begin)
 
 
-@njit(cache=True, nogil=True, forceinline=True)
-def evaluate_cvs(act, first, problem, cvs, s, work):  # type: ignore[no-untyped-def]
+@_INLINE
+def evaluate_cvs(pre, now, first, problem, cvs, s, work):  # type: ignore[no-untyped-def]
     """Fill `s` [1, k] with the CVs, and return the train loss; `cvs` [k, 4] holds kind, split, slope and scale."""
-    targets, labels, train, loss_kind, epsilon, tiny = problem
-    train_loss = split_loss(loss_kind, act, first, targets, labels, 0, train, work)
+    targets, labels, signs, train, loss_kind, epsilon, tiny = problem
+    zero, every = np.uint64(0), np.uint64(pre.shape[1])  # unsigned: an index that might be negative is a slow one
+    train_loss = split_loss(loss_kind, pre, now, first, targets, labels, signs, zero, train, work)
     test_loss = -1.0
     for d in range(cvs.shape[0]):
         kind, slope, scale = np.int64(cvs[d, 0]), cvs[d, 2], cvs[d, 3]
-        begin, end, loss = 0, train, train_loss
+        begin, end, loss = zero, train, train_loss
         if cvs[d, 1] == 1:
-            begin, end = train, act.shape[1]
+            begin, end = train, every
         if kind <= LN_LOSS:
             if cvs[d, 1] == 1:
                 if test_loss < 0:
-                    test_loss = split_loss(loss_kind, act, first, targets, labels, begin, end, work)
+                    test_loss = split_loss(loss_kind, pre, now, first, targets, labels, signs, begin, end, work)
                 loss = test_loss
             s[0, d] = loss if kind == LOSS else math.log(max(loss, tiny))
         else:
-            mean = _accuracy(kind, slope, act, first, labels, begin, end, work)
+            _margins(pre, now, first, labels, signs, begin, end, work)
+            mean = _accuracy(kind, slope, begin, end, work)
             if kind == LOGIT_SMOOTHED:
                 mean = epsilon + (1 - 2 * epsilon) * mean
                 mean = math.log(mean / (1 - mean))
@@ -234,7 +269,7 @@ def evaluate_cvs(act, first, problem, cvs, s, work):  # type: ignore[no-untyped-
     return train_loss
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@_INLINE
 def _bin(s, lower, upper, inverse, bins, wraps, strides):  # type: ignore[no-untyped-def]
     """Index of the bin of s [1, k] in the flattened grid; -1 outside."""
     flat = np.int64(0)
@@ -247,28 +282,54 @@ def _bin(s, lower, upper, inverse, bins, wraps, strides):  # type: ignore[no-unt
     return flat
 
 
-@njit(cache=True, nogil=True)
-def advance(moves, move, generator, q, network, neurons, problem, cvs, stepping, energy_terms, bias, counters):  # type: ignore[no-untyped-def]
-    """`moves` moves of one walker, with a deposit after each; returns its energy, and changes everything in place.
+@_INLINE
+def _take(source, target, row, above):  # type: ignore[no-untyped-def]
+    """target = source of one neuron and all from `above` on: acceptance of a trial, or its rejection."""
+    target[row] = source[row]
+    for r in range(above, target.size):
+        target[r] = source[r]
 
-    The tuples are made by `nnsim.platforms.native`, which says what is in them.
-    """
-    sizes, rows, weights, biases, kind, owner, source = network
-    pre, act, new_pre, new_act = neurons
-    step_kind, low, high, target_acceptance, warmup, largest, lattice, limits = stepping
-    kT, loss_factor, prior = energy_terms
-    present, spline, potential, visits, height, grid, nodes, strides, indices, kernel, widths = bias
-    s, new_s, step_size, accepted, outside, since_refresh = counters
-    last_row = rows[sizes.size - 1]
-    work = np.empty((3, act.shape[1]))
-    value, gradient = np.empty(1), np.empty((1, max(s.shape[1], 1)))
-    lower, upper, inverse, bins, wraps = grid
-    forward(q, 0, sizes, rows, weights, biases, kind, pre, act)
-    _copy(act, new_act, 0, act.shape[0])
-    loss = evaluate_cvs(act, last_row, problem, cvs, s, work)
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _whole(q, network, neurons, problem, cvs, s, work):  # type: ignore[no-untyped-def]
+    """Evaluate the whole network at the present parameters: fills `s`, and returns the train loss and |q|^2."""
+    pre, act, at, now = neurons
+    forward(q, 0, network, pre, act, at, now)
+    _take(now, at, 0, 0)
     square = 0.0
     for i in range(q.size):
         square += q[i] * q[i]
+    return evaluate_cvs(pre, now, network[1][network[0].size - 1], problem, cvs, s, work), square
+
+
+@_INLINE
+def _spline(potential, s, grid, nodes, scratch):  # type: ignore[no-untyped-def]
+    """The bias on a spline grid at s [1, k]."""
+    lower, upper, inverse, bins, wraps = grid
+    _, value, gradient, floats, places = scratch
+    grid_native.evaluate(potential, s, lower, upper, inverse, bins, wraps, nodes, value, gradient, floats, places)
+    return value[0]
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def advance(  # type: ignore[no-untyped-def]
+    moves, move, generator, q, network, neurons, problem, cvs, stepping, step_size, energy_terms, bias, values, scratch
+):
+    """`moves` moves of one walker, with a deposit after each, after `move` moves before.
+
+    Everything is changed in place; the tuples are made by `nnsim.platforms.native_arrays`. Returns the energy, how many
+    moves were accepted and how many counted outside the grid.
+    """
+    sizes, rows, _, _, _, owner, source = network
+    pre, act, at, now = neurons
+    step_kind, low, high, target_acceptance, warmup, largest, lattice, limits = stepping
+    kT, loss_factor, prior = energy_terms
+    present, potential, visits, height, spline, grid, nodes, strides, indices, kernel, widths = bias
+    s, new_s, work = values[0], values[1], scratch[0]
+    outputs = rows[sizes.size - 1]  # the first of them
+    accepted = outside = 0
+    lower, upper, inverse, bins, wraps = grid
+    loss, square = _whole(q, network, neurons, problem, cvs, s, work)
     energy = loss_factor * loss + prior * square
     one_bin = widths[0] * widths[1] * widths[2] == 1
     here = _bin(s, lower, upper, inverse, bins, wraps, strides) if present else 0
@@ -290,48 +351,44 @@ def advance(moves, move, generator, q, network, neurons, problem, cvs, stepping,
         taken = False
         if lattice.size or (limits[0, chosen] <= new <= limits[1, chosen]):
             q[chosen] = new
-            layer = 0
-            while owner[chosen] >= rows[layer + 2]:
+            new = q[chosen]  # rounded, if the positions are float32
+            row, layer = owner[chosen], 0
+            while row >= rows[layer + 2]:
                 layer += 1
-            j = owner[chosen] - rows[layer + 1]
-            _try(q, layer, j, source[chosen], new - old, sizes, rows, weights, biases, kind, pre, act, new_pre, new_act)
-            if layer == sizes.size - 2:  # the other outputs are as before
-                _copy(act, new_act, last_row, owner[chosen])
-                _copy(act, new_act, owner[chosen] + 1, act.shape[0])
-            new_loss = evaluate_cvs(new_act, last_row, problem, cvs, new_s, work)
+            new_loss, there = loss, here
+            changed = _try(q, layer, row, source[chosen], new - old, network, pre, act, at, now)
+            if changed:
+                new_loss = evaluate_cvs(pre, now, outputs, problem, cvs, new_s, work)
+                there = _bin(new_s, lower, upper, inverse, bins, wraps, strides) if present else 0
             new_energy = loss_factor * new_loss + prior * (square + new * new - old * old)
             climb = new_energy - energy
-            there = _bin(new_s, lower, upper, inverse, bins, wraps, strides) if present else 0
-            if present and there >= 0 and spline:
-                grid_native.evaluate(potential, new_s, lower, upper, inverse, bins, wraps, nodes, value, gradient)
-                climb += value[0]
-                grid_native.evaluate(potential, s, lower, upper, inverse, bins, wraps, nodes, value, gradient)
-                climb -= value[0]
+            if not changed:
+                pass  # the CVs are the same, whatever the bias
+            elif present and there >= 0 and spline:
+                climb += _spline(potential, new_s, grid, nodes, scratch) - _spline(potential, s, grid, nodes, scratch)
             elif present and there >= 0:
                 climb += potential[there] - (potential[here] if here >= 0 else potential[there])
             # A NaN is not accepted, and neither is a place outside the grid, at which `there` is -1.
             taken = there >= 0 and drawn < math.exp(-climb / kT)
             if taken:
                 square += new * new - old * old
-                energy = new_energy
-                here = there
-                for d in range(s.shape[1]):
-                    s[0, d] = new_s[0, d]
-                for new_values, values in ((new_pre, pre), (new_act, act)):
-                    _copy(new_values, values, owner[chosen], owner[chosen] + 1)
-                    _copy(new_values, values, rows[layer + 2], pre.shape[0])
-                accepted[0] += 1
-                since_refresh[0] += 1
-                if since_refresh[0] >= REFRESH:
-                    since_refresh[0] = 0
-                    forward(q, 0, sizes, rows, weights, biases, kind, pre, act)
+                energy, loss, here = new_energy, new_loss, there
+                if changed:
+                    for d in range(s.shape[1]):
+                        s[0, d] = new_s[0, d]
+                _take(now, at, row, rows[layer + 2])
+                accepted += 1
+                if accepted % REFRESH == 0:
+                    forward(q, 0, network, pre, act, at, now)
+                    _take(now, at, 0, 0)
             else:
                 q[chosen] = old
+                _take(at, now, row, rows[layer + 2])
         if step_kind == TUNED and move + m + 1 <= warmup:
             gain = (1 + (move + m + 1) / 100) ** -0.6
             step_size[0] = min(step_size[0] * math.exp(gain * (taken - target_acceptance)), largest)
         if present and here < 0:
-            outside[0] += 1
+            outside += 1
         elif present and one_bin:
             potential[here] += height
             visits[here] += 1
@@ -339,4 +396,6 @@ def advance(moves, move, generator, q, network, neurons, problem, cvs, stepping,
             grid_native.deposit(
                 potential, visits, s, height, lower, upper, inverse, bins, wraps, strides, indices, kernel, widths
             )
-    return energy
+    # What is told does not depend on how the neurons came to their values, and so not on where the run is cut.
+    loss, square = _whole(q, network, neurons, problem, cvs, s, work)
+    return loss_factor * loss + prior * square, accepted, outside

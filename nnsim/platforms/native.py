@@ -1,8 +1,9 @@
 """The native platform: Monte Carlo on dense networks, compiled, with walkers on threads.
 
-Between two merges, at steps that are multiples of MERGE_EVERY, each walker works on a copy of its own of the bias,
-with a constant increment; at a merge the deposits of all walkers are added up in the order of the walkers. So the
-result depends neither on the number of threads nor on how the run is cut into pieces.
+Between two merges each walker works on a copy of its own of the bias, with a constant increment; at a merge the
+deposits of all walkers are added up. So the result depends neither on the number of threads nor on how the run is cut
+into pieces. Merges come often enough that walkers do not fill the same hill twice, which would make the bias overshoot;
+see `_interval`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from nnsim.forcefield import ForceField
     from nnsim.state import State
 
-MERGE_EVERY = 1000
+LONGEST = 100_000  # moves between two merges
 
 
 class DenseNetwork(NamedTuple):
@@ -74,14 +75,16 @@ class NativeMonteCarlo(Platform):
 
         self.integrator, self.force_field = integrator, force_field
         self.bias = force_field.biases[0] if force_field.biases else None
-        self.arrays = native_arrays.Arrays(integrator, force_field, state.walkers)
+        self.arrays = native_arrays.Arrays(integrator, force_field, state)
         spawned = np.random.SeedSequence(seed).spawn(state.walkers)
         self.generators = [np.random.Generator(np.random.PCG64(sequence)) for sequence in spawned]
-        self.pool = ThreadPoolExecutor(min(threads or os.cpu_count() or 1, state.walkers))
+        threads = min(threads or os.cpu_count() or 1, state.walkers)
+        self.shares = [range(first, state.walkers, threads) for first in range(threads)]
+        self.pool = ThreadPoolExecutor(max(threads - 1, 1))  # the calling thread takes a share itself
         self.potentials = self.visits = np.zeros((state.walkers, 1))
-        self.outside = np.zeros((state.walkers, 1), dtype=np.int64)
-        self._height = 0.0
-        self._share()
+        self.outside = np.zeros(state.walkers, dtype=np.int64)
+        self._height, self._next_merge = 0.0, 0
+        self._share(state.step)
 
     @staticmethod
     def obstacle(integrator: Any, force_field: ForceField) -> str | None:
@@ -110,36 +113,41 @@ class NativeMonteCarlo(Platform):
         """`steps` moves of each walker, with the merges that are due."""
         end = state.step + steps
         while state.step < end:
-            stop = min(end, state.step - state.step % MERGE_EVERY + MERGE_EVERY)
+            stop = end if self.bias is None else min(end, self._next_merge)
             self._move(state, stop - state.step)
-            if state.step % MERGE_EVERY == 0:
-                self._merge()
+            if state.step == self._next_merge:
+                self._merge(state.step)
+        state.bias_energy = self.force_field.bias_energy(state.cvs, state.step)
         return state
 
     def _move(self, state: State, moves: int) -> None:
-        positions, cvs = state.positions.double().contiguous().numpy(), state.cvs.numpy()
-        counters = state.integrator_state
+        positions, cvs, energies = state.positions.numpy(), state.cvs.numpy(), np.empty(state.walkers)
+        accepted = state.integrator_state["accepted"].numpy()
         size = self.integrator.step_size
         step_size = size.sizes(state).numpy() if size.native["kind"] == "tuned" else np.zeros(state.walkers)
 
-        def one(walker: int) -> float:
-            own = (self.potentials[walker], self.visits[walker], self._height)
-            counts = (counters["accepted"].numpy()[walker : walker + 1], self.outside[walker])
-            place = (positions[walker], cvs[walker : walker + 1], step_size[walker : walker + 1])
-            return self.arrays.advance(walker, moves, state.step, self.generators[walker], place, own, counts)
+        def move(share: range) -> None:
+            for walker in share:
+                place = (positions[walker], cvs[walker], step_size[walker : walker + 1])
+                own = (self.potentials[walker], self.visits[walker], self._height)
+                result = self.arrays.advance(walker, moves, state.step, self.generators[walker], place, own)
+                energies[walker] = result[0]
+                accepted[walker] += result[1]
+                self.outside[walker] += result[2]
 
-        energies = list(self.pool.map(one, range(state.walkers)))
+        others = [self.pool.submit(move, share) for share in self.shares[1:]]
+        move(self.shares[0])
+        for other in others:
+            other.result()
         if not np.isfinite(energies).all():
             walker = int(np.flatnonzero(~np.isfinite(energies))[0])
             raise DivergedError(f"step {state.step}: energy of walker {walker} became NaN or infinite; check the data")
         state.step += moves
-        state.positions = torch.from_numpy(positions).to(state.positions.dtype)
-        state.energy = torch.tensor(energies, dtype=torch.float64)
-        state.bias_energy = self.force_field.bias_energy(state.cvs, state.step)
+        state.energy = torch.from_numpy(energies)
 
     # ------------------------------------------------------------------ the shared bias
 
-    def _share(self) -> None:
+    def _share(self, step: int) -> None:
         """Give every walker a copy of the bias, and the increment until the next merge."""
         if self.bias is None:
             return
@@ -149,16 +157,26 @@ class NativeMonteCarlo(Platform):
         self.visits = np.zeros((walkers, bias.visits.numel()), dtype=np.int64)
         self.outside[:] = 0
         self._height = 0.0 if bias.frozen else bias.kT * bias.increment
+        self._next_merge = step + self._interval(step)
 
-    def _merge(self) -> None:
-        """Add the deposits of all walkers since the last merge to the bias, in the order of the walkers."""
-        if self.bias is None:
-            return
+    def _interval(self, step: int) -> int:
+        """Moves until the next merge.
+
+        All walkers together then raise the visited part of the bias by kT at most in the mean, so that what they do not
+        know of each other cannot make it overshoot; and by a tenth at most of what was deposited before.
+        """
+        bias: Any = self.bias
+        visited = max(int(np.count_nonzero(bias.visits.numpy())), 1)
+        raised = len(self.generators) * self._height / bias.kT  # by one move of each
+        return int(max(min(visited / raised if raised else LONGEST, step / 10, LONGEST), 10))
+
+    def _merge(self, step: int) -> None:
+        """Add the deposits of all walkers since the last merge to the bias."""
         bias: Any = self.bias
         if not bias.frozen:
             visits = self.visits.sum(axis=0)
             bias.add(torch.from_numpy(visits.reshape(bias.grid.shape)), int(self.outside.sum()), self._height)
-        self._share()
+        self._share(step)
 
     def state_dict(self) -> dict[str, Any]:
         """Random generators and what the walkers deposited since the last merge."""
@@ -168,6 +186,7 @@ class NativeMonteCarlo(Platform):
             "visits": self.visits,
             "outside": self.outside,
             "height": self._height,
+            "next_merge": self._next_merge,
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -176,3 +195,4 @@ class NativeMonteCarlo(Platform):
             generator.bit_generator.state = {**generator.bit_generator.state, "state": numbers}
         self.potentials, self.visits = np.array(saved["potentials"]), np.array(saved["visits"])
         self.outside, self._height = np.array(saved["outside"]), float(saved["height"])
+        self._next_merge = int(saved["next_merge"])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnsim.grid import native_scratch
 from nnsim.platforms import monte_carlo_kernel as kernel
 
 if TYPE_CHECKING:
     from nnsim.forcefield import ForceField
     from nnsim.platforms.native import DenseNetwork
+    from nnsim.state import State
 
 ACTIVATIONS = {"relu": kernel.RELU, "tanh": kernel.TANH, "silu": kernel.SILU, "sigmoid": kernel.SIGMOID}
 STEPS = {"fixed": kernel.FIXED, "mixed": kernel.MIXED, "tuned": kernel.TUNED}
@@ -30,52 +33,62 @@ TINY = float(np.finfo(np.float32).tiny)  # the smallest loss, as in nnsim.cv.los
 class Arrays:
     """Everything `monte_carlo_kernel.advance` takes, and the call of it for one walker."""
 
-    def __init__(self, integrator: Any, force_field: ForceField, walkers: int) -> None:
+    def __init__(self, integrator: Any, force_field: ForceField, state: State) -> None:
         network: DenseNetwork = force_field.system.dense_network()  # type: ignore[attr-defined]
         self.network = _layers(network)
-        self.neurons = [_neurons(network) for _ in range(walkers)]
         targets = np.ascontiguousarray(network.targets, dtype=np.float64)
         classify = network.loss == "cross_entropy"
         labels = targets[:, 0].astype(np.int64) if classify else np.zeros(len(targets), dtype=np.int64)
-        self.problem = (targets, labels, network.train, LOSSES[network.loss], EPSILON, TINY)
+        signs, train = 1.0 - 2.0 * labels, np.uint64(network.train)
+        self.problem = (targets, labels, signs, train, LOSSES[network.loss], EPSILON, TINY)
         self.cvs = np.array([_cv(cv) for cv in force_field.cvs], dtype=np.float64).reshape(-1, 4)
-        self.stepping = _stepping(integrator, force_field.system.box, len(self.network[5]))
+        self.stepping = _stepping(integrator, force_field.system.box, state.positions.shape[1])
         self.energy_terms = (integrator.kT, float(network.loss_factor), float(network.prior))
         self.bias: Any = force_field.biases[0] if force_field.biases else None
-        self.new_s = np.zeros((walkers, 1, max(len(self.cvs), 1)))
-        self.refresh = np.zeros((walkers, 1), dtype=np.int64)
+        self.rooms = [_Room(network, len(self.cvs), state.positions[0].numpy()) for _ in range(state.walkers)]
 
     def advance(
-        self, walker: int, moves: int, step: int, generator: np.random.Generator, place: Any, own: Any, counts: Any
-    ) -> float:
-        """Move one walker; `place` is (positions [n], cvs [1, k], step size [1]) and changes, `own` its bias."""
-        positions, s, step_size = place
-        potential, visits, height = own
-        accepted, outside = counts
-        if self.bias is None:
-            shared = _NO_BIAS
-        else:
+        self, walker: int, moves: int, step: int, generator: np.random.Generator, place: Any, own: Any
+    ) -> tuple[float, int, int]:
+        """Move one walker; `place` is (positions [n], cvs [k], step size [1]) and changes, `own` its bias.
+
+        Returns:
+            Its energy, how many moves were accepted, and how many counted outside the grid.
+        """
+        room, (positions, cvs, step_size) = self.rooms[walker], place
+        shared = _NO_BIAS
+        if self.bias is not None:
             grid, table = self.bias.grid, self.bias.kernel
             shared = (grid.kind == "spline", grid.native_tables, grid.native_nodes, *table.native_tables)
-        spline, tables, nodes, strides, indices, weights, widths = shared
-        bias = (
-            self.bias is not None,
-            spline,
-            potential,
-            visits,
-            height,
-            tables,
-            nodes,
-            strides,
-            indices,
-            weights,
-            widths,
-        )
-        counters = (s, self.new_s[walker], step_size, accepted, outside, self.refresh[walker])
-        return kernel.advance(
-            moves, step, generator, positions, self.network, self.neurons[walker], self.problem, self.cvs,
-            self.stepping, self.energy_terms, bias, counters,
+        room.positions[:] = positions
+        result = kernel.advance(
+            moves, step, generator, room.positions, self.network, room.neurons, self.problem, self.cvs, self.stepping,
+            step_size, self.energy_terms, (self.bias is not None, *own, *shared), room.s, room.scratch,
         )  # fmt: skip
+        positions[:], cvs[:] = room.positions, room.s[0, 0, : len(cvs)]
+        return result
+
+
+class _Room:
+    """What only one walker writes to, apart from others': two threads that write to the same 64 bytes collide."""
+
+    def __init__(self, network: DenseNetwork, cvs: int, positions: np.ndarray) -> None:
+        points, neurons = len(network.points), sum(network.sizes)
+        self.positions = _apart(positions.shape, positions.dtype)
+        self.s = _apart((2, 1, max(cvs, 1)))  # the CVs, now and in the trial
+        pre, act = _apart((2 * neurons, points)), _apart((2 * neurons + 2, points))
+        act[: network.sizes[0]] = network.points.T
+        act[2 * neurons] = 1.0
+        at, now = _apart((neurons,), np.int64), _apart((neurons,), np.int64)
+        at[:] = now[:] = np.arange(neurons)
+        self.neurons = (pre, act, at, now)
+        self.scratch = (_apart((3, points)), _apart((1,)), _apart((1, 3)), *native_scratch())
+
+
+def _apart(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
+    """Zeros with 128 unused bytes before and after them."""
+    guard, count = 128 // np.dtype(dtype).itemsize, math.prod(shape)
+    return np.zeros(count + 2 * guard, dtype)[guard : guard + count].reshape(shape)
 
 
 _FLOATS, _INTS = np.zeros(1), np.zeros(1, dtype=np.int64)
@@ -102,14 +115,6 @@ def _layers(network: DenseNetwork) -> tuple[Any, ...]:
         owner[places], source[places] = rows[layer + 1] + np.arange(a * b) // a, np.arange(a * b) % a
         owner[biases[layer] + np.arange(b)] = rows[layer + 1] + np.arange(b)
     return sizes, rows, weights, biases, ACTIVATIONS[network.activation], owner, source
-
-
-def _neurons(network: DenseNetwork) -> tuple[np.ndarray, ...]:
-    """Values of all neurons before and after activation, now and in the trial, [rows, N]; the inputs filled in."""
-    arrays = tuple(np.zeros((sum(network.sizes), len(network.points))) for _ in range(4))
-    for values in arrays:
-        values[: network.sizes[0]] = network.points.T
-    return arrays
 
 
 def _cv(cv: Any) -> tuple[float, ...]:
