@@ -1,6 +1,7 @@
 """Biases: potentials on collective variables."""
 
+from nnsim.bias.boltzmann import Boltzmann
 from nnsim.bias.wall import Wall
 from nnsim.bias.wang_landau import WangLandau
 
-__all__ = ["Wall", "WangLandau"]
+__all__ = ["Boltzmann", "Wall", "WangLandau"]

@@ -1,6 +1,7 @@
 """What is learnt from trajectories; nothing here needs torch."""
 
 from nnsim.analysis.axes import Axis, Curve, natural_value
+from nnsim.analysis.boltzmann import boltzmann_averages, boltzmann_settings
 from nnsim.analysis.convergence import Diagnosis, crossings, diagnose, has_record, round_trips
 from nnsim.analysis.equilibrium import EquilibriumTable, equilibrium, mean_curve
 from nnsim.analysis.landscape import EntropyLandscape
@@ -23,6 +24,8 @@ __all__ = [
     "EquilibriumTable",
     "TrainingCurve",
     "average_bins",
+    "boltzmann_averages",
+    "boltzmann_settings",
     "conditional_mean",
     "conditional_mean_over_walkers",
     "crossings",

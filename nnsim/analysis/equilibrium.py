@@ -1,9 +1,10 @@
-r"""Equilibrium averages of any recorded observable, from a Wang-Landau run.
+r"""Equilibrium averages of any recorded observable, from a Wang-Landau run or from Boltzmann sampling.
 
     <y>(x) = sum_f w_f y_f / sum_f w_f      over the frames in a narrow bin of x,    w_f = exp(V(s_f) / kT)
 
 with V the final bias at the frame's CVs. For y the smoothed accuracy this is equation 1 of arXiv 2503.13145; for y the
-exact accuracy it gives what a dynamics, which needs smooth CVs, cannot sample directly.
+exact accuracy it gives what a dynamics, which needs smooth CVs, cannot sample directly. In a run that samples
+exp(-beta s) all frames of one s have the same weight, whatever their beta.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Curve, Floats
+from nnsim.analysis.boltzmann import boltzmann_settings, since_ramp
+from nnsim.analysis.frames import common_frames
 from nnsim.analysis.landscape import EntropyLandscape
 from nnsim.analysis.reweight import (
     ConditionalMean,
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
 
 GROUPS = 16  # of walkers, left out one at a time for the standard error
+NARROW = 5  # narrow bins in one of the table, where no grid says how wide they are
 FEWEST_BLOCKS = 8  # fewer walkers than this do not tell an error: the record of each is cut into pieces in time
 
 
@@ -85,8 +89,8 @@ def equilibrium(
     """Equilibrium mean of the observable `of` at given values of a CV of the bias.
 
     Args:
-        trajectory: of a run with a Wang-Landau bias.
-        given: a CV of that bias.
+        trajectory: of a run with a Wang-Landau or a Boltzmann bias.
+        given: a CV of that bias; for a Boltzmann bias its CV, or the logarithm of it.
         of: a recorded observable with one number for each walker.
         width: of the bins of the table, in units of the CV; a multiple of the grid's spacing.
         since: fraction of the run that is left out at the beginning, where the bias was still growing, from 0 to 1.
@@ -98,23 +102,41 @@ def equilibrium(
     require_number("equilibrium", "width", width, above=0.0)
     if not 0 <= since < 1:
         raise InputError(f"equilibrium: since = {since:g} must be at least 0 and below 1; change since")
-    landscape = EntropyLandscape.from_trajectory(trajectory, bias)
-    axis = landscape.axes[landscape.axis_index(given)]
-    names = [*landscape.names, of]
-    values = common_frames(trajectory, names, since)
-    x, y = values[landscape.axis_index(given)], values[-1]
-    weights = log_weights(landscape, np.stack(values[:-1], axis=-1))
-
-    fine = _means(x, y, weights, axis.edges)
-    origin = _origin(axis.edges, width)
+    x, y, weights, edges = _sampled(trajectory, given, of, since, bias, width)
+    fine = _means(x, y, weights, edges)
+    origin = _origin(edges, width)
     coarse = average_bins(fine.centers, fine.mean, width, origin=origin)
     error, fine_error = np.full(coarse.y.shape, np.nan), np.full(fine.mean.shape, np.nan)
     if fine.left_out is not None and fine.error is not None:
         error, fine_error = jackknife(average_bins(fine.centers, fine.left_out, width, origin=origin).y), fine.error
-    edges = _rounded(np.concatenate((coarse.x - width / 2, coarse.x[-1:] + width / 2)), axis.width)
-    frames = np.histogram(x[np.isfinite(weights)], edges)[0]
-    curve = Curve(axis.centers, fine.mean, fine_error, given, of)
-    return EquilibriumTable(given, of, edges, coarse.y, error, frames, curve)
+    bounds = _rounded(np.concatenate((coarse.x - width / 2, coarse.x[-1:] + width / 2)), float(edges[1] - edges[0]))
+    frames = np.histogram(x[np.isfinite(weights)], bounds)[0]
+    curve = Curve(fine.centers, fine.mean, fine_error, given, of)
+    return EquilibriumTable(given, of, bounds, coarse.y, error, frames, curve)
+
+
+def _sampled(
+    trajectory: Trajectory, given: str, of: str, since: float, bias: str | None, width: float
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Frames [T, W] of both, the logarithms of their weights, and the edges of narrow bins."""
+    settings = boltzmann_settings(trajectory)
+    if settings is None or bias is not None:
+        landscape = EntropyLandscape.from_trajectory(trajectory, bias)
+        axis = landscape.axes[landscape.axis_index(given)]
+        values = common_frames(trajectory, [*landscape.names, of], since)
+        weights = log_weights(landscape, np.stack(values[:-1], axis=-1))
+        return values[landscape.axis_index(given)], values[-1], weights, axis.edges
+    biased = str(settings["cvs"][0])
+    if given not in (biased, f"ln_{biased}"):
+        raise InputError(
+            f"equilibrium: given = {given!r} must be {biased!r} or its logarithm, which alone have the same weight in "
+            "all frames of this Boltzmann run; change given"
+        )
+    x, y = common_frames(trajectory, [given, of], since_ramp(trajectory, settings, since))
+    step = width / NARROW
+    first, last = np.floor(x.min() / width), np.ceil(x.max() / width)
+    count = round(NARROW * max(last - first, 1))
+    return x, y, np.zeros_like(x), first * width + step * np.arange(count + 1)
 
 
 def _means(x: Floats, y: Floats, weights: Floats, edges: Floats) -> ConditionalMean:
@@ -141,22 +163,6 @@ def mean_curve(tables: Sequence[EquilibriumTable]) -> Curve:
     values = np.stack([table.mean for table in tables])
     error = values.std(axis=0, ddof=1) / np.sqrt(len(tables))
     return Curve(centers, values.mean(axis=0), error, first.given, first.of)
-
-
-def common_frames(trajectory: Trajectory, names: list[str], since: float) -> list[Floats]:
-    """The values [T, W] of several observables at the steps that all of them have, without the beginning of the run."""
-    series = [trajectory[name] for name in names]
-    steps = series[0].step
-    for one in series[1:]:
-        steps = np.intersect1d(steps, one.step)
-    steps = steps[steps > since * trajectory.steps]
-    if not len(steps):
-        raise InputError(f"no step has a frame of each of {', '.join(names)}; record them at the same interval")
-    found = [np.asarray(one[:], dtype=np.float64)[np.isin(one.step, steps)] for one in series]
-    for name, values in zip(names, found, strict=True):
-        if values.ndim != 2:
-            raise InputError(f"{name} has shape {values.shape[1:]} in a frame; one number for each walker is needed")
-    return found
 
 
 def _origin(edges: Floats, width: float) -> float:

@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnsim.analysis.axes import Curve, Floats
-from nnsim.analysis.equilibrium import EquilibriumTable, common_frames, mean_curve
+from nnsim.analysis.equilibrium import EquilibriumTable, mean_curve
+from nnsim.analysis.frames import common_frames
 from nnsim.errors import InputError, require_number
 
 if TYPE_CHECKING:

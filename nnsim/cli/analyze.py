@@ -54,10 +54,11 @@ def equilibrium(
     between: tuple[float, float] | None,
     output: Path | None,
 ) -> None:
-    """Equilibrium mean of an observable at given values of a CV of a Wang-Landau bias.
+    """Equilibrium mean of an observable at given values of a CV of a Wang-Landau or Boltzmann bias.
 
-    Frames are weighted with exp(V / kT) of the final bias V; the standard error is the spread over groups of walkers
-    (of fewer than 8 walkers, over pieces of their record). What tells whether the run has converged is printed below.
+    Frames of a Wang-Landau run are weighted with exp(V / kT) of the final bias V. The standard error is the spread over
+    groups of walkers (of fewer than 8 walkers, over pieces of their record). What tells whether a Wang-Landau run has
+    converged is printed below.
 
     \b
     Example:
@@ -67,12 +68,38 @@ def equilibrium(
     from nnsim.trajectory import Trajectory
 
     opened = Trajectory(trajectory)
-    state = analysis.diagnose(opened, between=between, bias=bias)
-    table = analysis.equilibrium(opened, given or state.cv, of, width=width, since=since, bias=bias)
+    boltzmann = analysis.boltzmann_settings(opened) if bias is None else None
+    state = None if boltzmann else analysis.diagnose(opened, between=between, bias=bias)
+    first = state.cv if state else f"ln_{boltzmann['cvs'][0]}" if boltzmann else ""
+    table = analysis.equilibrium(opened, given or first, of, width=width, since=since, bias=bias)
     if output is not None:
         _write_csv(table.rows(), output)
     _print_table(table)
-    _print_diagnosis(state)
+    if state:
+        _print_diagnosis(state)
+
+
+@analyze.command()
+@trajectory_argument
+@click.option("--of", required=True, help="The recorded observable to average, such as accuracy_test.")
+@click.option("--given", default="ln_loss_train", show_default=True, help="Another one, averaged beside it.")
+@click.option("--since", default=0.5, show_default=True, help="Fraction of the run to leave out at its beginning.")
+@table_option
+@debug_option
+def boltzmann(trajectory: Path, of: str, given: str, since: float, output: Path | None) -> None:
+    """Mean of an observable at each beta of a Boltzmann run, with the standard error from the spread over chains.
+
+    \b
+    Example:
+      nnsim analyze boltzmann spiral_boltzmann.zarr --of accuracy_test
+    """
+    from nnsim import analysis
+    from nnsim.trajectory import Trajectory
+
+    rows = analysis.boltzmann_averages(Trajectory(trajectory), of, given=given, since=since)
+    if output is not None:
+        _write_csv(rows, output)
+    _print_boltzmann(rows, given, of)
 
 
 @analyze.command()
@@ -134,6 +161,19 @@ def _print_advantage(rows: list[dict[str, Any]], given: str, of: str) -> None:
         level, *numbers, runs, total = row.values()
         means = [f"{mean:.3f} ± {error:.3f}" for mean, error in zip(numbers[::2], numbers[1::2], strict=True)]
         shown.add_row(f"{level:g}", *means, f"{runs} of {total}")
+    Console().print(shown)
+
+
+def _print_boltzmann(rows: list[dict[str, float | int]], given: str, of: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(title=f"{of} and {given} at each inverse loss temperature", title_justify="left")
+    for name in ("beta", given, of, "chains"):
+        shown.add_column(name, justify="right")
+    for row in rows:
+        beta, x, x_error, y, y_error, chains = row.values()
+        shown.add_row(f"{beta:g}", f"{x:.3f} ± {x_error:.3f}", f"{y:.3f} ± {y_error:.3f}", str(chains))
     Console().print(shown)
 
 

@@ -323,14 +323,13 @@ def advance(  # type: ignore[no-untyped-def]
     sizes, rows, _, _, _, owner, source = network
     pre, act, at, now = neurons
     step_kind, low, high, target_acceptance, warmup, largest, lattice, limits = stepping
-    kT, loss_factor, prior = energy_terms
+    kT, loss_factor, prior, slope, ramp = energy_terms
     present, potential, visits, height, spline, grid, nodes, strides, indices, kernel, widths = bias
     s, new_s, work = values[0], values[1], scratch[0]
     outputs = rows[sizes.size - 1]  # the first of them
     accepted = outside = 0
     lower, upper, inverse, bins, wraps = grid
-    loss, square = _whole(q, network, neurons, problem, cvs, s, work)
-    energy = loss_factor * loss + prior * square
+    loss, _ = _whole(q, network, neurons, problem, cvs, s, work)
     one_bin = widths[0] * widths[1] * widths[2] == 1
     here = _bin(s, lower, upper, inverse, bins, wraps, strides) if present else 0
     for m in range(moves):
@@ -360,8 +359,9 @@ def advance(  # type: ignore[no-untyped-def]
             if changed:
                 new_loss = evaluate_cvs(pre, now, outputs, problem, cvs, new_s, work)
                 there = _bin(new_s, lower, upper, inverse, bins, wraps, strides) if present else 0
-            new_energy = loss_factor * new_loss + prior * (square + new * new - old * old)
-            climb = new_energy - energy
+            # U, and a slope in the loss that grows linearly until the move `ramp`; both without what stays the same
+            factor = loss_factor + slope * min(1.0, (move + m + 1) / ramp)
+            climb = factor * (new_loss - loss) + prior * (new * new - old * old)
             if not changed:
                 pass  # the CVs are the same, whatever the bias
             elif present and there >= 0 and spline:
@@ -371,8 +371,7 @@ def advance(  # type: ignore[no-untyped-def]
             # A NaN is not accepted, and neither is a place outside the grid, at which `there` is -1.
             taken = there >= 0 and drawn < math.exp(-climb / kT)
             if taken:
-                square += new * new - old * old
-                energy, loss, here = new_energy, new_loss, there
+                loss, here = new_loss, there
                 if changed:
                     for d in range(s.shape[1]):
                         s[0, d] = new_s[0, d]

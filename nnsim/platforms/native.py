@@ -52,7 +52,7 @@ class DenseNetwork(NamedTuple):
 
 
 class NativeMonteCarlo(Platform):
-    """Monte Carlo moves of one parameter, for a dense network with at most one Wang-Landau bias.
+    """Monte Carlo moves of one parameter, for a dense network with at most one bias, `WangLandau` or `Boltzmann`.
 
     Args:
         integrator: a `MonteCarlo`.
@@ -74,8 +74,8 @@ class NativeMonteCarlo(Platform):
         from nnsim.platforms import native_arrays
 
         self.integrator, self.force_field = integrator, force_field
-        self.bias = force_field.biases[0] if force_field.biases else None
         self.arrays = native_arrays.Arrays(integrator, force_field, state)
+        self.bias = self.arrays.bias
         spawned = np.random.SeedSequence(seed).spawn(state.walkers)
         self.generators = [np.random.Generator(np.random.PCG64(sequence)) for sequence in spawned]
         threads = min(threads or os.cpu_count() or 1, state.walkers)
@@ -100,8 +100,8 @@ class NativeMonteCarlo(Platform):
         network = getattr(force_field.system, "dense_network", lambda: None)()
         if network is None:
             return "the system is no dense network with one activation and a built-in loss and potential"
-        if len(force_field.biases) > 1 or any(not hasattr(bias, "kernel") for bias in force_field.biases):
-            return "native code knows one Wang-Landau bias and no other"
+        if len(force_field.biases) > 1 or not all(_known(bias) for bias in force_field.biases):
+            return "native code knows one bias, either WangLandau or Boltzmann on the train loss"
         for cv in force_field.cvs:
             if not hasattr(cv, "native"):
                 return f"the CV {cv.name!r} has no native code"
@@ -196,3 +196,9 @@ class NativeMonteCarlo(Platform):
         self.potentials, self.visits = np.array(saved["potentials"]), np.array(saved["visits"])
         self.outside, self._height = np.array(saved["outside"]), float(saved["height"])
         self._next_merge = int(saved["next_merge"])
+
+
+def _known(bias: Any) -> bool:
+    """Whether a bias has native code."""
+    tilt = hasattr(bias, "beta") and getattr(bias.cvs[0], "native", ())[:2] == ("loss", "train")
+    return tilt or hasattr(bias, "kernel")

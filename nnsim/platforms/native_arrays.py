@@ -43,8 +43,13 @@ class Arrays:
         self.problem = (targets, labels, signs, train, LOSSES[network.loss], EPSILON, TINY)
         self.cvs = np.array([_cv(cv) for cv in force_field.cvs], dtype=np.float64).reshape(-1, 4)
         self.stepping = _stepping(integrator, force_field.system.box, state.positions.shape[1])
-        self.energy_terms = (integrator.kT, float(network.loss_factor), float(network.prior))
-        self.bias: Any = force_field.biases[0] if force_field.biases else None
+        bias: Any = force_field.biases[0] if force_field.biases else None
+        self.bias = bias if hasattr(bias, "kernel") else None  # one that walkers deposit on
+        tilts = hasattr(bias, "beta")
+        slopes = bias.kT * np.array(bias.beta) if tilts else np.zeros(state.walkers)
+        ramp = float(max(bias.ramp, 1)) if tilts else 1.0
+        terms = (integrator.kT, float(network.loss_factor), float(network.prior))
+        self.energy_terms = [(*terms, float(slope), ramp) for slope in slopes]
         self.rooms = [_Room(network, len(self.cvs), state.positions[0].numpy()) for _ in range(state.walkers)]
 
     def advance(
@@ -63,7 +68,7 @@ class Arrays:
         room.positions[:] = positions
         result = kernel.advance(
             moves, step, generator, room.positions, self.network, room.neurons, self.problem, self.cvs, self.stepping,
-            step_size, self.energy_terms, (self.bias is not None, *own, *shared), room.s, room.scratch,
+            step_size, self.energy_terms[walker], (self.bias is not None, *own, *shared), room.s, room.scratch,
         )  # fmt: skip
         positions[:], cvs[:] = room.positions, room.s[0, 0, : len(cvs)]
         return result
