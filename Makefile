@@ -9,10 +9,10 @@ export NNSIM_DATA ?= $(wildcard $(abspath ../shared/data))
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo   install, run the spiral example (3 minutes), print its numbers, draw demo/landscape.png"
+	@echo "make demo   install, equilibrium against training on the spiral (3 minutes): table and demo/figure1a.png"
 	@echo "make test   install and run all tests"
 	@echo "make lint   ruff and mypy"
-	@echo "make bench  the speed of a step, beside a plain PyTorch loop"
+	@echo "make bench  the speed of dynamics and of Monte Carlo, beside a plain PyTorch loop and a C++ program"
 
 # The stamp is newer than pyproject.toml exactly if the environment is up to date.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -21,11 +21,19 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
+# Figure 1a of arXiv 2503.13145: four independent Wang-Landau runs, and a hundred training runs to compare them with.
+DEMO_RUNS := 0 1 2 3
+DEMO_WLMC := $(DEMO_RUNS:%=demo/wlmc_%.zarr)
+
 demo: $(VENV)/.installed
 	@mkdir -p demo
-	$(BIN)/nnsim run examples/spiral_wlmd.py --output demo/spiral.zarr --overwrite
-	$(BIN)/nnsim analyze equilibrium demo/spiral.zarr --of accuracy_test --between -2 0 --output demo/equilibrium.csv
-	$(BIN)/nnsim plot landscape demo/spiral.zarr --observable accuracy_test --between -2 0 --output demo/landscape.png
+	for seed in $(DEMO_RUNS); do \
+	  $(BIN)/nnsim run examples/spiral_wlmc.py --set seed=$$seed --output demo/wlmc_$$seed.zarr --overwrite || exit 1; \
+	done
+	$(BIN)/nnsim run examples/spiral_training.py --output demo/sgd.zarr --overwrite
+	$(BIN)/nnsim analyze advantage $(DEMO_WLMC) --training demo/sgd.zarr --of accuracy_test --width 1 --centred \
+	  --output demo/advantage.csv
+	$(BIN)/nnsim plot landscape $(DEMO_WLMC) --training demo/sgd.zarr --between -5 0.5 --output demo/figure1a.png
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
@@ -42,6 +50,7 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/monte_carlo.py
 
 clean:
 	rm -rf $(VENV) build demo *.egg-info

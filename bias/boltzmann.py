@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError, require_cv, require_integer, require_number
+from nnsim.errors import InputError, require_cv, require_integer, require_number, require_numbers, shown
 from nnsim.protocols import Bias, CollectiveVariable
 
 
@@ -44,9 +44,11 @@ class Boltzmann(Bias):
     ) -> None:
         require_cv("Boltzmann", "cv", cv)
         self.cvs = (cv,)
-        if isinstance(beta, (int, float)) or not len(beta):
-            raise InputError(f"Boltzmann: beta = {beta!r} must be a list with a number for each walker")
-        self.beta = [require_number("Boltzmann", "beta", float(value)) for value in beta]
+        rule = "a list with a number for each walker"
+        numbers = require_numbers("Boltzmann", "beta", beta, rule)
+        if numbers.ndim != 1:
+            raise InputError(f"Boltzmann: beta = {shown(beta)} must be {rule}; for one walker give [beta]")
+        self.beta = [require_number("Boltzmann", "beta", value) for value in numbers.tolist()]
         self.ramp = require_integer("Boltzmann", "ramp", ramp, least=0)
         self.kT = require_number("Boltzmann", "kT", kT, above=0.0)
         self.name = name

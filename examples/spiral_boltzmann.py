@@ -1,9 +1,9 @@
 """Equilibrium accuracy of a spiral classifier by Boltzmann sampling, the independent check of its entropy landscape.
 
 The network 2-6-6-6-2 (116 parameters) and the box of `spiral_wlmc.py`, sampled with the weight exp(-beta L_train) at
-beta = 0, 1, 3 and 16 values from 10 to 10000, ten chains each. Beta rises from 0 to its value over the first 40 % of the
-run, and averages are taken over the second half; at low loss a chain keeps what it was annealed into, so the error is
-the spread over the chains.
+beta = 0, 1, 3 and 16 values from 10 to 10000, ten chains each. Beta rises from 0 to its value over the first 40 % of
+the run, and averages are taken over the second half; at low loss a chain keeps what it was annealed into, so the error
+is the spread over the chains.
 
     nnsim run examples/spiral_boltzmann.py
     nnsim analyze boltzmann spiral_boltzmann.zarr --of accuracy_test

@@ -22,6 +22,7 @@ def build(
     learning_rate: float = 0.05,
     momentum: float = 0.0,
     batch_size: int | None = None,
+    steps: int = 30_000,
     every: int = 50,
 ) -> nnsim.Simulation:
     system = spiral_classification(hidden=hidden, box=Box(kind="open"), initial="reinitialise")
@@ -31,7 +32,7 @@ def build(
         observe=[cv.LogLoss("train"), cv.Accuracy("test")],
         walkers=runs,
         seed=seed,
-        steps=30_000,
+        steps=steps,
         every=every,
         positions_every=100 * every,
         threads=1,  # tensors this small gain nothing from more

@@ -1,10 +1,13 @@
 """Entropy landscape of a spiral classifier by Wang-Landau Monte Carlo.
 
 The network 2-6-6-6-2 (116 parameters) of arXiv 2503.13145, a flat prior on the box +-2/sqrt(6). Moves of one parameter,
-compiled; the exact test accuracy is the second collective variable, with a bin for each of its 41 levels.
+compiled; the exact test accuracy is the second collective variable, with a bin for each of its 41 levels. With
+`plane=False` the bias is one of ln L_train alone, which travels more often between high and low loss; the equilibrium
+accuracy is then the mean over the frames at each loss.
 
     nnsim run examples/spiral_wlmc.py
     nnsim plot landscape spiral_wlmc.zarr
+    nnsim plot convergence spiral_wlmc.zarr
 """
 
 import nnsim
@@ -17,28 +20,37 @@ from nnsim.systems import spiral_classification
 
 def build(
     width: int = 6,
+    plane: bool = True,
     walkers: int = 2,
     seed: int = 0,
-    increment: float = 0.05,
-    hold: float = 2e7,
+    increment: float | None = None,
+    hold: float | None = None,
+    lowest: float = -6.0,
+    steps: int = 50_000_000,
     threads: int | None = None,
-    every: int = 20_000,
+    every: int = 10_000,
 ) -> nnsim.Simulation:
+    """Settings of one run; `increment` (kT) and `hold` (deposits) are by default those of docs/convergence.md."""
     system = spiral_classification(hidden=(width,) * 3, points_per_class=20)
-    half = 0.5 / 40  # half of the step between two levels of the accuracy of 40 points
-    bias = WangLandau(
-        [cv.LogLoss("train"), cv.Accuracy("test")],
-        Grid(lower=(-6, -half), upper=(1, 1 + half), bins=(70, 41), kind="bins"),
-        RampHoldInverseTime(increment, ramp=0, hold=hold),  # t counts the moves of all walkers
-    )
+    loss, accuracy = cv.LogLoss("train"), cv.Accuracy("test")
+    bins = round((1 - lowest) / 0.1)
+    if plane:
+        half = 0.5 / 40  # half of the step between two levels of the accuracy of 40 points
+        grid = Grid(lower=(lowest, -half), upper=(1, 1 + half), bins=(bins, 41), kind="bins")
+        biased, defaults = [loss, accuracy], (0.05, 1e6)
+    else:
+        grid, biased, defaults = Grid(lower=lowest, upper=1, bins=bins, kind="bins"), [loss], (0.001, 5e6)
+    height, until = (given or default for given, default in zip((increment, hold), defaults, strict=True))
+    bias = WangLandau(biased, grid, RampHoldInverseTime(height, ramp=0, hold=until))  # counts moves of all walkers
+    longest = 4 / width**0.5  # the width of the box
     return nnsim.Simulation(
         system,
-        MonteCarlo(MixedStep(smallest=1e-3, largest=1.0)),
+        MonteCarlo(MixedStep(smallest=0.2 * longest, largest=longest)),
         bias=bias,
-        observe=[Acceptance()],
+        observe=[Acceptance()] if plane else [accuracy, Acceptance()],
         walkers=walkers,
         seed=seed,
-        steps=30_000_000,
+        steps=steps,
         every=every,
         positions_every=10 * every,
         threads=threads,

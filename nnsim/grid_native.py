@@ -88,7 +88,7 @@ def deposit(coefficients, visits, s, height, lower, upper, inverse, bins, wraps,
                 inside = False
                 break
             j = np.int64(np.floor((x - lower[d]) * inverse[d]))
-            j = j % bins[d] if wraps[d] else min(max(j, 0), bins[d] - 1)
+            j = j % bins[d] if wraps[d] else min(max(j, np.int64(0)), bins[d] - 1)
             if d == 0:
                 first_bin = j
             elif d == 1:

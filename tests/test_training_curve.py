@@ -14,6 +14,7 @@ from nnsim.analysis import (
     EquilibriumTable,
     TrainingCurve,
     entropy_advantage,
+    final_advantage,
     first_passage,
     training_curve,
 )
@@ -164,6 +165,38 @@ def test_advantage_refuses_what_does_not_fit():
         entropy_advantage(Curve(x - 0.5, y, None, "ln_loss_train", "loss_test"), trained())
 
 
+def test_advantage_at_the_end_of_training(tmp_path):
+    trajectory = write(tmp_path / "a.zarr", X, Y)  # ends at ln L = -3, -1, -2.5 with accuracies 0.8, 0.9, 0.9
+    names = ("ln_loss_train", "accuracy_test")
+    lines = [Curve(np.array([-4.0, 0.0]), np.array([1.0, 0.6]) + shift, None, *names) for shift in (0.0, 0.02)]
+    found = final_advantage(lines, trajectory, last=0.1)
+    expected = np.array([0.9, 0.7, 0.85]) + 0.01
+    assert (found.given, found.of, found.runs, found.total) == (*names, 3, 3)
+    assert found.level == pytest.approx(np.mean([-3.0, -1.0, -2.5]))
+    assert found.equilibrium == pytest.approx(expected.mean())
+    assert found.training == pytest.approx(np.mean([0.8, 0.9, 0.9]))
+    assert found.advantage == pytest.approx(np.mean(expected - [0.8, 0.9, 0.9]))
+    assert found.equilibrium_error == pytest.approx(0.01)  # half the difference of two runs
+    assert found.training_error == pytest.approx(np.std(expected - [0.8, 0.9, 0.9], ddof=1) / np.sqrt(3))
+    assert found.standard_error == pytest.approx(np.hypot(found.equilibrium_error, found.training_error))
+
+    early = final_advantage(lines[:1], trajectory, at=2, last=0.5)  # the frame of step 2 alone
+    assert early.training == pytest.approx(np.mean([0.6, 0.5, 0.8]))
+    assert np.isnan(early.equilibrium_error)
+    both = final_advantage(lines, trajectory, at=2, last=1.0)  # steps 1 and 2
+    assert both.training == pytest.approx(np.mean([0.5, 0.65]))  # the second run is above the curve's end
+    assert both.runs == 2
+
+    narrow = Curve(np.array([-2.8, -0.5]), np.array([0.7, 0.7]), None, *names)  # the first run ends below it
+    assert final_advantage([narrow], trajectory, last=0.1).runs == 2
+    with pytest.raises(InputError, match="no training run ends where the equilibrium is known"):
+        final_advantage([Curve(np.array([1.0, 2.0]), np.array([0.7, 0.7]), None, *names)], trajectory)
+    with pytest.raises(InputError, match="curves of 0 kinds"):
+        final_advantage([], trajectory)
+    with pytest.raises(InputError, match="last"):
+        final_advantage(lines, trajectory, last=0.0)
+
+
 def test_no_torch(tmp_path):
     code = "import sys; from nnsim.analysis import training_curve, entropy_advantage; print('torch' in sys.modules)"
     assert python(code, tmp_path).out == "False\n"
@@ -233,6 +266,10 @@ def test_advantage_from_the_command_line(folder):
         difference = float(row["equilibrium_accuracy_test"]) - mean
         assert float(row["advantage"]) == pytest.approx(difference)
     assert "training" in error_of(*arguments[:-2])
+    assert nnsim(*arguments, "--width", 0.2, "--centred", "--output", table).status == 0
+    with table.open() as file:
+        levels = np.array([float(row["ln_loss_train"]) for row in csv.DictReader(file)])
+    np.testing.assert_allclose(levels / 0.2, np.round(levels / 0.2), atol=1e-9)
 
 
 @pytest.mark.slow

@@ -23,9 +23,19 @@ if TYPE_CHECKING:
 
 
 def boltzmann_settings(trajectory: Trajectory) -> dict[str, Any] | None:
-    """Settings of the Boltzmann bias of a run, or None if there is none."""
+    """Settings of the Boltzmann bias of a run, or None if there is none.
+
+    Raises:
+        InputError: one beside another bias that weights states, whose frames of one s do not have the same weight.
+    """
     biases = trajectory.header.get("bias", {})
-    return next((settings for settings in biases.values() if settings.get("type") == "Boltzmann"), None)
+    known = {name: one for name, one in biases.items() if one.get("type") in ("Boltzmann", "WangLandau")}
+    found = [settings for settings in known.values() if settings["type"] == "Boltzmann"]
+    if found and len(known) > 1:
+        raise InputError(
+            f"{trajectory.path} has the biases {', '.join(known)}; averages of a Boltzmann bias need it alone"
+        )
+    return found[0] if found else None
 
 
 def boltzmann_averages(
@@ -44,8 +54,13 @@ def boltzmann_averages(
         and the number of chains.
 
     Raises:
-        InputError: a run without such a bias, or an observable that was not recorded.
+        InputError: a run without such a bias or shorter than its ramp, `of` and `given` the same, or `since` out of its
+            range.
+        TrajectoryError: an observable that was not recorded.
     """
+    require_fraction("boltzmann_averages", since)
+    if of == given:
+        raise InputError(f"boltzmann_averages: of and given are both {of!r}; name two observables")
     settings = boltzmann_settings(trajectory)
     if settings is None:
         raise InputError(f"{trajectory.path} has no Boltzmann bias; give the trajectory of a run with one")
@@ -62,7 +77,16 @@ def boltzmann_averages(
 
 def since_ramp(trajectory: Trajectory, settings: dict[str, Any], since: float) -> float:
     """`since`, or the fraction of the run that the ramp of beta took, if that is more."""
-    return max(since, min(settings["ramp"] / max(trajectory.steps, 1), 1.0))
+    ramp, steps = settings["ramp"], trajectory.steps
+    if 0 < steps <= ramp:
+        raise InputError(f"{trajectory.path} ends at step {steps}, before beta has risen for {ramp} steps; run longer")
+    return max(since, ramp / max(steps, 1))
+
+
+def require_fraction(owner: str, since: float) -> None:
+    """Raise `InputError` unless `since` is from 0 to below 1."""
+    if not 0 <= since < 1:
+        raise InputError(f"{owner}: since = {since:g} must be at least 0 and below 1; change since")
 
 
 def _over_chains(means: Floats) -> tuple[float, float]:

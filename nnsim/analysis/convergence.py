@@ -1,15 +1,33 @@
-"""How well a run has covered its collective variables."""
+"""How well a run has covered its collective variables, and whether what it has learnt has stopped to change."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.landscape import wang_landau_name
+from nnsim.analysis.landscape import EntropyLandscape, wang_landau_name
+from nnsim.analysis.passages import ends_of, round_trips, round_trips_by
+from nnsim.analysis.snapshots import (
+    EntropyChange,
+    HistogramFlatness,
+    along,
+    axis_of,
+    entropy_change,
+    entropy_difference,
+    flatness,
+    histogram_flatness,
+    last_step,
+    middle,
+    middle_snapshot,
+    reports_of,
+    require_record,
+    visits_of,
+)
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,44 +36,10 @@ if TYPE_CHECKING:
 # An increment of 0.1 kT still leaves the equilibrium accuracy of the 116-parameter spiral wrong by up to 0.13.
 CONVERGED_INCREMENT = 1e-3
 CONVERGED_ROUND_TRIPS = 20
-
-
-def crossings(series: Any, low: float, high: float) -> NDArray[np.int64]:
-    r"""Count the passages of each walker from one end of a CV to the other, in either direction.
-
-    A walker is at the lower end when s <= low and at the upper end when s >= high. Counted is how often the end it was
-    at last changes; wandering in between, or leaving an end and coming back to it, does not count. The series must be
-    recorded often enough to see every visit of an end: passages that fall between two frames are lost.
-
-    Args:
-        series: the CV in time, [T, W] (or [T] for one walker); NaN counts as in between.
-        low: the lower end, in units of the CV.
-        high: the upper end, above `low`.
-
-    Returns:
-        [W] int64.
-
-    Raises:
-        InputError: low not below high, or an array of other dimensions.
-    """
-    values = np.asarray(series[...] if hasattr(series, "step") else series, dtype=np.float64)
-    if not low < high:
-        remedy = "swap them" if low > high else "change one"
-        raise InputError(f"crossings: low = {low:g} must be below high = {high:g}; {remedy}")
-    if values.ndim not in (1, 2):
-        raise InputError(f"crossings: a series of shape {values.shape} must be [T, W] or [T]; take one scalar CV")
-    ends = (values >= high).astype(np.int8) - (values <= low).astype(np.int8)
-    walkers = ends.reshape(len(ends), -1).T
-    return np.array([np.count_nonzero(np.diff(walker[walker != 0])) for walker in walkers], dtype=np.int64)
-
-
-def round_trips(series: Any, low: float, high: float) -> NDArray[np.int64]:
-    """Count the completed round trips of each walker, from one end to the other and back.
-
-    Half of `crossings`, rounded down; the arguments are the same. A Wang-Landau run has not converged before its
-    walkers have made several.
-    """
-    return crossings(series, low, high) // 2
+# FlatnessHalving asks for 0.8 before it goes on; a quarter of the mean is too little whatever the noise of the counts.
+CONVERGED_FLATNESS = 0.25
+# S(T) - S(T/2) is about the error at half of the run. One nat is a factor of 2.7 in the volume of a level.
+CONVERGED_CHANGE = 1.0
 
 
 @dataclass(frozen=True)
@@ -73,6 +57,9 @@ class Diagnosis:
         kinetic_temperature: mean over walkers and the last tenth of the run; NaN if it was not recorded, which is left
             out of every judgement.
         kT: of the bias.
+        flatness: of the histogram, along the CV (or the first of the bias, if it is not one of them).
+        late_change: of S along the same CV over the later part of the run. Unlike the change since the last snapshot
+            it does not depend on how often snapshots are taken.
     """
 
     cv: str
@@ -85,15 +72,27 @@ class Diagnosis:
     outside: float
     kinetic_temperature: float
     kT: float
+    flatness: HistogramFlatness = field(default_factory=HistogramFlatness)
+    late_change: EntropyChange = field(default_factory=EntropyChange)
 
     def problems(self) -> list[str]:
-        """What is not as it should be, in words; empty for a converged run."""
+        """What is not as it should be, in words; empty if nothing speaks against convergence.
+
+        What is not known (NaN) is not judged. The flatness is that along the CV in the later part of the run: bins at
+        the rim of a grid of several CVs are hardly ever reached, however long a run is.
+        """
         found = []
         if self.increment > CONVERGED_INCREMENT:
             found.append(f"the increment is still {self.increment:.2g} kT (converged: below {CONVERGED_INCREMENT:g})")
         if self.round_trips < CONVERGED_ROUND_TRIPS:
             trips = f"{self.round_trips} round trips between {self.cv} = {self.low:g} and {self.high:g}"
             found.append(f"only {trips} (converged: {CONVERGED_ROUND_TRIPS} or more)")
+        if self.flatness.late < CONVERGED_FLATNESS:
+            least = f"{self.flatness.late:.2g} of the mean (converged: at least {CONVERGED_FLATNESS:g})"
+            found.append(f"the histogram is not flat, since the least visited bin has {least}")
+        if self.late_change.rms > CONVERGED_CHANGE:
+            change = f"{self.late_change.rms:.2g} nats (converged: below {CONVERGED_CHANGE:g})"
+            found.append(f"S still changed by {change} in the later part of the run")
         if self.knows_temperature and abs(self.kinetic_temperature - self.kT) > 0.03 * self.kT:
             found.append(f"the kinetic temperature is {self.kinetic_temperature:.3g}, not kT = {self.kT:g}")
         if self.outside > 0.05:
@@ -107,15 +106,13 @@ class Diagnosis:
 
     def __str__(self) -> str:
         parts = [f"increment {self.increment:.2g} kT", f"{self.round_trips} round trips"]
+        if not math.isnan(self.flatness.late):
+            parts.append(f"flatness {self.flatness.late:.2g}")
+        if not math.isnan(self.late_change.rms):
+            parts.append(f"late change of S {self.late_change.rms:.2g} nats")
         if self.knows_temperature:
             parts.append(f"T = {self.kinetic_temperature / self.kT:.3f} kT")
         return ", ".join([*parts, f"{100 * self.outside:.2g} % outside"])
-
-
-def has_record(trajectory: Trajectory, bias: str | None = None) -> bool:
-    """Whether a Wang-Landau run was long enough to record what `diagnose` looks at."""
-    name = wang_landau_name(trajectory, bias)
-    return f"{name}_increment" in trajectory and str(trajectory.bias(name).attrs["cvs"][0]) in trajectory
 
 
 def diagnose(
@@ -137,13 +134,13 @@ def diagnose(
         InputError: no such bias, a run too short for a frame, or two values that are equal or not finite.
     """
     name = wang_landau_name(trajectory, bias)
-    if not has_record(trajectory, bias):
-        raise InputError(f"{trajectory.path} has no frame yet, since it is shorter than one interval; run longer")
+    require_record(trajectory, name)
     recorded = trajectory.bias(name).attrs
     cv = cv or str(recorded["cvs"][0])
     values = np.asarray(trajectory[cv][:], dtype=np.float64)
-    low, high = _ends(values, between)
+    low, high = ends_of(values, between)
     increments = np.asarray(trajectory[f"{name}_increment"][:])
+    of = cv if cv in recorded["cvs"] else str(recorded["cvs"][0])
     return Diagnosis(
         cv=cv,
         low=low,
@@ -155,21 +152,19 @@ def diagnose(
         outside=float(recorded["outside"]),
         kinetic_temperature=_late_temperature(trajectory),
         kT=float(recorded["kT"]),
+        flatness=histogram_flatness(trajectory, cv=of, bias=name),
+        late_change=_late_change(trajectory, name, of),
     )
 
 
-def _ends(values: NDArray[np.float64], between: tuple[float, float] | None) -> tuple[float, float]:
-    """The lower and the upper end for round trips; equal where nothing has moved."""
-    if between is None:
-        low, high = np.quantile(values, (0.1, 0.9))
-        return float(low), float(high)
-    low, high = sorted(between)
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise InputError(
-            f"round trips between {between[0]:g} and {between[1]:g}: must be two different finite numbers, "
-            "the ends of the way; change one (--between)"
-        )
-    return low, high
+def _late_change(trajectory: Trajectory, bias: str, cv: str) -> EntropyChange:
+    """Change of S along a CV since the snapshot nearest to half of the run."""
+    recorded = trajectory.bias(bias)
+    half = middle_snapshot(recorded, last_step(trajectory, recorded))
+    if half is None:
+        return EntropyChange()
+    before, after = (EntropyLandscape.from_trajectory(trajectory, bias, frame).marginal(cv) for frame in (half, None))
+    return entropy_change(before, after)
 
 
 def _late_temperature(trajectory: Trajectory) -> float:
@@ -179,3 +174,139 @@ def _late_temperature(trajectory: Trajectory) -> float:
     series = trajectory["kinetic_temperature"]
     late = series[:][series.step > 0.9 * trajectory.steps]
     return float(np.mean(late)) if len(late) else math.nan
+
+
+# ---------------------------------------------------------------------- along the run
+
+
+@dataclass(frozen=True, eq=False)
+class ConvergenceRecord:
+    """How a Wang-Landau run converges: one number for each of its R reports, the snapshots of its bias.
+
+    The state at the last checkpoint counts as a report too, if it is at least half an interval later than the last
+    snapshot.
+
+    Attributes:
+        name: of the trajectory.
+        cv: the CV along which everything is looked at.
+        low, high: its values between which round trips are counted.
+        walkers: how many there are.
+        step: step of each report, [R] int64.
+        increment: [R], in kT.
+        flatness: of the visits in the later half so far, since the report nearest to half of the step, in the bins of
+            the CV that have been visited, [R]; where no report is near to half, as in the first, since the start.
+        change: rms of the change of S(cv) since the report before, [R], in nats; NaN in the first.
+        largest_change: of a bin, [R], in nats.
+        round_trips: by all walkers so far, [R] int64.
+        difference: S(low) - S(high), [R], in nats; NaN before both have been visited.
+        entropy: S(cv) in the last report.
+    """
+
+    name: str
+    cv: str
+    low: float
+    high: float
+    walkers: int
+    step: NDArray[np.int64]
+    increment: NDArray[np.float64]
+    flatness: NDArray[np.float64]
+    change: NDArray[np.float64]
+    largest_change: NDArray[np.float64]
+    round_trips: NDArray[np.int64]
+    difference: NDArray[np.float64]
+    entropy: EntropyLandscape
+
+    @property
+    def moves(self) -> NDArray[np.int64]:
+        """Steps, or Monte Carlo moves, of all walkers together at each report, [R]."""
+        return self.step * self.walkers
+
+
+def convergence_records(
+    trajectories: Sequence[Trajectory],
+    *,
+    between: tuple[float, float] | None = None,
+    cv: str | None = None,
+    bias: str | None = None,
+) -> list[ConvergenceRecord]:
+    """Look at the convergence of one or several independent Wang-Landau runs along their way.
+
+    Args:
+        trajectories: of the runs.
+        between: the two values of the CV for round trips and the difference of S; None takes the 10 % and 90 % points
+            of what all runs have visited, which are the same for all.
+        cv: one of the bias; None is its first.
+        bias: its name, if there are several.
+
+    Returns:
+        One for each run.
+
+    Raises:
+        InputError: no trajectory, no such bias or CV, fewer than two reports, or two values that are equal, not finite,
+            outside the grid or in one bin of it.
+    """
+    if not trajectories:
+        raise InputError("convergence_records: no trajectory; give at least one")
+    names = [wang_landau_name(run, bias) for run in trajectories]
+    for run, name in zip(trajectories, names, strict=True):
+        axis_of(run.bias(name), cv)
+        require_record(run, name)
+        count = len(reports_of(run, run.bias(name)))
+        if count < 2:
+            raise InputError(
+                f"{run.path} has {count} snapshot(s) of the bias, and 2 are needed to see a change; run longer, or "
+                "record them more often (snapshot_every of nnsim.Simulation)"
+            )
+    first = trajectories[0].bias(names[0])
+    of = cv or str(first.attrs["cvs"][0])
+    values = [np.asarray(run[of][:], dtype=np.float64) for run in trajectories]
+    pooled = np.concatenate([one.reshape(-1) for one in values])
+    grid, axis = first.attrs["grid"], axis_of(first, cv)
+    if between is None:  # walkers may have been outside the grid, where S is not known
+        pooled = pooled[(pooled >= grid["lower"][axis]) & (pooled <= grid["upper"][axis])]
+    ends = ends_of(pooled, between) if len(pooled) else (0.0, 0.0)
+    if not ends[0] < ends[1]:
+        raise InputError(f"{of} has not moved on the grid, so there are no round trips to count; run longer")
+    pairs = zip(trajectories, names, values, strict=True)
+    return [_record(run, name, of, one, ends) for run, name, one in pairs]
+
+
+def _record(
+    run: Trajectory, name: str, cv: str, values: NDArray[np.float64], ends: tuple[float, float]
+) -> ConvergenceRecord:
+    recorded = run.bias(name)
+    axis, reports = axis_of(recorded, cv), reports_of(run, recorded)
+    steps = np.array([step for step, _ in reports], dtype=np.int64)
+    flat, changes, differences = [], [], []
+    entropy: EntropyLandscape | None = None
+    visits: list[NDArray[Any] | None] = []  # None where it was not recorded
+    for _, frame in reports:
+        now = EntropyLandscape.from_trajectory(run, name, frame).marginal(axis)
+        changes.append(EntropyChange() if entropy is None else entropy_change(entropy, now))
+        differences.append(entropy_difference(now, *ends).value)
+        table = visits_of(recorded, frame)
+        visits.append(None if table is None else along(table, axis))
+        half = middle(steps[: len(visits)], steps[len(visits) - 1])
+        before = np.zeros(1) if half is None else visits[half]
+        total = visits[-1]
+        flat.append(math.nan if total is None or before is None else flatness(total - before, total > 0))
+        entropy = now
+    assert entropy is not None
+    increments = run[f"{name}_increment"]
+    # a report may lie between two frames of the increment
+    places = np.searchsorted(increments.step, steps, side="right") - 1
+    return ConvergenceRecord(
+        name=run.path.name,
+        cv=cv,
+        low=ends[0],
+        high=ends[1],
+        walkers=values.shape[1],
+        step=steps,
+        increment=np.asarray(increments[:], dtype=np.float64)[places.clip(0)],
+        flatness=np.array(flat),
+        change=np.array([change.rms for change in changes]),
+        largest_change=np.array([change.largest for change in changes]),
+        round_trips=round_trips_by(values, run[cv].step, steps, *ends),
+        difference=np.array(differences),
+        entropy=entropy,
+    )

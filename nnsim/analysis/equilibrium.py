@@ -10,6 +10,7 @@ exp(-beta s) all frames of one s have the same weight, whatever their beta.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Curve, Floats
-from nnsim.analysis.boltzmann import boltzmann_settings, since_ramp
+from nnsim.analysis.boltzmann import boltzmann_settings, require_fraction, since_ramp
 from nnsim.analysis.frames import common_frames
 from nnsim.analysis.landscape import EntropyLandscape
 from nnsim.analysis.reweight import (
@@ -84,6 +85,7 @@ def equilibrium(
     *,
     width: float = 0.5,
     since: float = 0.5,
+    centred: bool = False,
     bias: str | None = None,
 ) -> EquilibriumTable:
     """Equilibrium mean of the observable `of` at given values of a CV of the bias.
@@ -94,17 +96,17 @@ def equilibrium(
         of: a recorded observable with one number for each walker.
         width: of the bins of the table, in units of the CV; a multiple of the grid's spacing.
         since: fraction of the run that is left out at the beginning, where the bias was still growing, from 0 to 1.
+        centred: whether the centres of the bins, and not their edges, lie at multiples of the width.
         bias: its name, if there are several.
 
     Raises:
         InputError: unknown names, a width that does not fit the grid, or quantities without common frames.
     """
     require_number("equilibrium", "width", width, above=0.0)
-    if not 0 <= since < 1:
-        raise InputError(f"equilibrium: since = {since:g} must be at least 0 and below 1; change since")
+    require_fraction("equilibrium", since)
     x, y, weights, edges = _sampled(trajectory, given, of, since, bias, width)
     fine = _means(x, y, weights, edges)
-    origin = _origin(edges, width)
+    origin = _origin(edges, width) + (0.5 * width if centred else 0.0)
     coarse = average_bins(fine.centers, fine.mean, width, origin=origin)
     error, fine_error = np.full(coarse.y.shape, np.nan), np.full(fine.mean.shape, np.nan)
     if fine.left_out is not None and fine.error is not None:
@@ -133,10 +135,24 @@ def _sampled(
             "all frames of this Boltzmann run; change given"
         )
     x, y = common_frames(trajectory, [given, of], since_ramp(trajectory, settings, since))
+    order = _across(settings["beta"])
+    x, y = x[:, order], y[:, order]
     step = width / NARROW
     first, last = np.floor(x.min() / width), np.ceil(x.max() / width)
     count = round(NARROW * max(last - first, 1))
     return x, y, np.zeros_like(x), first * width + step * np.arange(count + 1)
+
+
+def _across(betas: Sequence[float]) -> NDArray[np.int64]:
+    """Order of the walkers in which neighbours differ in beta, so that every group of them has been at every s.
+
+    Walkers of one beta come one after the other, and groups of those would each have a stretch of s of their own.
+    """
+    turn, found = [], Counter[float]()
+    for beta in betas:
+        turn.append(found[beta])
+        found[beta] += 1
+    return np.argsort(turn, kind="stable")
 
 
 def _means(x: Floats, y: Floats, weights: Floats, edges: Floats) -> ConditionalMean:

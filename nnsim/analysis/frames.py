@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
 
 
-def common_frames(trajectory: Trajectory, names: list[str], since: float) -> list[Floats]:
-    """The values [T, W] of several observables at the steps that all of them have, without the beginning of the run."""
+def common_frames(trajectory: Trajectory, names: list[str], since: float, until: float = 1.0) -> list[Floats]:
+    """The values [T, W] of several observables at the steps that all of them have, between two fractions of the run."""
     series = [trajectory[name] for name in names]
     steps = series[0].step
     for one in series[1:]:
         steps = np.intersect1d(steps, one.step)
-    steps = steps[steps > since * trajectory.steps]
+    steps = steps[(steps > since * trajectory.steps) & (steps <= until * trajectory.steps)]
     if not len(steps):
-        raise InputError(f"no step has a frame of each of {', '.join(names)}; record them at the same interval")
+        listed = ", ".join(names)
+        raise InputError(f"no step has a frame of each of {listed}, of that part; record them at the same interval")
     found = [np.asarray(one[:], dtype=np.float64)[np.isin(one.step, steps)] for one in series]
     for name, values in zip(names, found, strict=True):
         if values.ndim != 2:

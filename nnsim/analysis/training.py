@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from nnsim.analysis.axes import Curve, Floats
 from nnsim.analysis.equilibrium import EquilibriumTable, mean_curve
 from nnsim.analysis.frames import common_frames
-from nnsim.errors import InputError, require_number
+from nnsim.errors import InputError, require_integer, require_number
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
@@ -240,3 +240,100 @@ def _advantage(training: TrainingCurve, k: int, mean: float, error: float) -> di
         "runs": int(training.runs[k]),
         "of_runs": training.total,
     }
+
+
+@dataclass(frozen=True)
+class FinalAdvantage:
+    """Equilibrium against training at the loss at which each training run ends.
+
+    Attributes:
+        given, of: names of the CV and of the observable.
+        level: mean of the CV over the runs that count.
+        equilibrium: mean of the equilibrium curve at the runs' values of the CV.
+        equilibrium_error: its standard error, from the spread over independent equilibrium runs; NaN for one.
+        training: mean of the observable over the training runs.
+        training_error: standard error of the difference at fixed equilibrium curve, from the spread over training runs.
+        runs: how many training runs count, for which an equilibrium value is known.
+        total: how many there are.
+    """
+
+    given: str
+    of: str
+    level: float
+    equilibrium: float
+    equilibrium_error: float
+    training: float
+    training_error: float
+    runs: int
+    total: int
+
+    @property
+    def advantage(self) -> float:
+        """Equilibrium minus training."""
+        return self.equilibrium - self.training
+
+    @property
+    def standard_error(self) -> float:
+        """Of the advantage."""
+        return float(np.hypot(self.equilibrium_error, self.training_error))
+
+
+def final_advantage(
+    equilibrium: Sequence[Curve], trajectory: Trajectory, *, at: int | None = None, last: float = 0.02
+) -> FinalAdvantage:
+    r"""Equilibrium minus training at the losses at which training ends, run by run.
+
+        A = mean over r of e(x_r) - y_r
+
+    with x_r and y_r the CV and the observable of training run r, averaged over the end of its training, and e the
+    equilibrium curve, between its points on a straight line. A run that ends where no equilibrium is known does not
+    count.
+
+    Args:
+        equilibrium: the curve of each independent equilibrium run, such as `EntropyLandscape.equilibrium` or
+            `EquilibriumTable.fine`; their names say which CV and observable are compared.
+        trajectory: of the training runs.
+        at: step at which training ends; None is the last one recorded.
+        last: fraction of the steps up to `at` over which a run's values are averaged, above 0.
+
+    Raises:
+        InputError: no curve, curves of different quantities, no frame in the end of training, or no run with a known
+            equilibrium.
+    """
+    names = {(curve.x_name, curve.y_name) for curve in equilibrium}
+    if len(names) != 1:
+        raise InputError(f"final_advantage: curves of {len(names)} kinds; give one or more of the same quantities")
+    given, of = next(iter(names))
+    end = trajectory.steps if at is None else require_integer("final_advantage", "at", at, least=1)
+    share = min(require_number("final_advantage", "last", last, above=0.0), 1.0)
+    _recorded(trajectory, given, of)
+    until = end / max(trajectory.steps, 1)
+    frames = common_frames(trajectory, [given, of], (1 - share) * until, until)
+    x, y = (values.mean(axis=0) for values in frames)
+    expected = np.stack([_interpolated(curve, x) for curve in equilibrium])
+    known = np.isfinite(expected).all(axis=0)
+    runs = int(known.sum())
+    if not runs:
+        raise InputError(
+            f"final_advantage: no training run ends where the equilibrium is known, {given} = {x.min():.3g} to "
+            f"{x.max():.3g}; sample equilibrium there"
+        )
+    curves = expected[:, known].mean(axis=1)  # one number for each equilibrium run
+    difference = expected[:, known].mean(axis=0) - y[known]
+    return FinalAdvantage(
+        given=given,
+        of=of,
+        level=float(x[known].mean()),
+        equilibrium=float(curves.mean()),
+        equilibrium_error=float(curves.std(ddof=1) / np.sqrt(len(curves))) if len(curves) > 1 else float("nan"),
+        training=float(y[known].mean()),
+        training_error=float(difference.std(ddof=1) / np.sqrt(runs)) if runs > 1 else float("nan"),
+        runs=runs,
+        total=len(x),
+    )
+
+
+def _interpolated(curve: Curve, x: Floats) -> Floats:
+    """The curve at x, NaN beyond its known points."""
+    known = np.isfinite(curve.y)
+    return np.interp(x, curve.x[known], curve.y[known], left=np.nan, right=np.nan)

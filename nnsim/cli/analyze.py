@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,9 @@ def boltzmann(trajectory: Path, of: str, given: str, since: float, output: Path 
 @click.option("--given", help="The CV of the bias at whose values to compare; by default its first.")
 @click.option("--of", required=True, help="The observable to compare, recorded in both, such as accuracy_test.")
 @click.option("--width", default=0.5, show_default=True, help="Width of the bins of the equilibrium mean.")
+@click.option(
+    "--centred", is_flag=True, help="Put the centres of the bins, not their edges, at multiples of the width."
+)
 @click.option("--since", default=0.5, show_default=True, help="Fraction of the equilibrium run to leave out.")
 @bias_option
 @table_option
@@ -124,6 +128,7 @@ def advantage(
     given: str | None,
     of: str,
     width: float,
+    centred: bool,
     since: float,
     bias: str | None,
     output: Path | None,
@@ -141,7 +146,8 @@ def advantage(
 
     runs = open_runs(trajectories)
     given = given or analysis.EntropyLandscape.from_trajectory(runs[0], bias).names[0]
-    tables = [analysis.equilibrium(run, given, of, width=width, since=since, bias=bias) for run in runs]
+    options: dict[str, Any] = {"width": width, "since": since, "centred": centred, "bias": bias}
+    tables = [analysis.equilibrium(run, given, of, **options) for run in runs]
     levels = analysis.mean_curve(tables).x
     trained = analysis.training_curve(open_runs(training), given, of, levels=levels)
     rows = analysis.entropy_advantage(tables, trained)
@@ -194,6 +200,12 @@ def _print_diagnosis(state: Diagnosis) -> None:
     click.echo(f"increment:           {state.increment:.3g} kT at the end, at most {state.largest_increment:.3g} kT")
     trips = f"{state.round_trips} by {state.walkers} walkers between {state.cv} = {state.low:g} and {state.high:g}"
     click.echo(f"round trips:         {trips}")
+    if not math.isnan(state.flatness.whole):
+        late = "" if math.isnan(state.flatness.late) else f", {state.flatness.late:.2g} in the later part"
+        click.echo(f"flatness:            {state.flatness.whole:.2g} of the whole run{late} (least visited bin / mean)")
+    if not math.isnan(state.late_change.rms):
+        most = f"at most {state.late_change.largest:.2g} nats"
+        click.echo(f"change of S:         {state.late_change.rms:.2g} nats rms in the later part, {most}")
     if state.knows_temperature:
         click.echo(f"kinetic temperature: {state.kinetic_temperature:.4g} over the last tenth (kT = {state.kT:g})")
     click.echo(f"outside the grid:    {100 * state.outside:.2g} % of the steps")

@@ -36,6 +36,7 @@ def plot() -> None:
       nnsim plot landscape run.zarr -o landscape.png
       nnsim plot timeseries run.zarr --observable ln_loss_train
       nnsim plot histogram run.zarr
+      nnsim plot convergence run0.zarr run1.zarr run2.zarr
     """
 
 
@@ -180,18 +181,55 @@ def training_name(runs: list[Trajectory]) -> str:
 
 
 def convergence_note(
-    runs: list[Trajectory], between: tuple[float, float] | None = None, bias: str | None = None
+    runs: list[Trajectory],
+    between: tuple[float, float] | None = None,
+    bias: str | None = None,
+    cv: str | None = None,
 ) -> str | None:
     """A line that says that runs have not converged, with the numbers of the worst; None if all have."""
     from nnsim.analysis import diagnose, has_record
 
     if not all(has_record(run, bias) for run in runs):
         return NO_RECORD
-    diagnoses = [diagnose(run, between=between, bias=bias) for run in runs]
+    diagnoses = [diagnose(run, between=between, cv=cv, bias=bias) for run in runs]
     doubtful = [diagnosis for diagnosis in diagnoses if diagnosis.problems()]
     if not doubtful:
         return None
     return f"not converged: {min(doubtful, key=lambda diagnosis: diagnosis.round_trips)}"
+
+
+@plot.command()
+@click.argument("trajectories", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--cv", help="The CV of the bias along which to look; by default its first.")
+@between_option
+@bias_option
+@picture_option
+@debug_option
+def convergence(
+    trajectories: tuple[Path, ...],
+    cv: str | None,
+    between: tuple[float, float] | None,
+    bias: str | None,
+    output: Path | None,
+) -> None:
+    """Draw how Wang-Landau runs converge: increment, flatness of the histogram, change of S and round trips.
+
+    Each point is a snapshot of the bias. Several trajectories are independent runs: a line each, and the mean of
+    S(LOW) - S(HIGH) over them with its standard error. --between gives LOW and HIGH, for the round trips of --cv too.
+
+    \b
+    Examples:
+      nnsim plot convergence spiral_wlmc.zarr
+      nnsim plot convergence run0.zarr run1.zarr run2.zarr --between -2 0 -o convergence.png
+      nnsim plot convergence spiral_wlmc.zarr --cv accuracy_test --between 0.5 0.9
+    """
+    from nnsim import analysis, plotting
+
+    runs = open_runs(trajectories)
+    records = analysis.convergence_records(runs, between=between, cv=cv, bias=bias)
+    ends = records[0].low, records[0].high
+    note = convergence_note(runs, ends, bias, records[0].cv)
+    _save(plotting.plot_convergence(records, note=note), output, trajectories[0], "convergence")
 
 
 @plot.command()

@@ -1,0 +1,94 @@
+"""Passages and round trips of walkers between two values of a CV."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nnsim.errors import InputError
+
+
+def crossings(series: Any, low: float, high: float) -> NDArray[np.int64]:
+    r"""Count the passages of each walker from one end of a CV to the other, in either direction.
+
+    A walker is at the lower end when s <= low and at the upper end when s >= high. Counted is how often the end it was
+    at last changes; wandering in between, or leaving an end and coming back to it, does not count. The series must be
+    recorded often enough to see every visit of an end: passages that fall between two frames are lost.
+
+    Args:
+        series: the CV in time, [T, W] (or [T] for one walker); NaN counts as in between.
+        low: the lower end, in units of the CV.
+        high: the upper end, above `low`.
+
+    Returns:
+        [W] int64.
+
+    Raises:
+        InputError: low not below high, or an array of other dimensions.
+    """
+    arrivals = _arrivals(series, low, high)
+    return np.array([len(walker) for walker in arrivals], dtype=np.int64)
+
+
+def round_trips(series: Any, low: float, high: float) -> NDArray[np.int64]:
+    """Count the completed round trips of each walker, from one end to the other and back.
+
+    Half of `crossings`, rounded down; the arguments are the same. A Wang-Landau run has not converged before its
+    walkers have made several.
+    """
+    return crossings(series, low, high) // 2
+
+
+def _arrivals(series: Any, low: float, high: float) -> list[NDArray[np.int64]]:
+    """For each walker the frames at which it reaches the end it was not at last; see `crossings`."""
+    values = np.asarray(series[...] if hasattr(series, "step") else series, dtype=np.float64)
+    if not low < high:
+        remedy = "swap them" if low > high else "change one"
+        raise InputError(f"crossings: low = {low:g} must be below high = {high:g}; {remedy}")
+    if values.ndim not in (1, 2):
+        raise InputError(f"crossings: a series of shape {values.shape} must be [T, W] or [T]; take one scalar CV")
+    ends = (values >= high).astype(np.int8) - (values <= low).astype(np.int8)
+    found = []
+    for walker in (ends if ends.ndim == 2 else ends[:, None]).T:
+        there = np.flatnonzero(walker)
+        found.append(there[1:][np.diff(walker[there]) != 0])
+    return found
+
+
+def round_trips_by(series: Any, step: ArrayLike, until: ArrayLike, low: float, high: float) -> NDArray[np.int64]:
+    """Count the round trips that all walkers together have completed by given steps.
+
+    Args:
+        series: the CV in time, [T, W] (or [T] for one walker), as for `crossings`.
+        step: step of each frame, [T], increasing.
+        until: steps by which to count, [R].
+        low: the lower end.
+        high: the upper end.
+
+    Returns:
+        [R] int64; at the last frame it is the sum of `round_trips`.
+
+    Raises:
+        InputError: as for `crossings`.
+    """
+    # every second arrival ends a round trip
+    completed = np.concatenate([walker[1::2] for walker in _arrivals(series, low, high)] or [np.zeros(0, np.int64)])
+    steps = np.sort(np.asarray(step)[completed])
+    return np.searchsorted(steps, np.asarray(until), side="right").astype(np.int64)
+
+
+def ends_of(values: NDArray[np.float64], between: tuple[float, float] | None) -> tuple[float, float]:
+    """The lower and the upper end for round trips; equal where nothing has moved."""
+    if between is None:
+        low, high = np.quantile(values, (0.1, 0.9))
+        return float(low), float(high)
+    low, high = sorted(between)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InputError(
+            f"round trips between {between[0]:g} and {between[1]:g}: must be two different finite numbers, "
+            "the ends of the way; change one (--between)"
+        )
+    return low, high

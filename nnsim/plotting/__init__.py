@@ -1,0 +1,25 @@
+"""Pictures of landscapes, trajectories and the convergence of runs.
+
+Every function draws into the axes it is given, or makes a figure of its own that no window and no global state knows
+of, and returns the axes; `save` writes the figure. This is the only package that imports matplotlib.
+"""
+
+from nnsim.plotting.comparison import plot_advantages
+from nnsim.plotting.convergence import plot_convergence
+from nnsim.plotting.landscapes import plot_landscape
+from nnsim.plotting.series import plot_histogram, plot_parameters, plot_timeseries
+from nnsim.plotting.style import COLORS, STYLE, WIDTH, readable, save
+
+__all__ = [
+    "COLORS",
+    "STYLE",
+    "WIDTH",
+    "plot_advantages",
+    "plot_convergence",
+    "plot_histogram",
+    "plot_landscape",
+    "plot_parameters",
+    "plot_timeseries",
+    "readable",
+    "save",
+]

@@ -1,0 +1,222 @@
+"""Pictures of what a trajectory has recorded: time series, histograms and parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+
+from nnsim.analysis.axes import Floats
+from nnsim.errors import InputError, require_integer, require_number
+from nnsim.plotting.style import COLORS, as_panels, frame, label_steps, new_axes, readable, styled, write_note
+
+if TYPE_CHECKING:
+    from nnsim.trajectory import Trajectory
+
+
+def plot_timeseries(
+    trajectory: Trajectory,
+    names: str | Sequence[str],
+    ax: Axes | Sequence[Axes] | None = None,
+    *,
+    max_walkers: int = 64,
+    max_points: int = 2000,
+    note: str | None = None,
+) -> list[Axes]:
+    """Draw observables in time, one panel each, the walkers faint and their mean in bold.
+
+    Args:
+        trajectory: an open trajectory.
+        names: scalar observables.
+        ax: one axes for each name, or None for a figure of its own.
+        max_walkers: at most so many walkers are drawn; the mean is that of all.
+        max_points: a longer record is thinned out evenly to about so many points.
+        note: a line above the picture.
+
+    Raises:
+        InputError: an observable that was not recorded (the message lists those that were) or is not a scalar.
+    """
+    wanted = [names] if isinstance(names, str) else list(names)
+    series = [_scalar(trajectory, name) for name in wanted]
+    with styled():
+        panels = as_panels(ax, len(wanted), "plot_timeseries")
+        for panel, name, (step, values) in zip(panels, wanted, series, strict=True):
+            stride = max(1, math.ceil(len(step) / max_points))
+            x, y = step[::stride], values[::stride]
+            shown = y[:, :max_walkers]
+            single = y.shape[1] == 1
+            if not single:
+                faint = to_rgba(COLORS[0], float(np.clip(3 / shown.shape[1], 0.08, 0.5)))
+                labels = ["one walker"] + [f"_walker {w}" for w in range(1, shown.shape[1])]  # one line in the legend
+                panel.plot(x, shown, color=faint, linewidth=0.7, label=labels)
+            panel.plot(
+                x, _mean_of_known(y), color=COLORS[0] if single else "black", label=f"mean of {y.shape[1]}", zorder=3
+            )
+            panel.set_ylabel(readable(name))
+            frame(panel, (x[0], x[-1]))
+        several = len(panels[0].lines) > 1
+        if several:  # above the panel, where there are no data
+            place = {"loc": "lower right", "bbox_to_anchor": (1.0, 0.98), "borderpad": 0.0, "borderaxespad": 0.2}
+            panels[0].legend(frameon=False, handlelength=1.4, ncols=2, **cast(Any, place))
+        label_steps(panels, "step")
+        write_note(panels[0], note, pad=22.0 if several else 6.0)
+    return panels
+
+
+def plot_histogram(
+    trajectory: Trajectory,
+    names: str | Sequence[str],
+    ax: Axes | None = None,
+    *,
+    last: float = 1.0,
+    bins: int = 60,
+    note: str | None = None,
+) -> Axes:
+    """Draw the histogram of the values that an observable, or a pair of them, has taken over all walkers.
+
+    Args:
+        trajectory: an open trajectory.
+        names: one or two scalar observables; a pair is counted at the steps at which both were recorded.
+        ax: axes to draw in, or None for a figure of its own.
+        last: the fraction of the record that counts, from its end, above 0 and at most 1; 0.5 is the last half.
+        bins: number of bins along each axis, at least 1.
+        note: a line above the picture.
+
+    Raises:
+        InputError: an observable that was not recorded or is not a scalar, more than two of them, a pair that was never
+            recorded at the same step, or a fraction outside (0, 1].
+    """
+    wanted = [names] if isinstance(names, str) else list(names)
+    if not 1 <= len(wanted) <= 2:
+        raise InputError(f"plot_histogram: {len(wanted)} observables; give one or two")
+    fraction = require_number("plot_histogram", "last", last, above=0.0)
+    if fraction > 1:
+        raise InputError(f"plot_histogram: last = {last:g} must be at most 1, the whole record; change last")
+    count = require_integer("plot_histogram", "bins", bins, least=1)
+    data = _values_together([_scalar(trajectory, name) for name in wanted], wanted, fraction)
+    with styled():
+        ax = ax or new_axes(1, 3.7)[0]
+        ax.set_xlabel(readable(wanted[0]))
+        if len(wanted) == 1:
+            ax.hist(data[0], count, color=COLORS[0], histtype="stepfilled", alpha=0.9)
+            ax.set_ylabel("frames × walkers")
+            ax.spines[["top", "right"]].set_visible(False)
+        else:
+            mesh = ax.hist2d(data[0], data[1], count, cmin=1, cmap="viridis", rasterized=True)[3]
+            ax.set_ylabel(readable(wanted[1]))
+            ax.figure.colorbar(mesh, ax=ax, pad=0.02).set_label("frames × walkers")
+        write_note(ax, note)
+    return ax
+
+
+def plot_parameters(
+    trajectory: Trajectory,
+    walker: int = 0,
+    ax: Axes | Sequence[Axes] | None = None,
+    *,
+    layers: str | Sequence[str] | None = None,
+    max_traces: int = 12,
+    max_panels: int = 8,
+    max_points: int = 2000,
+    note: str | None = None,
+) -> list[Axes]:
+    """Draw the parameters of one walker in time, a panel for each of the network's tensors.
+
+    Args:
+        trajectory: an open trajectory with recorded positions.
+        walker: index of the walker.
+        ax: one axes for each panel, or None for a figure of its own.
+        layers: names of the tensors to draw; None takes the first `max_panels`.
+        max_traces: at most so many parameters of each tensor, evenly spread over it.
+        max_panels: see `layers`.
+        max_points: a longer record is thinned out evenly to about so many points.
+        note: a line above the picture.
+
+    Raises:
+        InputError: no recorded positions, a walker or tensor that does not exist.
+    """
+    positions, offsets = trajectory.positions, _offsets(trajectory)
+    if positions is None or not len(positions.step):
+        raise InputError("plot_parameters: the trajectory has no positions; record them in the run")
+    walkers = positions.shape[1]
+    if not 0 <= walker < walkers:
+        raise InputError(f"plot_parameters: walker = {walker} must be one of 0 to {walkers - 1}; change walker")
+    wanted = list(offsets)[:max_panels] if layers is None else ([layers] if isinstance(layers, str) else list(layers))
+    unknown = [name for name in wanted if name not in offsets]
+    if unknown or not wanted:
+        raise InputError(f"plot_parameters: no parameter {', '.join(unknown)!r}; choose from {', '.join(offsets)}")
+    stride = max(1, math.ceil(len(positions.step) / max_points))
+    step, values = np.asarray(positions.step)[::stride], np.asarray(positions[::stride, walker])
+    with styled():
+        panels = as_panels(ax, len(wanted), "plot_parameters")
+        for panel, name in zip(panels, wanted, strict=True):
+            first, shape = offsets[name]
+            size = math.prod(shape)
+            shown = np.unique(np.linspace(0, size - 1, min(size, max_traces)).round().astype(int))
+            for trace, index in enumerate(shown):
+                panel.plot(step, values[:, first + index], color=COLORS[trace % len(COLORS)], linewidth=0.9, alpha=0.8)
+            panel.set_ylabel(name)
+            label = f"{len(shown)} of {size}" if len(shown) < size else f"all {size}"
+            panel.annotate(label, (1.01, 0.5), xycoords="axes fraction", rotation=270, va="center", fontsize=11)
+            frame(panel, (step[0], step[-1]))
+        label_steps(panels, f"step (walker {walker})")
+        left_out = f"{len(wanted)} of {len(offsets)} tensors" if layers is None and len(wanted) < len(offsets) else None
+        write_note(panels[0], "; ".join(filter(None, (note, left_out))) or None)
+    return panels
+
+
+def _scalar(trajectory: Trajectory, name: str) -> tuple[Any, Floats]:
+    """Return the steps [T] and values [T, W] of a scalar observable."""
+    if name not in trajectory.observables:
+        listed = ", ".join(trajectory.observables) or "none"
+        raise InputError(f"plot: the trajectory has no observable {name!r}; it has: {listed}")
+    series = trajectory[name]
+    values, step = np.asarray(series[...], dtype=np.float64), np.asarray(series.step)
+    if values.ndim == 1:  # one number for all walkers
+        values = values[:, None]
+    size = math.prod(values.shape[2:])
+    if size != 1:
+        raise InputError(f"plot: {name!r} has {size} numbers for each walker; choose a scalar observable")
+    # a reader of a run that is still being written may see one frame more here than there
+    count = min(len(step), len(values))
+    if not count:
+        raise InputError(f"plot: {name!r} has no frames yet; run longer")
+    return step[:count], values[:count].reshape(count, -1)
+
+
+def _mean_of_known(values: Floats) -> Floats:
+    known = np.isfinite(values)
+    count = known.sum(axis=1)
+    return np.divide(np.where(known, values, 0).sum(axis=1), count, out=np.full(len(values), np.nan), where=count > 0)
+
+
+def _values_together(series: list[tuple[Any, Floats]], names: list[str], fraction: float) -> list[Floats]:
+    """Return the finite values of the observables at the steps they share, walkers and frames in one row each."""
+    steps = series[0][0]
+    for other, _ in series[1:]:
+        steps = np.intersect1d(steps, other)
+    if not len(steps):
+        raise InputError(
+            f"plot_histogram: {' and '.join(names)} were never recorded at the same step; draw them one by one"
+        )
+    steps = steps[min(int((1 - fraction) * len(steps)), len(steps) - 1) :]
+    rows = [values[np.isin(step, steps)] for step, values in series]
+    walkers = max(row.shape[1] for row in rows)
+    flat = np.stack([np.broadcast_to(row, (len(steps), walkers)).reshape(-1) for row in rows])
+    flat = flat[:, np.isfinite(flat).all(axis=0)]
+    if not flat.shape[1]:
+        raise InputError(f"plot_histogram: {' and '.join(names)} have no finite value in the frames asked for")
+    return list(flat)
+
+
+def _offsets(trajectory: Trajectory) -> dict[str, tuple[int, tuple[int, ...]]]:
+    """Return where each tensor begins in the flat positions, and its shape."""
+    offsets, first = {}, 0
+    for name, shape in trajectory.header["parameters"].items():
+        offsets[name] = (first, tuple(shape))
+        first += math.prod(shape)
+    return offsets
