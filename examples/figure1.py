@@ -1,11 +1,12 @@
 """Figure 1b of arXiv 2503.13145: equilibrium against training for four networks and two lengths of training.
 
-The networks 2-W-W-W-2 (W = 6, 10, 14, 20: 116 to 942 parameters) of `spiral_wlmc.py`. Equilibrium: independent
-Wang-Landau Monte Carlo runs with a bias on ln L_train. Training: runs of `spiral_training.py`, looked at after a tenth
+The networks 2-W-W-W-2 (W = 6, 10, 14, 20: 116 to 942 parameters). Equilibrium: the annealed Boltzmann chains of
+`spiral_boltzmann.py`, several independent runs, as many sweeps for each network (Wang-Landau walkers of the wider ones
+would need more than 1e9 moves to find low losses). Training: the runs of `spiral_training.py`, looked at after a tenth
 of their steps (short) and at their end (long). Each training run is compared with the equilibrium accuracy at its own
-train loss, which gives eight comparisons.
+final train loss, or where it passed ln L = -4 if it went on from there: eight comparisons.
 
-    python examples/figure1.py                # figure1/figure1.png and figure1.csv, about 20 minutes on two cores
+    python examples/figure1.py                # figure1/figure1.png and figure1.csv, half an hour on two cores
     python examples/figure1.py --quick        # fewer and shorter runs, 3 minutes
 
 Every run is a trajectory in the folder; one that is complete is not done again, one that was interrupted is resumed.
@@ -20,19 +21,20 @@ from pathlib import Path
 from typing import Any
 
 import click
+import spiral_boltzmann
 import spiral_training
-import spiral_wlmc
 from rich.console import Console
 from rich.table import Table
 
 import nnsim
 from nnsim import plotting
-from nnsim.analysis import Curve, EquilibriumTable, FinalAdvantage, equilibrium, final_advantage
+from nnsim.analysis import Curve, FinalAdvantage, equilibrium, final_advantage
 
 WIDTHS = (6, 10, 14, 20)
-LOWEST = -8.0  # of ln L_train
-FULL = {"runs": 4, "moves": 200_000_000, "trainings": 100, "steps": 30_000}
-QUICK = {"runs": 2, "moves": 20_000_000, "trainings": 40, "steps": 10_000}
+FRAMES = 400  # of a Boltzmann run
+LOWEST = -4.0  # ln L_train down to which equilibrium and training are compared
+FULL = {"runs": 4, "chains": 3, "sweeps": 8000, "trainings": 100, "steps": 30_000}
+QUICK = {"runs": 2, "chains": 2, "sweeps": 1500, "trainings": 40, "steps": 10_000}
 
 
 def completed(path: Path, simulation: nnsim.Simulation) -> nnsim.Trajectory:
@@ -42,14 +44,16 @@ def completed(path: Path, simulation: nnsim.Simulation) -> nnsim.Trajectory:
     return nnsim.Trajectory(path)
 
 
-def equilibrium_curves(folder: Path, width: int, runs: int, moves: int) -> list[Curve]:
-    """Mean test accuracy at each ln L_train, of independent runs."""
-    tables: list[EquilibriumTable] = []
+def equilibrium_curves(folder: Path, width: int, size: int, runs: int, chains: int, sweeps: int) -> list[Curve]:
+    """Mean test accuracy at each ln L_train, of independent runs; `size` is the number of parameters."""
+    curves, every = [], sweeps * size // FRAMES
     for seed in range(runs):
-        simulation = spiral_wlmc.build(width=width, plane=False, seed=seed, lowest=LOWEST, steps=moves // 2)
-        trajectory = completed(folder / f"wlmc_{width}_{seed}.zarr", simulation)
-        tables.append(equilibrium(trajectory, "ln_loss_train", "accuracy_test"))
-    return [table.fine for table in tables]
+        simulation = spiral_boltzmann.build(
+            width=width, highest=100.0 * size, chains=chains, steps=every * FRAMES, seed=seed, every=every
+        )
+        trajectory = completed(folder / f"boltzmann_{width}_{seed}.zarr", simulation)
+        curves.append(equilibrium(trajectory, "ln_loss_train", "accuracy_test").fine)
+    return curves
 
 
 @dataclass(frozen=True)
@@ -69,14 +73,18 @@ class Comparison:
         return {**network, **training, **asdict(self.result), **numbers}
 
 
-def compare(folder: Path, width: int, runs: int, moves: int, trainings: int, steps: int) -> list[Comparison]:
+def compare(
+    folder: Path, width: int, runs: int, chains: int, sweeps: int, trainings: int, steps: int
+) -> list[Comparison]:
     """Short and long training of one network."""
-    curves = equilibrium_curves(folder, width, runs, moves)
     simulation = spiral_training.build(hidden=(width,) * 3, runs=trainings, steps=steps)
-    trained = completed(folder / f"sgd_{width}.zarr", simulation)
     size = sum(math.prod(shape) for shape in simulation.system.parameters.values())
-    lengths = {"short": steps // 10, "long": steps}
-    return [Comparison(width, size, name, at, final_advantage(curves, trained, at=at)) for name, at in lengths.items()]
+    trained = completed(folder / f"sgd_{width}.zarr", simulation)
+    curves = equilibrium_curves(folder, width, size, runs, chains, sweeps)
+    return [
+        Comparison(width, size, name, at, final_advantage(curves, trained, at=at, lowest=LOWEST))
+        for name, at in (("short", steps // 10), ("long", steps))
+    ]
 
 
 def write(comparisons: list[Comparison], folder: Path) -> None:
@@ -86,14 +94,14 @@ def write(comparisons: list[Comparison], folder: Path) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    shown = Table(title="test accuracy at the train loss at which training ends", title_justify="left")
-    for name in ("network", "training", "mean ln L", "equilibrium", "trained", "advantage", "runs"):
+    shown = Table(title=f"test accuracy at the loss where training ends, or at ln L = {LOWEST:g}", title_justify="left")
+    for name in ("network", "training", "steps", "ln L", "equilibrium", "trained", "advantage", "runs"):
         shown.add_column(name, justify="right")
     for one, r in zip(comparisons, (one.result for one in comparisons), strict=True):
         accuracies = f"{r.level:.2f}", f"{r.equilibrium:.3f}", f"{r.training:.3f}"
         advantage = f"{r.advantage:+.3f} ± {r.standard_error:.3f}"
-        training = f"{one.training}, {one.steps} steps"
-        shown.add_row(f"3x{one.width}", training, *accuracies, advantage, f"{r.runs} of {r.total}")
+        training = one.training, str(one.steps)
+        shown.add_row(f"3x{one.width}", *training, *accuracies, advantage, f"{r.runs} of {r.total}")
     Console().print(shown)
     labels = [f"3×{one.width}\n{one.training}" for one in comparisons]
     axes = plotting.plot_advantages(labels, [one.result for one in comparisons])

@@ -30,11 +30,12 @@ def build(
     threads: int | None = None,
     every: int = 2000,
 ) -> nnsim.Simulation:
+    box = 4 / width**0.5  # from one side to the other
     ladder = np.geomspace(lowest, highest, temperatures).round(1)
     beta = np.concatenate(([0.0, 1.0, 3.0], ladder)).repeat(chains)
     return nnsim.Simulation(
         spiral_classification(hidden=(width,) * 3, points_per_class=20),
-        MonteCarlo(MixedStep(smallest=0.01, largest=1.6)),
+        MonteCarlo(MixedStep(smallest=0.006 * box, largest=box)),
         bias=Boltzmann(cv.Loss("train"), beta.tolist(), ramp=round(0.4 * steps)),
         observe=[cv.LogLoss("train"), cv.Accuracy("test"), Acceptance()],
         walkers=len(beta),

@@ -10,6 +10,8 @@ accuracy is then the mean over the frames at each loss.
     nnsim plot convergence spiral_wlmc.zarr
 """
 
+from math import prod
+
 import nnsim
 from nnsim import Grid, cv
 from nnsim.bias import WangLandau
@@ -32,14 +34,16 @@ def build(
 ) -> nnsim.Simulation:
     """Settings of one run; `increment` (kT) and `hold` (deposits) are by default those of docs/convergence.md."""
     system = spiral_classification(hidden=(width,) * 3, points_per_class=20)
-    loss, accuracy = cv.LogLoss("train"), cv.Accuracy("test")
-    bins = round((1 - lowest) / 0.1)
+    loss, accuracy, size = cv.LogLoss("train"), cv.Accuracy("test"), sum(map(prod, system.parameters.values()))
+    bins, moves = round((1 - lowest) / 0.1), steps * walkers
     if plane:
         half = 0.5 / 40  # half of the step between two levels of the accuracy of 40 points
         grid = Grid(lower=(lowest, -half), upper=(1, 1 + half), bins=(bins, 41), kind="bins")
-        biased, defaults = [loss, accuracy], (0.05, 1e6)
+        biased, defaults = [loss, accuracy], (0.05 * size / 116, 1e6)
     else:
-        grid, biased, defaults = Grid(lower=lowest, upper=1, bins=bins, kind="bins"), [loss], (0.001, 5e6)
+        # S falls by about 2 nats for each parameter: enough to fill that in the first part of the run, and no more.
+        grid, hold_for = Grid(lower=lowest, upper=1, bins=bins, kind="bins"), moves / 30
+        biased, defaults = [loss], (0.6 * size * bins / hold_for, hold_for)
     height, until = (given or default for given, default in zip((increment, hold), defaults, strict=True))
     bias = WangLandau(biased, grid, RampHoldInverseTime(height, ramp=0, hold=until))  # counts moves of all walkers
     longest = 4 / width**0.5  # the width of the box

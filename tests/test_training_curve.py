@@ -189,6 +189,9 @@ def test_advantage_at_the_end_of_training(tmp_path):
 
     narrow = Curve(np.array([-2.8, -0.5]), np.array([0.7, 0.7]), None, *names)  # the first run ends below it
     assert final_advantage([narrow], trajectory, last=0.1).runs == 2
+    stopped = final_advantage(lines[:1], trajectory, last=0.1, lowest=-2.0)  # where runs 1 and 3 pass -2
+    assert stopped.level == pytest.approx(np.mean([-2.0, -1.0, -2.0]))
+    assert stopped.training == pytest.approx(np.mean([0.8 * 2.5 / 3.5, 0.9, 0.8]))
     with pytest.raises(InputError, match="no training run ends where the equilibrium is known"):
         final_advantage([Curve(np.array([1.0, 2.0]), np.array([0.7, 0.7]), None, *names)], trajectory)
     with pytest.raises(InputError, match="curves of 0 kinds"):
@@ -270,6 +273,22 @@ def test_advantage_from_the_command_line(folder):
     with table.open() as file:
         levels = np.array([float(row["ln_loss_train"]) for row in csv.DictReader(file)])
     np.testing.assert_allclose(levels / 0.2, np.round(levels / 0.2), atol=1e-9)
+
+
+def test_advantage_of_the_most_probable_value(folder):
+    table, smooth = folder / "probable.csv", cv.SmoothedAccuracy("test", scale=10.0)
+    system, of = spiral_classification(initial="reinitialise"), smooth.name
+    training = Simulation(system, GradientDescent(0.2), observe=[cv.LogLoss("train"), smooth], walkers=4, every=10)
+    training.run(1000, output=folder / "smooth.zarr", progress=False)
+    runs = [folder / "wl.zarr", "--training", folder / "smooth.zarr"]
+    assert nnsim("analyze", "advantage", *runs, "--of", of, "--most-probable", "--output", table).status == 0
+    expected = load_landscape([Trajectory(folder / "wl.zarr")]).most_probable(0, 1)
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    for row in rows:
+        k = int(np.argmin(abs(expected.x - float(row["ln_loss_train"]))))
+        assert float(row[f"equilibrium_{of}"]) == pytest.approx(expected.y[k])
 
 
 @pytest.mark.slow

@@ -279,7 +279,12 @@ class FinalAdvantage:
 
 
 def final_advantage(
-    equilibrium: Sequence[Curve], trajectory: Trajectory, *, at: int | None = None, last: float = 0.02
+    equilibrium: Sequence[Curve],
+    trajectory: Trajectory,
+    *,
+    at: int | None = None,
+    last: float = 0.02,
+    lowest: float | None = None,
 ) -> FinalAdvantage:
     r"""Equilibrium minus training at the losses at which training ends, run by run.
 
@@ -295,6 +300,8 @@ def final_advantage(
         trajectory: of the training runs.
         at: step at which training ends; None is the last one recorded.
         last: fraction of the steps up to `at` over which a run's values are averaged, above 0.
+        lowest: a run that ends below this value of the CV counts with it, and with the observable when it first came
+            down to it; for training that goes on to losses at which the equilibrium is not known.
 
     Raises:
         InputError: no curve, curves of different quantities, no frame in the end of training, or no run with a known
@@ -306,10 +313,7 @@ def final_advantage(
     given, of = next(iter(names))
     end = trajectory.steps if at is None else require_integer("final_advantage", "at", at, least=1)
     share = min(require_number("final_advantage", "last", last, above=0.0), 1.0)
-    _recorded(trajectory, given, of)
-    until = end / max(trajectory.steps, 1)
-    frames = common_frames(trajectory, [given, of], (1 - share) * until, until)
-    x, y = (values.mean(axis=0) for values in frames)
+    x, y = _ends_of_training(trajectory, given, of, end, share, lowest)
     expected = np.stack([_interpolated(curve, x) for curve in equilibrium])
     known = np.isfinite(expected).all(axis=0)
     runs = int(known.sum())
@@ -331,6 +335,21 @@ def final_advantage(
         runs=runs,
         total=len(x),
     )
+
+
+def _ends_of_training(
+    trajectory: Trajectory, given: str, of: str, end: int, share: float, lowest: float | None
+) -> tuple[Floats, Floats]:
+    """The CV and the observable of each run, [W], at the end of its training or at `lowest`."""
+    whole = _recorded(trajectory, given, of)
+    until = end / max(trajectory.steps, 1)
+    x, y = (values.mean(axis=0) for values in common_frames(trajectory, [given, of], (1 - share) * until, until))
+    if lowest is None:
+        return x, y
+    level = require_number("final_advantage", "lowest", lowest)
+    passing = first_passage(*whole, [level])[0]
+    below = (x < level) & np.isfinite(passing)
+    return np.where(below, level, x), np.where(below, passing, y)
 
 
 def _interpolated(curve: Curve, x: Floats) -> Floats:

@@ -116,6 +116,9 @@ def boltzmann(trajectory: Path, of: str, given: str, since: float, output: Path 
 @click.option("--of", required=True, help="The observable to compare, recorded in both, such as accuracy_test.")
 @click.option("--width", default=0.5, show_default=True, help="Width of the bins of the equilibrium mean.")
 @click.option(
+    "--most-probable", is_flag=True, help="Take the most probable value of a CV of the bias, as for a test loss."
+)
+@click.option(
     "--centred", is_flag=True, help="Put the centres of the bins, not their edges, at multiples of the width."
 )
 @click.option("--since", default=0.5, show_default=True, help="Fraction of the equilibrium run to leave out.")
@@ -128,6 +131,7 @@ def advantage(
     given: str | None,
     of: str,
     width: float,
+    most_probable: bool,
     centred: bool,
     since: float,
     bias: str | None,
@@ -135,7 +139,8 @@ def advantage(
 ) -> None:
     """Entropy advantage: equilibrium mean minus mean over training runs at the same value of a CV.
 
-    The equilibrium mean is that of the bin around each level; of several equilibrium trajectories their mean is taken.
+    The equilibrium mean is that of the bin around each level; of several equilibrium trajectories their mean is taken,
+    and their spread is its error. For regression, --most-probable compares the test loss at which S is largest.
     A training run counts with its value when it first reaches the level; the last column says how many did.
 
     \b
@@ -146,11 +151,17 @@ def advantage(
 
     runs = open_runs(trajectories)
     given = given or analysis.EntropyLandscape.from_trajectory(runs[0], bias).names[0]
-    options: dict[str, Any] = {"width": width, "since": since, "centred": centred, "bias": bias}
-    tables = [analysis.equilibrium(run, given, of, **options) for run in runs]
-    levels = analysis.mean_curve(tables).x
-    trained = analysis.training_curve(open_runs(training), given, of, levels=levels)
-    rows = analysis.entropy_advantage(tables, trained)
+    means: Any
+    if most_probable:
+        single = [analysis.EntropyLandscape.from_trajectory(run, bias) for run in runs]
+        landscape = single[0] if len(single) == 1 else analysis.EntropyLandscape.average(single)
+        means = curve = landscape.most_probable(given, of)
+    else:
+        options: dict[str, Any] = {"width": width, "since": since, "centred": centred, "bias": bias}
+        means = [analysis.equilibrium(run, given, of, **options) for run in runs]
+        curve = analysis.mean_curve(means)
+    trained = analysis.training_curve(open_runs(training), given, of, levels=curve.x)
+    rows = analysis.entropy_advantage(means, trained)
     if output is not None:
         _write_csv(rows, output)
     _print_advantage(rows, given, of)

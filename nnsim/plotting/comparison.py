@@ -38,6 +38,6 @@ def plot_advantages(labels: Sequence[str], advantages: Sequence[FinalAdvantage],
             ax.errorbar(place, values, errors, fmt=marker, color=color, capsize=2, label=name, zorder=2)
         ax.set_xticks(place, labels)
         ax.set_xlim(-0.5, len(labels) - 0.5)
-        ax.set_ylabel(f"{readable(advantages[0].of)} at the same {readable(advantages[0].given)}")
+        ax.set_ylabel(readable(advantages[0].of))
         ax.legend(frameon=False)
     return ax
