@@ -50,8 +50,8 @@ def dynamics_entropy(seed: int, steps: int) -> np.ndarray:
     schedule = RampHoldInverseTime(0.0015 * 16_000 / steps, ramp=0, hold=0.15 * deposits, offset=0.135 * deposits)
     bias = WangLandau(cv.LogLoss("train"), grid, schedule, kernel=0.05)
     wall = Wall(bias.cvs[0], lower=-0.8, upper=3.1, strength=3000.0)
-    # A step of 0.016 makes S wrong by 0.15 at the upper end: what is left of that must fall as the standard error does.
-    integrator = Langevin(dt=0.004 * np.sqrt(16_000 / steps), friction=1.0)
+    # A step of 0.016 makes S wrong by 0.15 at the upper end.
+    integrator = Langevin(dt=0.004, friction=1.0)
     simulation = Simulation(
         network(), integrator, bias=[bias, wall], walkers=walkers, seed=seed, threads=1, every=10**9
     )

@@ -71,8 +71,9 @@ def equilibrium(
     opened = Trajectory(trajectory)
     boltzmann = analysis.boltzmann_settings(opened) if bias is None else None
     state = None if boltzmann else analysis.diagnose(opened, between=between, bias=bias)
-    first = state.cv if state else f"ln_{boltzmann['cvs'][0]}" if boltzmann else ""
-    table = analysis.equilibrium(opened, given or first, of, width=width, since=since, bias=bias)
+    biased = state.cv if state else str(boltzmann["cvs"][0]) if boltzmann else ""
+    usual = f"ln_{biased}" if boltzmann and f"ln_{biased}" in opened.observables else biased
+    table = analysis.equilibrium(opened, given or usual, of, width=width, since=since, bias=bias)
     if output is not None:
         _write_csv(table.rows(), output)
     _print_table(table)
