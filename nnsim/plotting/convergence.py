@@ -149,7 +149,7 @@ def _draw_legend(panel: Axes) -> int:
     """Names of the runs above a panel, where there are no data; the number of lines."""
     names = panel.get_legend_handles_labels()[1]
     longest = max(len(name) for name in names)
-    columns = min(max(1, 44 // (longest + 5)), len(names))  # letters of a line of names and lines
+    columns = min(max(1, 36 // (longest + 5)), len(names))  # letters of a line of names and lines
     place = {"loc": "lower left", "bbox_to_anchor": (0.0, 0.98), "borderpad": 0.0, "borderaxespad": 0.2}
     spacing = {"handlelength": 1.2, "handletextpad": 0.4, "columnspacing": 0.8, "labelspacing": 0.25}
     panel.legend(frameon=False, ncols=columns, **cast(Any, place | spacing))
