@@ -1,0 +1,157 @@
+"""Deterministic dynamics at constant temperature: Nose-Hoover chains."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nnsim.errors import require_integer, require_number
+from nnsim.evaluation import Evaluation
+from nnsim.forcefield import ForceField
+from nnsim.integrators import pieces
+from nnsim.protocols import Integrator, Observable
+from nnsim.state import State
+
+# Fourth-order factorisation of a thermostat's propagator: w1, w1, 1 - 4 w1, w1, w1 with w1 = 1 / (4 - 4^(1/3)).
+_OUTER = 1 / (4 - 4 ** (1 / 3))
+SUZUKI = (_OUTER, _OUTER, 1 - 4 * _OUTER, _OUTER, _OUTER)
+
+
+class NoseHoover(Integrator):
+    r"""Newton's equations with a chain of thermostats.
+
+        m dv/dt = f - m v u_1
+        Q_1 du_1/dt = (sum m v^2 - N kT) - Q_1 u_1 u_2
+        Q_j du_j/dt = (Q_{j-1} u_{j-1}^2 - kT) - Q_j u_j u_{j+1},        dx_j/dt = u_j
+
+    with N the number of degrees of freedom of a chain, Q_1 = N kT tau^2 and Q_j = kT tau^2. A step is half a step of
+    the thermostats, a velocity Verlet step, and half a step of the thermostats. Conserved, up to an error of dt^2, is
+
+        K + U + V + sum_j Q_j u_j^2 / 2 + N kT x_1 + kT sum_{j > 1} x_j
+
+    which `ConservedQuantity` observes; it is conserved only while no bias grows.
+
+    With one chain for all parameters N = n. That is not ergodic on harmonic and on free systems, whatever the length of
+    the chain; with `massive=True` every parameter has a chain of its own, N = 1, which is.
+
+    Args:
+        dt: time step, in reduced time, above 0.
+        tau: period over which the thermostats respond, in reduced time, above 0; about that of the system's own
+            motion, and at least 20 dt.
+        kT: temperature, above 0.
+        chain: number of thermostats in a chain, at least 1; one alone (Nose-Hoover proper) is seldom ergodic.
+        massive: a chain for each parameter.
+        substeps: how many times the thermostats are propagated in half a step, at least 1.
+        masses: one number or one for each parameter [n], above 0.
+
+    Raises:
+        InputError: a number out of its range.
+
+    `integrator_state["kinetic_energy"]` [W] is that of the end of the step.
+
+    Reference: G. J. Martyna, M. L. Klein and M. Tuckerman, J. Chem. Phys. 97, 2635 (1992), doi:10.1063/1.463940;
+    factorised as in G. J. Martyna, M. E. Tuckerman, D. J. Tobias and M. L. Klein, Mol. Phys. 87, 1117 (1996),
+    doi:10.1080/00268979600100761, with the fourth-order weights of M. Suzuki, J. Math. Phys. 32, 400 (1991),
+    doi:10.1063/1.529425.
+    """
+
+    def __init__(
+        self,
+        dt: float,
+        tau: float,
+        kT: float = 1.0,
+        *,
+        chain: int = 3,
+        massive: bool = False,
+        substeps: int = 1,
+        masses: float | Tensor = 1.0,
+    ) -> None:
+        self.dt = require_number("NoseHoover", "dt", dt, above=0.0)
+        self.tau = require_number("NoseHoover", "tau", tau, above=0.0)
+        self.kT = require_number("NoseHoover", "kT", kT, above=0.0)
+        self.chain = require_integer("NoseHoover", "chain", chain, least=1)
+        self.massive = bool(massive)
+        self.substeps = require_integer("NoseHoover", "substeps", substeps, least=1)
+        self.masses = pieces.check_masses("NoseHoover", masses)
+
+    @property
+    def time_step(self) -> float:
+        """Time that one step advances."""
+        return self.dt
+
+    def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
+        """Thermal velocities of parameters and thermostats, and the forces at positions [W, n]."""
+        self._masses = pieces.masses_like("NoseHoover", self.masses, positions)
+        velocities = pieces.thermal_velocities(positions, self.kT, self._masses, generator)
+        state = pieces.first_state(positions, velocities, force_field, generator)
+        walkers, n = positions.shape
+        freedom = 1 if self.massive else n
+        self._inertia = torch.full((self.chain,), self.kT * self.tau**2, dtype=torch.float64, device=positions.device)
+        self._inertia[0] *= freedom
+        self._freedom = torch.ones_like(self._inertia)
+        self._freedom[0] = freedom
+        shape = (walkers, n // freedom, self.chain)
+        drawn = torch.randn(shape, generator=generator, dtype=torch.float64, device=positions.device)
+        state.integrator_state["thermostat_velocities"] = drawn * (self.kT / self._inertia).sqrt()
+        state.integrator_state["thermostat_positions"] = torch.zeros_like(drawn)
+        self._finish(state)
+        return state
+
+    def step(self, state: State, force_field: ForceField) -> State:
+        """One step of dt."""
+        self._thermostat(state, self.dt / 2)
+        pieces.kick_(state, self.dt / 2, self._masses)
+        pieces.drift_(state, self.dt, force_field.system.box)
+        state.step += 1
+        pieces.update_forces_(state, force_field)
+        pieces.kick_(state, self.dt / 2, self._masses)
+        self._thermostat(state, self.dt / 2)
+        self._finish(state)
+        return state
+
+    def _thermostat(self, state: State, time: float) -> None:
+        """Propagate the chains, and scale the velocities, for a time."""
+        u, x = (state.integrator_state[f"thermostat_{name}"] for name in ("velocities", "positions"))
+        twice = self._twice_kinetic(state)  # of each chain, [W, G]
+        scale = torch.ones_like(twice)
+        for weight in SUZUKI * self.substeps:
+            h = weight * time / self.substeps
+            for j in reversed(range(self.chain)):
+                self._push(u, j, twice, h)
+            scale *= torch.exp(-h * u[..., 0])
+            twice = twice * torch.exp(-2 * h * u[..., 0])
+            x.add_(u, alpha=h)
+            for j in range(self.chain):
+                self._push(u, j, twice, h)
+        state.velocities.mul_(scale.to(state.velocities))  # [W, n] or [W, 1]
+
+    def _push(self, u: Tensor, j: int, twice: Tensor, h: float) -> None:
+        """Half of a time h of thermostat j, by what it controls and under the drag of the next one."""
+        controlled = twice if j == 0 else self._inertia[j - 1] * u[..., j - 1] ** 2
+        force = (controlled - self._freedom[j] * self.kT) / self._inertia[j]
+        drag = torch.exp(-h / 4 * u[..., j + 1]) if j + 1 < self.chain else 1.0
+        u[..., j] = (u[..., j] * drag + force * (h / 2)) * drag
+
+    def _twice_kinetic(self, state: State) -> Tensor:
+        """Sum of m v^2 over the parameters of each chain, [W, G]."""
+        each = (self._masses * state.velocities.square()).double()
+        return each if self.massive else each.sum(dim=1, keepdim=True)
+
+    def _finish(self, state: State) -> None:
+        """Kinetic energy and conserved quantity of the present state."""
+        u, x = (state.integrator_state[f"thermostat_{name}"] for name in ("velocities", "positions"))
+        own = 0.5 * self._inertia * u**2 + self.kT * self._freedom * x
+        kinetic = pieces.kinetic_energy(state.velocities, self._masses)
+        state.integrator_state["kinetic_energy"] = kinetic
+        total = kinetic + state.energy + state.bias_energy + own.sum(dim=(1, 2))
+        state.integrator_state["conserved_quantity"] = total
+
+
+class ConservedQuantity(Observable):
+    """What `NoseHoover` conserves, in units of energy, [W]: its drift shows whether the time step is too long."""
+
+    name = "conserved_quantity"
+
+    def observe(self, state: State, evaluation: Evaluation) -> Tensor:
+        """Energy of the system, the biases and the thermostats, [W]."""
+        return state.integrator_state["conserved_quantity"]
