@@ -49,7 +49,13 @@ def equilibrium_curves(folder: Path, width: int, size: int, runs: int, chains: i
     curves, every = [], sweeps * size // FRAMES
     for seed in range(runs):
         simulation = spiral_boltzmann.build(
-            width=width, highest=100.0 * size, chains=chains, steps=every * FRAMES, seed=seed, every=every
+            width=width,
+            highest=100.0 * size,
+            chains=chains,
+            steps=every * FRAMES,
+            ramp=round(0.4 * every * FRAMES),
+            seed=seed,
+            every=every,
         )
         trajectory = completed(folder / f"boltzmann_{width}_{seed}.zarr", simulation)
         curves.append(equilibrium(trajectory, "ln_loss_train", "accuracy_test").fine)
@@ -109,13 +115,17 @@ def write(comparisons: list[Comparison], folder: Path) -> None:
 
 
 @click.command()
-@click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=Path("figure1"), show_default=True)
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Folder; figure1 or figure1_quick.")
 @click.option("--quick", is_flag=True, help="Fewer and shorter runs: minutes, larger errors.")
-def main(output: Path, quick: bool) -> None:
+def main(output: Path | None, quick: bool) -> None:
     """Draw Figure 1b: equilibrium against training for four networks and two lengths of training."""
+    output = output or Path("figure1_quick" if quick else "figure1")
     output.mkdir(parents=True, exist_ok=True)
     amount = QUICK if quick else FULL
-    write([one for width in WIDTHS for one in compare(output, width, **amount)], output)
+    try:
+        write([one for width in WIDTHS for one in compare(output, width, **amount)], output)
+    except nnsim.NNSimError as error:
+        raise click.ClickException(str(error)) from None
 
 
 if __name__ == "__main__":

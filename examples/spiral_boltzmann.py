@@ -26,17 +26,19 @@ def build(
     temperatures: int = 16,
     chains: int = 10,
     steps: int = 1_000_000,
+    ramp: int = 400_000,
     seed: int = 0,
     threads: int | None = None,
     every: int = 2000,
 ) -> nnsim.Simulation:
+    """Settings of one run: the ladder of beta, how many chains of each, and the steps until the full beta (`ramp`)."""
     box = 4 / width**0.5  # from one side to the other
     ladder = np.geomspace(lowest, highest, temperatures).round(1)
     beta = np.concatenate(([0.0, 1.0, 3.0], ladder)).repeat(chains)
     return nnsim.Simulation(
         spiral_classification(hidden=(width,) * 3, points_per_class=20),
         MonteCarlo(MixedStep(smallest=0.006 * box, largest=box)),
-        bias=Boltzmann(cv.Loss("train"), beta.tolist(), ramp=round(0.4 * steps)),
+        bias=Boltzmann(cv.Loss("train"), beta.tolist(), ramp=ramp),
         observe=[cv.LogLoss("train"), cv.Accuracy("test"), Acceptance()],
         walkers=len(beta),
         seed=seed,

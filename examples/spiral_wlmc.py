@@ -32,19 +32,22 @@ def build(
     threads: int | None = None,
     every: int = 10_000,
 ) -> nnsim.Simulation:
-    """Settings of one run; `increment` (kT) and `hold` (deposits) are by default those of docs/convergence.md."""
+    """Settings of one run; `increment` (kT) and `hold` (deposits) are by default those of docs/convergence.md.
+
+    The increment is that of 116 parameters there, and in proportion to their number for other widths, as S is.
+    """
     system = spiral_classification(hidden=(width,) * 3, points_per_class=20)
     loss, accuracy, size = cv.LogLoss("train"), cv.Accuracy("test"), sum(map(prod, system.parameters.values()))
-    bins, moves = round((1 - lowest) / 0.1), steps * walkers
+    bins = round((1 - lowest) / 0.1)
     if plane:
         half = 0.5 / 40  # half of the step between two levels of the accuracy of 40 points
         grid = Grid(lower=(lowest, -half), upper=(1, 1 + half), bins=(bins, 41), kind="bins")
         biased, defaults = [loss, accuracy], (0.05 * size / 116, 1e6)
     else:
-        # S falls by about 2 nats for each parameter: enough to fill that in the first part of the run, and no more.
-        grid, hold_for = Grid(lower=lowest, upper=1, bins=bins, kind="bins"), moves / 30
-        biased, defaults = [loss], (0.6 * size * bins / hold_for, hold_for)
-    height, until = (given or default for given, default in zip((increment, hold), defaults, strict=True))
+        grid = Grid(lower=lowest, upper=1, bins=bins, kind="bins")
+        biased, defaults = [loss], (0.001 * size / 116, 5e6)
+    given = zip((increment, hold), defaults, strict=True)
+    height, until = (default if value is None else value for value, default in given)
     bias = WangLandau(biased, grid, RampHoldInverseTime(height, ramp=0, hold=until))  # counts moves of all walkers
     longest = 4 / width**0.5  # the width of the box
     return nnsim.Simulation(

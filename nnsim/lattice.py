@@ -31,13 +31,13 @@ class Lattice:
     kind = "lattice"
 
     def __init__(self, values: Sequence[float]) -> None:
-        self.values = torch.unique(torch.as_tensor(values, dtype=torch.float64))
+        self.values = self._given = torch.unique(torch.as_tensor(values, dtype=torch.float64))
         if self.values.ndim != 1 or len(self.values) < 2 or not bool(torch.isfinite(self.values).all()):
             raise InputError(f"Lattice: values = {list(values)} must be two or more different finite numbers")
 
     def prepare(self, dtype: torch.dtype, device: torch.device) -> None:
-        """Bring the values to a device; they stay float64."""
-        self.values = self.values.to(device)
+        """Bring the values to a device, and round them as positions of this type are; they stay float64."""
+        self.values = self._given.to(dtype).double().to(device)
 
     def check_size(self, n: int) -> None:
         """Fits any number of parameters."""
@@ -64,7 +64,7 @@ class Lattice:
 
     def describe(self) -> dict[str, object]:
         """The values, for the record."""
-        return {"kind": self.kind, "values": self.values.tolist()}
+        return {"kind": self.kind, "values": self._given.tolist()}
 
     def __repr__(self) -> str:
-        return f"Lattice({self.values.tolist()})"
+        return f"Lattice({self._given.tolist()})"

@@ -6,6 +6,7 @@ state, and so on), so that a part of your own need only say what is its own.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -195,6 +196,10 @@ class Platform(Protocol):
     def advance(self, state: State, steps: int) -> State:
         """`steps` times: a step of the integrator, then an update of every bias."""
         ...
+
+    def settled(self) -> AbstractContextManager[None]:
+        """While it lasts, the biases show all that was deposited, also what a platform still keeps to itself."""
+        return nullcontext()
 
     def state_dict(self) -> dict[str, Any]:
         """What the platform carries along, beyond the state and the biases."""

@@ -161,7 +161,11 @@ def _bias_number(bias: Bias, key: str) -> Read:
 
 
 def _bias_table(bias: Bias, key: str) -> Read:
-    return lambda simulation, _: bias.tables()[key]
+    def read(simulation: Simulation, _: object) -> torch.Tensor:
+        with simulation.platform.settled():
+            return bias.tables()[key]
+
+    return read
 
 
 def _observed(thing: Observable) -> Read:

@@ -144,7 +144,10 @@ class Simulation:
 
     def _choose_platform(self, name: str, threads: int | None) -> Platform:
         require_choice("Simulation", "platform", name, ("auto", "reference", "native"))
-        if name == "native" or (name == "auto" and not NativeMonteCarlo.obstacle(self.integrator, self.force_field)):
+        if name == "native" and self.device.type != "cpu":
+            raise InputError(f"platform = 'native' runs on the CPU, not on {self.device}; leave device out")
+        obstacle = self.device.type != "cpu" or NativeMonteCarlo.obstacle(self.integrator, self.force_field)
+        if name == "native" or (name == "auto" and not obstacle):
             return NativeMonteCarlo(self.integrator, self.force_field, self.state, self.seed, threads)
         return ReferencePlatform(self.integrator, self.force_field)
 

@@ -18,6 +18,7 @@ from nnsim.trajectory import Trajectory, is_starting
 from nnsim.trajectory_writer import TrajectoryWriter
 
 if TYPE_CHECKING:
+    from nnsim.protocols import Bias
     from nnsim.simulation import Simulation
 
 
@@ -103,15 +104,19 @@ class Storage:
 
     def _flush(self) -> dict[str, int]:
         """Put the newest tables and numbers of the biases, then every buffered frame."""
-        for bias in self.simulation.force_field.biases:
-            group, tables = f"nnsim/bias/{bias.name}", bias.tables()
-            if not tables:
-                continue
-            for key, table in tables.items():
-                self.writer.put(f"{group}/{key}", np.asarray(table.detach().cpu()), None)
-            numbers = {**bias.observables(), "deposits": getattr(bias, "deposits", None)}
-            self.writer.set_attrs(group, {**describe(bias), **numbers, "step": self.simulation.state.step})
+        with self.simulation.platform.settled():
+            for bias in self.simulation.force_field.biases:
+                self._put_tables(bias)
         return self.writer.flush()
+
+    def _put_tables(self, bias: Bias) -> None:
+        group, tables = f"nnsim/bias/{bias.name}", bias.tables()
+        if not tables:
+            return
+        for key, table in tables.items():
+            self.writer.put(f"{group}/{key}", np.asarray(table.detach().cpu()), None)
+        numbers = {**bias.observables(), "deposits": getattr(bias, "deposits", None)}
+        self.writer.set_attrs(group, {**describe(bias), **numbers, "step": self.simulation.state.step})
 
 
 def header(simulation: Simulation) -> dict[str, Any]:

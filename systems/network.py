@@ -192,6 +192,9 @@ class NeuralNetwork(System):
         """The network in the form that native code takes, or None if it cannot be put so."""
         if not isinstance(self._forward, BatchedDense) or not isinstance(self.loss_function, str):
             return None
+        methods = ("energy", "forward", "targets", "loss")  # a subclass may compute something else
+        if any(getattr(type(self), name) is not getattr(NeuralNetwork, name) for name in methods):
+            return None
         shape, terms = self._forward.plain(), potential_terms(self.potential)
         if shape is None or terms is None:
             return None
@@ -200,7 +203,8 @@ class NeuralNetwork(System):
         targets = torch.cat([self._data[split][1] for split in splits]).double().cpu()
         targets = targets[:, None] if targets.ndim == 1 else targets
         train = len(self._data["train"][0])
-        return DenseNetwork(*shape, self.loss_function, points, targets.numpy(), train, *terms)
+        tiny = float(torch.finfo(self._dtype).tiny)
+        return DenseNetwork(*shape, self.loss_function, points, targets.numpy(), train, *terms, tiny)
 
     # ------------------------------------------------------------------ start
 

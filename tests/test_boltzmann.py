@@ -333,7 +333,7 @@ def test_runs_without_a_boltzmann_average_are_refused(tmp_path):
 def test_the_command_line(tmp_path):
     """The example in small, and both tables of it, on the screen and as CSV files."""
     path = tmp_path / "run.zarr"
-    small_run = ("temperatures=2", "chains=3", "every=50", "width=3", "threads=1")
+    small_run = ("temperatures=2", "chains=3", "every=50", "width=3", "threads=1", "ramp=400")
     settings = [word for setting in small_run for word in ("--set", setting)]
     assert nnsim("run", EXAMPLE, *settings, "--steps", "1000", "--output", path).status == 0
     run = Trajectory(path)

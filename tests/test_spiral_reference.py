@@ -24,7 +24,7 @@ def sampled(tmp_path: Path, example: str, shortened: int) -> Trajectory:
     """The example in full length, or with a fraction of its steps."""
     script = Script(EXAMPLES / f"{example}.py")
     steps = script.simulation(script.settings()).steps // (1 if statistics_scale() == 1 else shortened)
-    settings = ["plane=False"] if example == "spiral_wlmc" else []
+    settings = ["plane=False"] if example == "spiral_wlmc" else [f"ramp={round(0.4 * steps)}"]
     script.simulation(script.settings([*settings, f"steps={steps}"])).run(output=tmp_path / "run.zarr", progress=False)
     return Trajectory(tmp_path / "run.zarr")
 

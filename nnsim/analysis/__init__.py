@@ -3,7 +3,7 @@
 from nnsim.analysis.axes import Axis, Curve, natural_value
 from nnsim.analysis.boltzmann import boltzmann_averages, boltzmann_settings
 from nnsim.analysis.convergence import ConvergenceRecord, Diagnosis, convergence_records, diagnose
-from nnsim.analysis.equilibrium import EquilibriumTable, equilibrium, mean_curve
+from nnsim.analysis.equilibrium import EquilibriumTable, biased_quantity, equilibrium, mean_curve
 from nnsim.analysis.landscape import EntropyLandscape
 from nnsim.analysis.passages import crossings, round_trips, round_trips_by
 from nnsim.analysis.reweight import (
@@ -47,6 +47,7 @@ __all__ = [
     "HistogramFlatness",
     "TrainingCurve",
     "average_bins",
+    "biased_quantity",
     "boltzmann_averages",
     "boltzmann_settings",
     "conditional_mean",

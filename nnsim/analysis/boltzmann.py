@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 def boltzmann_settings(trajectory: Trajectory) -> dict[str, Any] | None:
-    """Settings of the Boltzmann bias of a run, or None if there is none.
+    """Settings, and the name, of the Boltzmann bias of a run, or None if there is none.
 
     Raises:
         InputError: one beside another bias that weights states, whose frames of one s do not have the same weight.
     """
     biases = trajectory.header.get("bias", {})
     known = {name: one for name, one in biases.items() if one.get("type") in ("Boltzmann", "WangLandau")}
-    found = [settings for settings in known.values() if settings["type"] == "Boltzmann"]
+    found = [{**settings, "name": name} for name, settings in known.items() if settings["type"] == "Boltzmann"]
     if found and len(known) > 1:
         raise InputError(
             f"{trajectory.path} has the biases {', '.join(known)}; averages of a Boltzmann bias need it alone"

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from nnsim.analysis.axes import Curve, Floats
 from nnsim.analysis.boltzmann import boltzmann_settings, require_fraction, since_ramp
 from nnsim.analysis.frames import common_frames
-from nnsim.analysis.landscape import EntropyLandscape
+from nnsim.analysis.landscape import EntropyLandscape, wang_landau_name
 from nnsim.analysis.reweight import (
     ConditionalMean,
     average_bins,
@@ -35,6 +35,7 @@ from nnsim.errors import InputError, require_number
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
 
+MOST_BINS = 100_000
 GROUPS = 16  # of walkers, left out one at a time for the standard error
 NARROW = 5  # narrow bins in one of the table, where no grid says how wide they are
 FEWEST_BLOCKS = 8  # fewer walkers than this do not tell an error: the record of each is cut into pieces in time
@@ -104,8 +105,8 @@ def equilibrium(
     """
     require_number("equilibrium", "width", width, above=0.0)
     require_fraction("equilibrium", since)
-    x, y, weights, edges = _sampled(trajectory, given, of, since, bias, width)
-    fine = _means(x, y, weights, edges)
+    x, y, weights, edges, groups = _sampled(trajectory, given, of, since, bias, width)
+    fine = _means(x, y, weights, edges, groups)
     origin = _origin(edges, width) + (0.5 * width if centred else 0.0)
     coarse = average_bins(fine.centers, fine.mean, width, origin=origin)
     error, fine_error = np.full(coarse.y.shape, np.nan), np.full(fine.mean.shape, np.nan)
@@ -117,17 +118,30 @@ def equilibrium(
     return EquilibriumTable(given, of, bounds, coarse.y, error, frames, curve)
 
 
+def biased_quantity(trajectory: Trajectory, bias: str | None = None) -> str:
+    """What averages are usually taken at given values of: the first CV of the bias, or ln of a Boltzmann bias's CV.
+
+    Raises:
+        InputError: no Wang-Landau or Boltzmann bias, or none of that name.
+    """
+    settings = boltzmann_settings(trajectory)
+    if settings is None or bias not in (None, settings["name"]):
+        return str(trajectory.bias(wang_landau_name(trajectory, bias)).attrs["cvs"][0])
+    biased = str(settings["cvs"][0])
+    return f"ln_{biased}" if f"ln_{biased}" in trajectory.observables else biased
+
+
 def _sampled(
     trajectory: Trajectory, given: str, of: str, since: float, bias: str | None, width: float
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Frames [T, W] of both, the logarithms of their weights, and the edges of narrow bins."""
+) -> tuple[Floats, Floats, Floats, Floats, int]:
+    """Frames [T, W] of both, logarithms of their weights, edges of narrow bins, and how many groups of walkers."""
     settings = boltzmann_settings(trajectory)
-    if settings is None or bias is not None:
+    if settings is None or bias not in (None, settings["name"]):
         landscape = EntropyLandscape.from_trajectory(trajectory, bias)
         axis = landscape.axes[landscape.axis_index(given)]
         values = common_frames(trajectory, [*landscape.names, of], since)
         weights = log_weights(landscape, np.stack(values[:-1], axis=-1))
-        return values[landscape.axis_index(given)], values[-1], weights, axis.edges
+        return values[landscape.axis_index(given)], values[-1], weights, axis.edges, GROUPS
     biased = str(settings["cvs"][0])
     if given not in (biased, f"ln_{biased}"):
         raise InputError(
@@ -135,16 +149,19 @@ def _sampled(
             "all frames of this Boltzmann run; change given"
         )
     x, y = common_frames(trajectory, [given, of], since_ramp(trajectory, settings, since))
-    order = _across(settings["beta"])
+    order, chains = _across(settings["beta"])
     x, y = x[:, order], y[:, order]
     step = width / NARROW
     first, last = np.floor(x.min() / width), np.ceil(x.max() / width)
     count = round(NARROW * max(last - first, 1))
-    return x, y, np.zeros_like(x), first * width + step * np.arange(count + 1)
+    if count > MOST_BINS:
+        raise InputError(f"equilibrium: width = {width:g} makes {count:.3g} bins, more than {MOST_BINS}; widen it")
+    edges = first * width + step * np.arange(count + 1)
+    return x, y, np.zeros_like(x), edges, chains if chains > 1 else GROUPS
 
 
-def _across(betas: Sequence[float]) -> NDArray[np.int64]:
-    """Order of the walkers in which neighbours differ in beta, so that every group of them has been at every s.
+def _across(betas: Sequence[float]) -> tuple[NDArray[np.int64], int]:
+    """Order of the walkers in which a chain of each beta follows one of each, and how many chains of a beta there are.
 
     Walkers of one beta come one after the other, and groups of those would each have a stretch of s of their own.
     """
@@ -152,17 +169,16 @@ def _across(betas: Sequence[float]) -> NDArray[np.int64]:
     for beta in betas:
         turn.append(found[beta])
         found[beta] += 1
-    return np.argsort(turn, kind="stable")
+    return np.argsort(turn, kind="stable"), max(found.values())
 
 
-def _means(x: Floats, y: Floats, weights: Floats, edges: Floats) -> ConditionalMean:
+def _means(x: Floats, y: Floats, weights: Floats, edges: Floats, groups: int) -> ConditionalMean:
     """Mean of y in the narrow bins, with its error as far as the record can be cut into two or more blocks."""
     frames, walkers = x.shape
     pieces = min(-(-FEWEST_BLOCKS // walkers), frames)
     if walkers * pieces < 2:
         return conditional_mean(x, y, weights, edges)
-    groups = min(GROUPS, walkers)
-    return conditional_mean_over_walkers(x, y, weights, edges, groups=groups, time_blocks=pieces)
+    return conditional_mean_over_walkers(x, y, weights, edges, groups=min(groups, walkers), time_blocks=pieces)
 
 
 def _rounded(values: Floats, spacing: float) -> Floats:

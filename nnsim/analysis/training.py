@@ -279,7 +279,7 @@ class FinalAdvantage:
 
 
 def final_advantage(
-    equilibrium: Sequence[Curve],
+    equilibrium: Curve | Sequence[Curve],
     trajectory: Trajectory,
     *,
     at: int | None = None,
@@ -307,11 +307,14 @@ def final_advantage(
         InputError: no curve, curves of different quantities, no frame in the end of training, or no run with a known
             equilibrium.
     """
+    equilibrium = [equilibrium] if isinstance(equilibrium, Curve) else list(equilibrium)
     names = {(curve.x_name, curve.y_name) for curve in equilibrium}
     if len(names) != 1:
         raise InputError(f"final_advantage: curves of {len(names)} kinds; give one or more of the same quantities")
     given, of = next(iter(names))
     end = trajectory.steps if at is None else require_integer("final_advantage", "at", at, least=1)
+    if end > trajectory.steps:
+        raise InputError(f"final_advantage: at = {end} is after the last step, {trajectory.steps}; lower at")
     share = min(require_number("final_advantage", "last", last, above=0.0), 1.0)
     x, y = _ends_of_training(trajectory, given, of, end, share, lowest)
     expected = np.stack([_interpolated(curve, x) for curve in equilibrium])
@@ -342,8 +345,9 @@ def _ends_of_training(
 ) -> tuple[Floats, Floats]:
     """The CV and the observable of each run, [W], at the end of its training or at `lowest`."""
     whole = _recorded(trajectory, given, of)
-    until = end / max(trajectory.steps, 1)
-    x, y = (values.mean(axis=0) for values in common_frames(trajectory, [given, of], (1 - share) * until, until))
+    total = max(trajectory.steps, 1)
+    until = (end + 0.5) / total  # half a step more, because of rounding
+    x, y = (values.mean(axis=0) for values in common_frames(trajectory, [given, of], (1 - share) * end / total, until))
     if lowest is None:
         return x, y
     level = require_number("final_advantage", "lowest", lowest)
@@ -355,4 +359,6 @@ def _ends_of_training(
 def _interpolated(curve: Curve, x: Floats) -> Floats:
     """The curve at x, NaN beyond its known points."""
     known = np.isfinite(curve.y)
+    if not known.any():
+        return np.full_like(x, np.nan)
     return np.interp(x, curve.x[known], curve.y[known], left=np.nan, right=np.nan)

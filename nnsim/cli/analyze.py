@@ -69,11 +69,13 @@ def equilibrium(
     from nnsim.trajectory import Trajectory
 
     opened = Trajectory(trajectory)
-    boltzmann = analysis.boltzmann_settings(opened) if bias is None else None
-    state = None if boltzmann else analysis.diagnose(opened, between=between, bias=bias)
-    biased = state.cv if state else str(boltzmann["cvs"][0]) if boltzmann else ""
-    usual = f"ln_{biased}" if boltzmann and f"ln_{biased}" in opened.observables else biased
-    table = analysis.equilibrium(opened, given or usual, of, width=width, since=since, bias=bias)
+    settings = analysis.boltzmann_settings(opened)
+    annealed = settings is not None and bias in (None, settings["name"])
+    if annealed and between is not None:
+        raise InputError("--between is for round trips, which a Boltzmann run does not make; leave it out")
+    state = None if annealed else analysis.diagnose(opened, between=between, bias=bias)
+    given = given or analysis.biased_quantity(opened, bias)
+    table = analysis.equilibrium(opened, given, of, width=width, since=since, bias=bias)
     if output is not None:
         _write_csv(table.rows(), output)
     _print_table(table)
@@ -151,10 +153,15 @@ def advantage(
     from nnsim import analysis
 
     runs = open_runs(trajectories)
-    given = given or analysis.EntropyLandscape.from_trajectory(runs[0], bias).names[0]
+    given = given or analysis.biased_quantity(runs[0], bias)
     means: Any
     if most_probable:
         single = [analysis.EntropyLandscape.from_trajectory(run, bias) for run in runs]
+        if of not in single[0].names:
+            listed = ", ".join(single[0].names)
+            raise InputError(
+                f"--most-probable needs a CV of the bias, {listed}, not {of!r}; change --of or leave it out"
+            )
         landscape = single[0] if len(single) == 1 else analysis.EntropyLandscape.average(single)
         means = curve = landscape.most_probable(given, of)
     else:

@@ -20,6 +20,9 @@ RELU, TANH, SILU, SIGMOID = range(4)
 CROSS_ENTROPY, MSE = range(2)
 LOSS, LN_LOSS, ACCURACY, SMOOTHED, LOGIT_SMOOTHED = range(5)
 FIXED, MIXED, TUNED = range(3)
+TIE = (
+    1e-9  # outputs that differ by less are equal: on a lattice they often are, and sums in another order are not quite
+)
 REFRESH = 256  # accepted moves until all neurons are computed anew, so that rounding errors do not add up
 
 # Arithmetic in any order, as in a BLAS, but NaN and infinity keep their meaning. Without reference counts (_nrt), which
@@ -233,7 +236,7 @@ def _accuracy(kind, slope, begin, end, work):  # type: ignore[no-untyped-def]
     total = 0.0
     if kind == ACCURACY:
         for p in range(begin, end):
-            total += 1.0 if work[2, p] > 0 else 0.0
+            total += 1.0 if work[2, p] > TIE else 0.0
     else:
         for p in range(begin, end):
             e = _exp(-abs(slope * work[2, p]))

@@ -9,7 +9,9 @@ see `_interval`.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -37,6 +39,7 @@ class DenseNetwork(NamedTuple):
         targets: [N, 1] labels or [N, C] values.
         train: number of train points.
         loss_factor, prior: U = loss_factor x train loss + prior x |q|^2.
+        tiny: the smallest loss of which a logarithm is taken, as in `nnsim.cv.LogLoss`.
     """
 
     sizes: list[int]
@@ -49,6 +52,7 @@ class DenseNetwork(NamedTuple):
     train: int
     loss_factor: float
     prior: float
+    tiny: float
 
 
 class NativeMonteCarlo(Platform):
@@ -93,7 +97,7 @@ class NativeMonteCarlo(Platform):
             return f"{type(integrator).__name__} has no native code"
         if integrator.move != "one":
             return "only moves of one parameter have native code"
-        if not hasattr(integrator.step_size, "native"):
+        if not _native(integrator.step_size):
             return f"the step size {type(integrator.step_size).__name__} has no native code"
         if force_field.system.box.kind == "periodic":
             return "periodic boxes have no native code"
@@ -103,14 +107,18 @@ class NativeMonteCarlo(Platform):
         if len(force_field.biases) > 1 or not all(_known(bias) for bias in force_field.biases):
             return "native code knows one bias, either WangLandau or Boltzmann on the train loss"
         for cv in force_field.cvs:
-            if not hasattr(cv, "native"):
+            if not _native(cv):
                 return f"the CV {cv.name!r} has no native code"
+        if any(len(bias.cvs) != len(force_field.cvs) for bias in force_field.biases):
+            return "a bias has one CV on two axes"
         return None
 
     # ------------------------------------------------------------------ steps
 
     def advance(self, state: State, steps: int) -> State:
         """`steps` moves of each walker, with the merges that are due."""
+        if self.bias is not None and self.bias.frozen == bool(self._height):
+            self._merge(state.step)  # it was frozen, or let go, since the last merge
         end = state.step + steps
         while state.step < end:
             stop = end if self.bias is None else min(end, self._next_merge)
@@ -173,10 +181,31 @@ class NativeMonteCarlo(Platform):
     def _merge(self, step: int) -> None:
         """Add the deposits of all walkers since the last merge to the bias."""
         bias: Any = self.bias
-        if not bias.frozen:
-            visits = self.visits.sum(axis=0)
-            bias.add(torch.from_numpy(visits.reshape(bias.grid.shape)), int(self.outside.sum()), self._height)
+        if self._height:
+            bias.add(self._deposited(), int(self.outside.sum()), self._height)
         self._share(step)
+
+    def _deposited(self) -> torch.Tensor:
+        """Visits of all walkers since the last merge, in the grid's shape."""
+        bias: Any = self.bias
+        return torch.from_numpy(self.visits.sum(axis=0).reshape(bias.grid.shape))
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """Show the bias with what was deposited since the last merge; afterwards it is as it was, to the bit."""
+        if self.bias is None or not self._height:
+            yield
+            return
+        bias: Any = self.bias
+        before = bias.potential, bias.visits, bias.deposits, bias.outside
+        visits = self._deposited()
+        bias.potential = bias.potential + self._height * bias.kernel.convolve(visits.double())
+        bias.visits = bias.visits + visits
+        bias.deposits, bias.outside = bias.deposits + int(visits.sum()), bias.outside + int(self.outside.sum())
+        try:
+            yield
+        finally:
+            bias.potential, bias.visits, bias.deposits, bias.outside = before
 
     def state_dict(self) -> dict[str, Any]:
         """Random generators and what the walkers deposited since the last merge."""
@@ -199,6 +228,16 @@ class NativeMonteCarlo(Platform):
 
 
 def _known(bias: Any) -> bool:
-    """Whether a bias has native code; a subclass, whose energy may be another, or one of your own has none."""
-    kind = type(bias).__name__
+    """Whether a bias has native code."""
+    kind = type(bias).__name__ if _built_in(bias) else ""
     return kind == "WangLandau" or (kind == "Boltzmann" and getattr(bias.cvs[0], "native", ())[:2] == ("loss", "train"))
+
+
+def _native(part: Any) -> bool:
+    """Whether a CV or a step size has native code."""
+    return _built_in(part) and hasattr(part, "native")
+
+
+def _built_in(part: Any) -> bool:
+    """Whether a part is of nnsim itself; a subclass of your own may do something else than native code would."""
+    return type(part).__module__.startswith("nnsim.")

@@ -27,7 +27,6 @@ CVS = {
     "logit_smoothed": kernel.LOGIT_SMOOTHED,
 }
 EPSILON = 1e-4  # of the logit of the smoothed accuracy, as in nnsim.cv.accuracy
-TINY = float(np.finfo(np.float32).tiny)  # the smallest loss, as in nnsim.cv.loss for a float32 network
 
 
 class Arrays:
@@ -40,7 +39,7 @@ class Arrays:
         classify = network.loss == "cross_entropy"
         labels = targets[:, 0].astype(np.int64) if classify else np.zeros(len(targets), dtype=np.int64)
         signs, train = 1.0 - 2.0 * labels, np.uint64(network.train)
-        self.problem = (targets, labels, signs, train, LOSSES[network.loss], EPSILON, TINY)
+        self.problem = (targets, labels, signs, train, LOSSES[network.loss], EPSILON, network.tiny)
         self.cvs = np.array([_cv(cv) for cv in force_field.cvs], dtype=np.float64).reshape(-1, 4)
         self.stepping = _stepping(integrator, force_field.system.box, state.positions.shape[1])
         bias: Any = force_field.biases[0] if force_field.biases else None

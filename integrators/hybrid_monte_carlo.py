@@ -1,0 +1,158 @@
+"""Hybrid Monte Carlo: trajectories of Newton's dynamics, accepted or rejected as a whole."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from nnsim.errors import InputError, require_integer, require_number
+from nnsim.forcefield import ForceField
+from nnsim.integrators import pieces
+from nnsim.protocols import Integrator
+from nnsim.state import State
+
+
+class HybridMonteCarlo(Integrator):
+    r"""Metropolis moves far across the energy surface: no error of the time step at all. Also Hamiltonian Monte Carlo.
+
+    One step is one trajectory of each walker, with H = sum m v^2 / 2 + U(q) + V(s(q)):
+
+        v  <- cos(phi) v + sin(phi) sqrt(kT / m) xi,    sin(phi)^2 = refreshment
+        h  =  dt (1 + jitter u),                        u uniform in [-1, 1]
+        (q', v') = `steps` steps of velocity Verlet of h from (q, v)
+        accept (q', v') with probability min(1, exp(-(H(q', v') - H(q, v)) / kT)), otherwise (q, -v)
+
+    | symbol | code | shape |
+    |---|---|---|
+    | cos(phi) | `decay` | scalar |
+    | h | `h` | [W, 1], another for each walker and trajectory |
+    | q', v' | `trial.positions`, `trial.velocities` | [W, n] |
+
+    Verlet's steps are reversible and keep the volume of phase space, with the mirror of a reflecting box too, so that
+    detailed balance is exact at any dt; a smaller one only raises the acceptance. The jitter keeps a trajectory from
+    closing on itself at a period of the system. With a refreshment below 1 the walkers keep some of their direction
+    from trajectory to trajectory; then the reversal of the velocity after a rejection is what keeps the law exact.
+
+    Biases stand still along a trajectory: they learn after it, from its end or, if it was rejected, from its start once
+    more. Trajectories that end outside the grid of a Wang-Landau bias, or in a NaN, are rejected. With such a bias this
+    is the Wang-Landau hybrid Monte Carlo (WLHMC) of the authors of arXiv 2503.13145, with `steps` of 20 to 50.
+
+    Args:
+        dt: mean time step, in reduced time, above 0.
+        steps: time steps in a trajectory, at least 1; each takes one gradient, and a changing bias one more.
+        kT: temperature, above 0.
+        jitter: the time step varies by +- this fraction, at least 0 and below 1.
+        refreshment: fraction of the kinetic energy that is drawn anew before a trajectory, above 0 and at most 1.
+        masses: one number or one for each parameter [n], above 0.
+
+    Raises:
+        InputError: a number out of its range.
+
+    `integrator_state["accepted"]` [W] counts the accepted trajectories; see `Acceptance`. `"kinetic_energy"` [W] is
+    taken right after the refreshment, where its mean is n kT / 2.
+
+    Reference: S. Duane, A. D. Kennedy, B. J. Pendleton and D. Roweth, Phys. Lett. B 195, 216 (1987),
+    doi:10.1016/0370-2693(87)91197-X; partial refreshment: A. M. Horowitz, Phys. Lett. B 268, 247 (1991),
+    doi:10.1016/0370-2693(91)90812-5; jitter: P. B. Mackenzie, Phys. Lett. B 226, 369 (1989),
+    doi:10.1016/0370-2693(89)91212-4.
+
+    >>> from nnsim import Simulation
+    >>> from nnsim.integrators import Acceptance, HybridMonteCarlo
+    >>> from nnsim.systems import AnalyticSystem, Harmonic
+    >>> system, integrator = AnalyticSystem(3, Harmonic(), start=0.0), HybridMonteCarlo(dt=0.1, steps=20)
+    >>> simulation = Simulation(system, integrator, observe=[Acceptance()], walkers=2).advance(10)
+    >>> bool((simulation.state.integrator_state["accepted"] > 0).all())
+    True
+    """
+
+    def __init__(
+        self,
+        dt: float,
+        steps: int,
+        kT: float = 1.0,
+        *,
+        jitter: float = 0.2,
+        refreshment: float = 1.0,
+        masses: float | Tensor = 1.0,
+    ) -> None:
+        self.dt = require_number("HybridMonteCarlo", "dt", dt, above=0.0)
+        self.steps = require_integer("HybridMonteCarlo", "steps", steps, least=1)
+        self.kT = require_number("HybridMonteCarlo", "kT", kT, above=0.0)
+        self.jitter = require_number("HybridMonteCarlo", "jitter", jitter, least=0.0)
+        if self.jitter >= 1:
+            raise InputError(
+                f"HybridMonteCarlo: jitter = {self.jitter:g} must be below 1, or the time step could become 0 or "
+                "negative; lower jitter"
+            )
+        self.refreshment = require_number("HybridMonteCarlo", "refreshment", refreshment, above=0.0)
+        if self.refreshment > 1:
+            raise InputError(
+                f"HybridMonteCarlo: refreshment = {self.refreshment:g} must be at most 1, which draws all of the "
+                "velocity anew; lower refreshment"
+            )
+        self.masses = pieces.check_masses("HybridMonteCarlo", masses)
+
+    @property
+    def time_step(self) -> float:
+        """Mean time that one trajectory advances."""
+        return self.dt * self.steps
+
+    def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
+        """Thermal velocities and the forces at positions [W, n]."""
+        self._masses = pieces.masses_like("HybridMonteCarlo", self.masses, positions)
+        velocities = pieces.thermal_velocities(positions, self.kT, self._masses, generator)
+        state = pieces.first_state(positions, velocities, force_field, generator)
+        state.integrator_state["accepted"] = torch.zeros(len(positions), dtype=torch.long, device=positions.device)
+        state.integrator_state["kinetic_energy"] = self._kinetic_energy(state)
+        return state
+
+    def step(self, state: State, force_field: ForceField) -> State:
+        """One trajectory of each walker."""
+        state.step += 1
+        if force_field.biases:  # they may have grown since the last trajectory, also where the walkers stand
+            pieces.update_forces_(state, force_field)
+        pieces.ornstein_uhlenbeck_(state, math.sqrt(1 - self.refreshment), self.kT, self._masses)
+        kinetic = state.integrator_state["kinetic_energy"] = self._kinetic_energy(state)
+
+        trial = self._trajectory(state, force_field)
+        before = kinetic + state.energy + state.bias_energy
+        climb = (self._kinetic_energy(trial) + trial.energy + trial.bias_energy - before) / self.kT
+        drawn = torch.rand(state.walkers, generator=state.generator, dtype=torch.float64, device=climb.device)
+        accepted = force_field.allows(trial.cvs) & (drawn < torch.exp(-climb))  # a NaN is not accepted
+
+        each = accepted[:, None]
+        state.positions.copy_(torch.where(each, trial.positions, state.positions))
+        state.velocities.copy_(torch.where(each, trial.velocities, -state.velocities))
+        state.forces = torch.where(each, trial.forces, state.forces)
+        state.energy = torch.where(accepted, trial.energy, state.energy)
+        state.bias_energy = torch.where(accepted, trial.bias_energy, state.bias_energy)
+        state.cvs = torch.where(each, trial.cvs, state.cvs)
+        state.integrator_state["accepted"] += accepted
+        return state
+
+    def _trajectory(self, state: State, force_field: ForceField) -> State:
+        """Where `steps` steps of velocity Verlet lead from the state, which stays as it is."""
+        trial = replace(state, positions=state.positions.clone(), velocities=state.velocities.clone())
+        box, h = force_field.system.box, self._time_steps(state)
+        h_over_m = h / self._masses
+        trial.velocities.addcmul_(trial.forces, h_over_m, value=0.5)
+        for remaining in reversed(range(self.steps)):
+            trial.positions.addcmul_(trial.velocities, h)
+            box.confine_(trial.positions, trial.velocities)
+            pieces.update_forces_(trial, force_field)
+            # the half kicks at the end of a step and at the start of the next are one
+            trial.velocities.addcmul_(trial.forces, h_over_m, value=1.0 if remaining else 0.5)
+        return trial
+
+    def _time_steps(self, state: State) -> Tensor:
+        """The time step of each walker for the next trajectory, [W, 1]."""
+        device = state.positions.device
+        drawn = torch.rand(state.walkers, 1, generator=state.generator, dtype=torch.float64, device=device)
+        return (self.dt * (1 + self.jitter * (2 * drawn - 1))).to(state.positions)
+
+    def _kinetic_energy(self, state: State) -> Tensor:
+        """Sum of m v^2 / 2, [W], in double precision: an error of it would be one of the acceptance."""
+        return pieces.kinetic_energy(state.velocities.double(), self._masses)
