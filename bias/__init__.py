@@ -1,7 +1,9 @@
 """Biases: potentials on collective variables."""
 
 from nnsim.bias.boltzmann import Boltzmann
+from nnsim.bias.metadynamics import Metadynamics
+from nnsim.bias.umbrella import Umbrella, Work
 from nnsim.bias.wall import Wall
 from nnsim.bias.wang_landau import WangLandau
 
-__all__ = ["Boltzmann", "Wall", "WangLandau"]
+__all__ = ["Boltzmann", "Metadynamics", "Umbrella", "Wall", "WangLandau", "Work"]
