@@ -1,0 +1,534 @@
+"""Umbrellas and metadynamics against exact answers: restrained Gaussians, the work of steering, known free energies."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from command_line import arrays_of
+
+from nnsim import Bias, Box, Grid, InputError, Simulation, Trajectory, cv
+from nnsim.analysis import EntropyLandscape
+from nnsim.bias import Metadynamics, Umbrella, WangLandau, Work
+from nnsim.integrators import Langevin, MonteCarlo
+from nnsim.schedules import InverseTime
+from nnsim.systems import AnalyticSystem, DoubleWell, Harmonic
+
+X, Y, Z = cv.Parameter(0), cv.Parameter(1), cv.Parameter(2)
+LINE = Grid(-2.0, 2.0, 100)
+
+
+def column(*values):
+    return torch.tensor(values, dtype=torch.float64)[:, None]
+
+
+def points(number, k, low=-2.0, high=2.0, seed=0):
+    return torch.tensor(np.random.default_rng(seed).uniform(low, high, (number, k)))
+
+
+def same_bits(one, other):
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same_bits(one[key], other[key]) for key in one)
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+# ---------------------------------------------------------------- umbrella: the potential
+
+
+def umbrellas():
+    generator = np.random.default_rng(1)
+    rows = lambda k, low=-1.0: generator.uniform(low, 1.0, (30, k)).tolist()  # noqa: E731
+    yield "shared", Umbrella(X, 0.3, 2.5)
+    yield "of each walker", Umbrella(X, [row[0] for row in rows(1)], 2.5)
+    yield "moving", Umbrella((X, Y), (0.3, -0.2), (2.0, 5.0), velocity=(1e-3, -2e-3))
+    yield "stopped", Umbrella((X, Y), rows(2), rows(2, low=0.1), velocity=rows(2), until=20)
+    yield "periodic", Umbrella((X, Y, Z), rows(3), 3.0, velocity=0.01, periods=(1.5, None, 0.7))
+
+
+@pytest.mark.parametrize(("kind", "bias"), list(umbrellas()), ids=[kind for kind, _ in umbrellas()])
+def test_umbrella_energy_and_gradient(kind, bias):
+    """The energy is that of the equation, and the gradient is the derivative that torch finds."""
+    s = points(30, len(bias.cvs))
+    for step in (0, 7, 100):
+        value, gradient = bias.energy_and_gradient(s, step)
+        assert gradient.shape == s.shape
+        time = min(step, 20) if kind == "stopped" else step
+        difference = (s - bias.center - bias.velocity * time).numpy()
+        for d, period in enumerate(bias.periods):
+            if period:
+                images = difference[:, d, None] + period * np.arange(-20, 21)
+                difference[:, d] = images[np.arange(30), np.abs(images).argmin(axis=1)]
+        expected = 0.5 * (bias.stiffness.numpy() * difference**2).sum(axis=1)
+        np.testing.assert_allclose(value, expected, rtol=1e-11, atol=1e-13)
+        np.testing.assert_allclose(bias.energy(s, step), value, rtol=1e-14)
+        np.testing.assert_allclose(bias.gradient(s, step), gradient, rtol=1e-14)
+        np.testing.assert_allclose(Bias.gradient(bias, s, step), gradient, rtol=1e-13)  # by automatic differentiation
+        assert gradient.abs().max() > 0.5
+
+
+def test_minimum_image():
+    """Across the edge of a period of 6 the nearest image counts, wherever the centre has got to meanwhile."""
+    bias = Umbrella(X, 2.5, 2.0, velocity=6.0, periods=6.0)
+    for step in (0, 1, 1000):
+        value, gradient = bias.energy_and_gradient(column(-2.5, 2.0, -0.4, -0.6), step)
+        np.testing.assert_allclose(gradient[:, 0], [2.0, -1.0, 6.2 - 12.0, 5.8], atol=1e-11)
+        np.testing.assert_allclose(value, [1.0, 0.25, 2.9**2, 2.9**2], atol=1e-11)
+
+
+def test_center_moves_at_each_step_and_stops():
+    bias = Umbrella((X, Y), (0.5, -1.0), 2.0, velocity=(0.25, 0.0), until=6)
+    assert [bias.center_at(step).tolist() for step in (0, 2, 6, 100)] == [
+        [[0.5, -1.0]], [[1.0, -1.0]], [[2.0, -1.0]], [[2.0, -1.0]],
+    ]  # fmt: skip
+    assert Umbrella(X, 0.5, 2.0, velocity=0.25).center_at(100).tolist() == [[25.5]]
+    assert bias.describe()["velocity"] == [[0.25, 0.0]]
+
+
+# ---------------------------------------------------------------- umbrella: exact answers
+
+
+def test_windows_on_a_harmonic_system_have_the_law_of_the_combined_gaussian():
+    """U = a q^2 / 2 and V = k (q - c)^2 / 2: mean k c / (a + k), variance kT / (a + k); BAOAB is exact on it.
+
+    5 windows of 400 walkers, 40 frames each, 4 correlation times and more apart; errors are those of the spread over
+    the walkers. A second coordinate without a restraint keeps the law of U.
+    """
+    a, k, kT, each = 2.0, 6.0, 1.7, 400
+    centers = np.repeat([-3.0, -1.0, 0.0, 0.5, 2.0], each)
+    simulation = Simulation(
+        AnalyticSystem(2, Harmonic(a), start=0.0), Langevin(dt=0.15, friction=2.0, kT=kT),
+        bias=Umbrella(X, centers, k), observe=[Y], walkers=len(centers), seed=4, every=30, precision="double",
+    )  # fmt: skip
+    simulation.advance(45 * 30)
+    q, other = (simulation.history[name][5:] for name in ("parameter_0", "parameter_1"))
+    for window, center in enumerate(centers[::each]):
+        mine = q[:, window * each : (window + 1) * each]
+        mean, square = mine.mean(axis=0), ((mine - k * center / (a + k)) ** 2).mean(axis=0)
+        for found, expected in ((mean, k * center / (a + k)), (square, kT / (a + k))):
+            error = found.std(ddof=1) / math.sqrt(each)
+            assert error < 0.01
+            assert abs(found.mean() - expected) < 4.5 * error, center
+    square = (other**2).mean(axis=0)
+    assert abs(square.mean() - kT / a) < 4.5 * square.std(ddof=1) / math.sqrt(len(square))
+
+
+def test_a_restraint_across_the_edge_of_a_periodic_box():
+    """Free particles in [-pi, pi] held at pi: a Gaussian of variance kT / k, cut where it is 1e-15, around the edge."""
+    k, kT, walkers = 8.0, 1.0, 1000
+    simulation = Simulation(
+        AnalyticSystem(1, box=Box(math.pi, kind="periodic"), start=3.0), Langevin(dt=0.1, friction=2.0, kT=kT),
+        bias=Umbrella(X, math.pi, k, periods=2 * math.pi), walkers=walkers, seed=2, every=30, precision="double",
+    )  # fmt: skip
+    simulation.advance(30 * 24)
+    q = simulation.history["parameter_0"][4:]
+    assert 0.4 < (q > 0).mean() < 0.6
+    away = np.remainder(q, 2 * math.pi) - math.pi
+    for found, expected in ((away.mean(axis=0), 0.0), ((away**2).mean(axis=0), kT / k)):
+        error = found.std(ddof=1) / math.sqrt(walkers)
+        assert error < 0.005
+        assert abs(found.mean() - expected) < 4.5 * error
+
+
+def test_steered_walkers_lag_and_the_work_obeys_jarzynski():
+    """A centre drawn from 0 to 3 through U = a q^2 / 2, 4000 walkers that start in equilibrium.
+
+    The work is Gaussian, so Jarzynski's equality reads <W> - var(W) / (2 kT) = delta F = a k c^2 / (2 (a + k)). The
+    lag at the end is that of the equation of motion m q'' = -a q - k (q - c) - m friction q'. The time step's error is
+    of order dt^2, far below the standard errors.
+    """
+    a, k, kT, friction, dt, steps, end, walkers = 1.0, 4.0, 0.8, 3.0, 0.01, 400, 3.0, 4000
+    start = torch.randn(walkers, 1, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    bias = Umbrella(X, 0.0, k, velocity=end / steps, until=steps)
+    simulation = Simulation(
+        AnalyticSystem(1, Harmonic(a), start=start * math.sqrt(kT / (a + k))), Langevin(dt, friction, kT), bias=bias,
+        observe=[Work(bias)], walkers=walkers, seed=5, every=100, precision="double",
+    )  # fmt: skip
+    simulation.advance(steps + 100)
+    history = simulation.history
+    work = history["umbrella_work"]
+    assert work.shape == (5, walkers)
+    np.testing.assert_array_equal(work[-1], work[-2])  # it stands still now
+    np.testing.assert_array_equal(work[-1], bias.work)
+    np.testing.assert_allclose(history["umbrella_mean_work"], work.mean(axis=1), rtol=1e-12)
+
+    final = work[3]
+    variance, change = final.var(ddof=1), a * k * end**2 / (2 * (a + k))
+    error = math.sqrt(variance / walkers + variance**2 / (2 * walkers * kT**2))
+    assert error < 0.1
+    assert variance / (2 * kT) > 20 * error  # far from reversible
+    assert abs(final.mean() - variance / (2 * kT) - change) < 4.5 * error
+
+    q = p = 0.0
+    for i in range(100 * steps):  # the mean of a linear equation obeys it without noise
+        h = dt / 100
+        p += h * (-a * q - k * (q - end * i / (100 * steps)) - friction * p)
+        q += h * p
+    found = history["parameter_0"][3]
+    assert end * k / (a + k) - q > 0.2  # it lags
+    assert abs(found.mean() - q) < 4.5 * found.std(ddof=1) / math.sqrt(walkers)
+
+
+def test_work_is_the_sum_of_the_changes_of_the_restraint():
+    bias = Umbrella(X, [0.0, 1.0], 2.0, velocity=[0.5, -1.0], until=2)
+    bias.update(column(1.0, 1.0), step=1)  # centres 0.5 and 0
+    assert bias.work.tolist() == [0.25 - 1.0, 1.0 - 0.0]
+    bias.update(column(1.0, 3.0), step=2, mask=torch.tensor([True, False]))  # centre 1
+    assert bias.work.tolist() == [-1.0, 1.0]
+    assert bias.observables() == {"mean_work": 0.0}
+    saved = bias.state_dict()
+    bias.update(column(5.0, 5.0), step=2)
+    assert bias.work.tolist() == [-1.0 - 4.25, 1.0 + 11.0]
+    assert saved["work"].tolist() == [-1.0, 1.0]  # a copy
+    bias.load_state_dict(saved)
+    bias.update(column(5.0, 5.0), step=3)  # the centres have stopped
+    copied = Umbrella(X, [0.0, 1.0], 2.0, velocity=[0.5, -1.0], until=2)
+    copied.load_state_dict(bias.state_dict())
+    copied.work += 1
+    assert bias.work.tolist() == [-1.0, 1.0]
+    at_rest = Umbrella(X, 0.0, 2.0)
+    at_rest.update(column(1.0), step=1)
+    assert (at_rest.work.tolist(), at_rest.observables(), at_rest.state_dict()) == ([0.0], {}, {})
+
+
+def test_umbrella_needs_as_many_walkers_as_rows():
+    system, bias = AnalyticSystem(1, start=0.0), Umbrella(X, [0.0, 1.0, 2.0], 1.0)
+    with pytest.raises(InputError, match=r"'umbrella' is for 3 walkers, but there are 2; give each walker a row"):
+        Simulation(system, Langevin(0.1, 1.0), bias=bias, walkers=2)
+    assert Simulation(system, Langevin(0.1, 1.0), bias=bias, walkers=3).advance(2).state.step == 2
+
+
+# ---------------------------------------------------------------- metadynamics: hills
+
+
+@pytest.mark.parametrize("bins", [1.0, 1.5, 2.0, 4.0])
+def test_a_hill_is_a_gaussian_of_the_given_height_and_width(bins):
+    """In 1 to 3 dimensions, at the node nearest to the walker; exact at the maximum, elsewhere to what a spline can."""
+    tolerance = {1.0: 0.03, 1.5: 0.005, 2.0: 0.002, 4.0: 0.001}[bins]
+    for k in (1, 2, 3):
+        grid = Grid((-2.0, -1.0, 0.0)[:k], (2.0, 1.5, 9.0)[:k], 40)
+        sigma = bins * np.array(grid.spacing)
+        bias = Metadynamics((X, Y, Z)[:k], grid, 0.7, sigma, pace=1)
+        node = torch.tensor([[grid.centers(d)[19 + d] for d in range(k)]])
+        bias.update(node + 0.4 * torch.tensor(grid.spacing), step=1)
+        assert float(bias.energy(node, 0)) == pytest.approx(0.7, rel=1e-13)
+        s = node + torch.tensor(sigma) * points(500, k, -5.0, 5.0)
+        gaussian = 0.7 * torch.exp(-0.5 * ((s - node) / torch.tensor(sigma)).square().sum(-1))
+        np.testing.assert_allclose(bias.energy(s, 0), gaussian, atol=0.7 * tolerance)
+
+
+@pytest.mark.parametrize("bias_factor", [None, 6.0])
+def test_metadynamics_gradient_is_the_derivative_of_its_energy(bias_factor):
+    grid = Grid((-2.0, -2.0), (2.0, 2.0), (30, 40), periodic=(False, True))
+    bias = Metadynamics((X, Y), grid, 0.5, (0.2, 0.3), pace=1, bias_factor=bias_factor)
+    for step in range(5):
+        bias.update(points(60, 2, seed=step), step)
+    s = points(50, 2, -2.2, 2.2, seed=9).requires_grad_()
+    value, _ = grid._evaluate_torch(bias.potential, s)  # what the compiled code computes, open to torch
+    (derivative,) = torch.autograd.grad(value.sum(), s)
+    s = s.detach()
+    np.testing.assert_allclose(bias.energy(s, 0), value.detach(), rtol=1e-12)
+    np.testing.assert_allclose(bias.gradient(s, 0), derivative, rtol=1e-10, atol=1e-11)
+    assert bias.gradient(s, 0).abs().max() > 1
+
+
+def test_hills_come_every_pace_steps():
+    bias = Metadynamics(X, LINE, 0.5, 0.1, pace=4)
+    for step in range(1, 13):
+        before = bias.potential.clone()
+        bias.update(column(0.1, 0.3), step)
+        assert torch.equal(bias.potential, before) == (step % 4 != 0)
+    assert (bias.deposits, int(bias.visits.sum()), bias.outside) == (6, 6, 0)
+    bias = Metadynamics(X, LINE, 0.5, 0.1, pace=4)
+    simulation = Simulation(AnalyticSystem(1, start=0.0), Langevin(0.01, 1.0), bias=bias, walkers=2)
+    for steps, hills_so_far in ((3, 0), (1, 2), (3, 2), (2, 4)):
+        simulation.advance(steps)
+        assert bias.deposits == hills_so_far
+
+
+@pytest.mark.parametrize("bias_factor", [None, 6.0])
+def test_outside_the_grid_nothing_is_deposited(bias_factor):
+    bias = Metadynamics(X, LINE, 0.5, 0.1, pace=1, bias_factor=bias_factor)
+    bias.update(column(2.5, -9.0, float("nan")), step=1)
+    assert (bias.deposits, bias.outside) == (0, 3)
+    assert bias.potential.abs().sum() == 0
+    bias.update(column(0.1, 2.5, 0.2, 9.0), step=2, mask=torch.tensor([True, True, False, False]))
+    assert (bias.deposits, bias.outside) == (1, 4)
+    assert bias.observables() == {"hills": 1.0, "mean_height": 0.5, "outside": 0.8}
+    assert bias.allows(column(0.1, 2.5)).tolist() == [True, False]
+    bias.frozen = True
+    bias.update(column(0.1, 2.5), step=3)
+    assert (bias.deposits, bias.outside) == (1, 4)
+
+
+def test_well_tempered_heights():
+    """w = height exp(-V / (kT (gamma - 1))), V as it was before any walker of the update deposited."""
+    kT, gamma = 0.5, 5.0
+    bias = Metadynamics(X, LINE, 1.5, 0.1, pace=1, bias_factor=gamma, kT=kT)
+    node = float(LINE.centers()[60])
+    bias.update(column(node), step=1)
+    assert bias.last_height == 1.5
+    bias.update(column(node, node, -1.0), step=2)
+    low = 1.5 * math.exp(-1.5 / (kT * (gamma - 1)))
+    assert float(bias.energy(column(node), 0)) == pytest.approx(1.5 + 2 * low, rel=1e-13)
+    assert float(bias.energy(column(-1.0 + 0.5 * LINE.spacing[0]), 0)) == pytest.approx(1.5, rel=1e-13)
+    assert bias.last_height == pytest.approx((2 * low + 1.5) / 3, rel=1e-13)
+    np.testing.assert_allclose(
+        bias.heights(column(node)), 1.5 * math.exp(-(1.5 + 2 * low) / (kT * (gamma - 1))), rtol=1e-13
+    )
+
+
+def test_the_order_of_the_walkers_does_not_matter_and_the_two_ways_to_deposit_agree():
+    grid = Grid((-2.0, -2.0), (2.0, 2.0), (30, 40), periodic=(False, True))
+    one, other, dense = (Metadynamics((X, Y), grid, 0.5, (0.2, 0.3), 1, bias_factor=4.0) for _ in range(3))
+    dense._deposit = dense._deposit_at_once  # what a device other than the CPU does
+    for step in range(4):
+        s = points(40, 2, -2.1, 2.1, seed=step)
+        one.update(s, step)
+        other.update(s.flip(0), step)
+        dense.update(s, step)
+    for second in (other, dense):
+        np.testing.assert_allclose(one.potential, second.potential, rtol=1e-11, atol=1e-14)
+        assert torch.equal(one.visits, second.visits)
+        assert (one.deposits, one.outside) == (second.deposits, second.outside)
+    assert one.last_height < 0.45
+
+
+def test_free_energy_and_landscape_of_given_hills():
+    plain, tempered = (Metadynamics(X, LINE, 0.5, 0.1, 1, bias_factor=factor, kT=2.0) for factor in (None, 4.0))
+    for bias, factor in ((plain, 1.0), (tempered, 4 / 3)):
+        bias.update(column(0.1, 0.2, -0.5), step=1)
+        bias.update(column(0.1), step=2)
+        centers = torch.tensor(LINE.centers())[:, None]
+        expected = -factor * bias.energy(centers, 0)
+        assert bias.free_energy().shape == LINE.shape
+        np.testing.assert_allclose(bias.free_energy(), expected - expected.min(), atol=1e-13)
+    landscape = EntropyLandscape.from_bias(plain)  # S = V / kT where U = 0
+    where = landscape.visited
+    expected = -plain.free_energy()[torch.from_numpy(where)] / 2.0
+    np.testing.assert_allclose(landscape.entropy[where], expected - expected.max(), atol=1e-13)
+
+
+# ---------------------------------------------------------------- metadynamics: free energies
+
+
+def recovered(simulation, bias, exact, steps, parts=20):
+    """Difference in kT, where F < 10 kT, between the mean of `free_energy()` over the second half and the exact F."""
+    total = np.zeros(bias.grid.shape)
+    for part in range(2 * parts):
+        simulation.advance(steps // (2 * parts))
+        if part >= parts:
+            total += bias.free_energy().numpy() / parts
+    region = exact - exact.min() < 10 * bias.kT
+    difference = (total - exact)[region] / bias.kT
+    return difference - difference.mean()
+
+
+METHODS = {"standard": {"height": 0.008, "pace": 10}, "well-tempered": {"height": 0.06, "pace": 20, "bias_factor": 10}}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_double_well(method):
+    """F = 5 kT (s^2 - 1)^2, kT = 2, 200 walkers that all start in the left well, 20 000 steps, to 0.1 kT.
+
+    Standard metadynamics has filled the grid to its edges, 28 kT, after a quarter of the run; from then on V fluctuates
+    by 0.2 kT, so the mean of it over the second half of the run is compared. Over seeds 1 to 8 the standard error of a
+    bin was 0.020 kT and the largest error of the 78 bins below 10 kT was 0.045 to 0.079 kT (standard); 0.022 kT and
+    0.041 to 0.081 kT (well-tempered). The tolerance is four to five standard errors.
+    """
+    kT = 2.0
+    grid = Grid(-1.84, 1.84, 92)
+    bias = Metadynamics(X, grid, sigma=0.08, kT=kT, **METHODS[method])
+    simulation = Simulation(
+        AnalyticSystem(1, DoubleWell(5 * kT), start=-1.0), Langevin(dt=0.02, friction=3.0, kT=kT), bias=bias,
+        walkers=200, seed=1, every=10**6,
+    )  # fmt: skip
+    exact = 5 * kT * (grid.centers() ** 2 - 1) ** 2
+    difference = recovered(simulation, bias, exact, 20_000)
+    assert len(difference) == 78
+    assert np.abs(difference).max() < 0.1
+    assert bias.outside < 1e-3 * bias.deposits
+    expected = METHODS[method]["height"] * (1.0 if method == "standard" else 0.1)
+    assert bias.last_height <= expected * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_periodic_cv(method):
+    """An angle, U = 4 cos(2 q) + 1.5 sin(q) on a circle: 200 walkers, 12 000 steps, compared as above.
+
+    Over seeds 1 to 8 the standard error of a bin was 0.020 kT and the largest error of the 80 bins 0.043 to 0.060 kT
+    (standard); 0.024 kT and 0.056 to 0.072 kT (well-tempered).
+    """
+    potential = lambda q: (4 * torch.cos(2 * q) + 1.5 * torch.sin(q)).sum(-1)  # noqa: E731
+    grid = Grid(-math.pi, math.pi, 80, periodic=True)
+    bias = Metadynamics(X, grid, sigma=0.16, **{**METHODS[method], "height": METHODS[method]["height"] / 2})
+    simulation = Simulation(
+        AnalyticSystem(1, potential, box=Box(math.pi, kind="periodic"), start=1.5), Langevin(dt=0.06, friction=1.0),
+        bias=bias, walkers=200, seed=1, every=10**6,
+    )  # fmt: skip
+    angle = grid.centers()
+    difference = recovered(simulation, bias, 4 * np.cos(2 * angle) + 1.5 * np.sin(angle), 12_000)
+    assert len(difference) == 80  # the whole circle lies below 10 kT
+    assert np.abs(difference).max() < 0.1
+    assert bias.outside == 0
+
+
+def test_monte_carlo_on_bins_recovers_the_free_energy():
+    """A potential that is constant in each bin, for Monte Carlo: F = s^2 / 2 on [-3, 3], 100 walkers, 8000 moves.
+
+    F in a bin is that of its integral; all of the grid lies below 10 kT. Over seeds 1 to 8 the largest error of the 20
+    bins was 0.022 to 0.040 kT.
+    """
+    grid = Grid(-3.0, 3.0, 20, kind="bins")
+    bias = Metadynamics(X, grid, 0.004, 0.3, 4)
+    assert not bias.differentiable
+    simulation = Simulation(
+        AnalyticSystem(1, Harmonic(), start=0.0), MonteCarlo(1.5), bias=bias, walkers=100, seed=3, every=10**6
+    )
+    normal = torch.special.ndtr(torch.tensor(grid.edges())).diff().numpy()
+    assert np.abs(recovered(simulation, bias, -np.log(normal), 8000)).max() < 0.06
+    assert bias.outside == 0  # moves that leave the grid are rejected
+
+
+# ---------------------------------------------------------------- resume
+
+
+@pytest.mark.parametrize("bias_factor", [None, 8.0])
+def test_metadynamics_state_dict_round_trip_is_bitwise(bias_factor):
+    def make():
+        return Metadynamics(X, LINE, 0.1, 0.1, pace=3, bias_factor=bias_factor)
+
+    whole, first, second = make(), make(), make()
+    for step in range(60):
+        s = points(16, 1, -2.2, 2.2, seed=step)
+        whole.update(s, step)
+        if step < 31:
+            first.update(s, step)
+        if step == 30:
+            second.load_state_dict(saved := copy.deepcopy(first.state_dict()))
+            assert second.observables() == first.observables()
+        if step > 30:
+            second.update(s, step)
+    assert same_bits(second.state_dict(), whole.state_dict())
+    assert same_bits(first.state_dict(), saved)  # no memory is shared
+    assert not same_bits(first.state_dict(), whole.state_dict())
+    first.frozen = True
+    second.load_state_dict(first.state_dict())
+    assert second.frozen
+
+
+def test_two_halves_equal_the_whole(tmp_path):
+    """Metadynamics in one coordinate, a moving restraint of each walker in another; no two intervals are aligned."""
+
+    def build():
+        tempered = Metadynamics(X, LINE, 0.2, 0.1, pace=4, bias_factor=6.0)
+        steered = Umbrella(Y, [-1.0, 0.0, 1.0], 20.0, velocity=0.01, until=120)
+        return Simulation(
+            AnalyticSystem(3, DoubleWell(3.0), start=-1.0), Langevin(0.05, 1.0), bias=[tempered, steered],
+            observe=[Work(steered), (Z, 7)], walkers=3, seed=5, every=5, positions_every=4, snapshot_every=25,
+            checkpoint_every=47,
+        )  # fmt: skip
+
+    stop = 82
+    whole = build().run(2 * stop, output=tmp_path / "whole.zarr", progress=False)
+    build().run(stop, output=tmp_path / "halves.zarr", progress=False)
+    halves = build().run(2 * stop, output=tmp_path / "halves.zarr", resume=True, progress=False)
+    assert same_bits(halves.state_dict(), whole.state_dict())
+    assert arrays_of(tmp_path / "halves.zarr") == arrays_of(tmp_path / "whole.zarr")
+    trajectory = Trajectory(tmp_path / "whole.zarr")
+    assert trajectory["umbrella_work"][:].shape == (2 * stop // 5, 3)
+    assert trajectory["metadynamics_hills"][-1] == 3 * (2 * stop // 5 * 5 // 4)
+    assert 0 < trajectory["metadynamics_mean_height"][-1] < 0.2
+    recorded = trajectory.bias("metadynamics")
+    assert recorded.attrs["bias_factor"] == 6.0
+    np.testing.assert_array_equal(recorded.tables["potential"], whole.force_field.biases[0].potential)
+    assert len(recorded.snapshots["visits"].step) == 2 * stop // 25
+
+
+def test_settings_that_differ_are_refused_on_resume(tmp_path):
+    def build(height=0.2, center=0.0):
+        bias = [Metadynamics(X, LINE, height, 0.1, pace=4), Umbrella(Y, center, 1.0)]
+        return Simulation(AnalyticSystem(2, start=0.0), Langevin(0.05, 1.0), bias=bias, output=tmp_path / "run.zarr")
+
+    build().run(10, progress=False)
+    for changed, message in (({"height": 0.3}, r"height: 0.2 -> 0.3"), ({"center": 1.0}, r"center: \[\[0.0\]\] -> ")):
+        with pytest.raises(Exception, match=message):
+            build(**changed).run(20, resume=True, progress=False)
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def hills(**changed):
+    settings = {"cvs": X, "grid": LINE, "height": 0.1, "sigma": 0.1, "pace": 10, **changed}
+    return Metadynamics(**settings)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Umbrella("x", 0.0, 1.0), r"Umbrella: cvs = 'x' must be a collective variable"),
+        (lambda: Umbrella([], 0.0, 1.0), r"Umbrella: 0 CVs; give 1 to 3"),
+        (lambda: Umbrella([X, Y, Z, X], 0.0, 1.0), r"Umbrella: 4 CVs; give 1 to 3"),
+        (lambda: Umbrella(X, "here", 1.0), r"center = 'here' must be finite: a number, 1 numbers"),
+        (lambda: Umbrella(X, float("nan"), 1.0), r"center = nan must be finite.*; change center"),
+        (lambda: Umbrella((X, Y), (0.0, 1.0, 2.0), 1.0), r"center = .* 2 numbers \(one for each CV\), or an array \[W"),
+        (lambda: Umbrella((X, Y), [[0.0, 1.0, 2.0]], 1.0), r"center = \[\[0.0, 1.0, 2.0\]\] must be"),
+        (lambda: Umbrella(X, 0.0, 0.0), r"stiffness = 0.0 must be above 0; change stiffness"),
+        (lambda: Umbrella((X, Y), 0.0, (1.0, -1.0)), r"stiffness = \(1.0, -1.0\) must be above 0"),
+        (lambda: Umbrella(X, 0.0, float("inf")), r"stiffness = inf must be finite"),
+        (lambda: Umbrella(X, 0.0, 1.0, velocity="fast"), r"velocity = 'fast' must be"),
+        (lambda: Umbrella(X, [0, 1], 1.0, velocity=[1, 2, 3]), r"center is for 2, .* velocity for 3 walkers; give as"),
+        (lambda: Umbrella(X, 0.0, 1.0, velocity=1.0, until=0), r"until = 0 must be a whole number of at least 1"),
+        (lambda: Umbrella(X, 0.0, 1.0, periods=0.0), r"periods = 0 must be a finite number above 0"),
+        (lambda: Umbrella((X, Y), 0.0, 1.0, periods=3.0), r"1 values of periods for 2 CVs; give one for each"),
+        (lambda: Work(hills()), r"Work: umbrella = .* must be an Umbrella; give that of the simulation"),
+        (lambda: hills(cvs="x"), r"Metadynamics: cvs = 'x' must be a collective variable"),
+        (lambda: hills(cvs=(X, Y)), r"2 CVs on a grid of 1 dimensions; give one axis each"),
+        (lambda: hills(grid=(0, 1)), r"grid = \(0, 1\) must be a grid; give nnsim.Grid"),
+        (lambda: hills(height=0.0), r"height = 0 must be a finite number above 0; change height"),
+        (lambda: hills(height="high"), r"height = 'high' must be"),
+        (lambda: hills(sigma=0.0), r"sigma = 0 must be a finite number above 0"),
+        (lambda: hills(sigma="wide"), r"Metadynamics: sigma = 'wide' must be"),
+        (lambda: hills(sigma=(0.1, 0.1)), r"2 values of sigma for 1 CVs; give one"),
+        (lambda: hills(sigma=0.03), r"sigma = 0.03 is less than the width 0.04 of a bin.*; take a larger sigma or mo"),
+        (lambda: hills(sigma=0.51), r"sigma = 0.51 makes a hill wider than the grid, -2 to 2 .*take a smaller sigma"),
+        (lambda: hills(pace=0), r"pace = 0 must be a whole number of at least 1; change pace"),
+        (lambda: hills(pace=2.5), r"pace = 2.5 must be a whole number"),
+        (lambda: hills(bias_factor=1.0), r"bias_factor = 1 must be a finite number above 1; change bias_factor"),
+        (lambda: hills(kT=0.0), r"kT = 0 must be a finite number above 0"),
+    ],
+)
+def test_bad_settings_are_refused(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_widest_and_narrowest_hills_are_accepted():
+    for bins in (8, 9, 40, 41):
+        grid = Grid(0.0, 1.0, bins)
+        for sigma in (1 / 8, 1 / bins):
+            bias = hills(grid=grid, sigma=sigma)
+            bias.update(column(0.5), 10)
+            node = grid.centers()[bins // 2]
+            assert float(bias.energy(column(node), 0)) == pytest.approx(0.1, rel=0.01)
+
+
+def test_metadynamics_fits_its_simulation():
+    system = AnalyticSystem(1, start=3.0)
+    with pytest.raises(InputError, match=r"all 1 walkers start outside the grid \(parameter_0 from 3 to 3, grid -2"):
+        Simulation(system, Langevin(0.1, 1.0), bias=hills())
+    with pytest.raises(InputError, match=r"'metadynamics' has kT = 2 but Langevin has kT = 1; make them equal"):
+        Simulation(AnalyticSystem(1, start=0.0), Langevin(0.1, 1.0), bias=hills(kT=2.0))
+    with pytest.raises(InputError, match=r"'metadynamics' has none: it is constant in each bin"):
+        Simulation(AnalyticSystem(1, start=0.0), Langevin(0.1, 1.0), bias=hills(grid=Grid(-2, 2, 40, kind="bins")))
+
+
+def test_one_hill_of_wang_landau_and_metadynamics_have_one_shape():
+    """The same kernel up to its norm: a Wang-Landau deposit weighs kT f in all, a hill has its height at the top."""
+    grid = Grid(-2.0, 2.0, 50, kind="bins")
+    hill, deposit = Metadynamics(X, grid, 0.3, 0.2, 1), WangLandau(X, grid, InverseTime(0.5, scale=1e9), kernel=0.2)
+    for bias in (hill, deposit):
+        bias.update(column(0.3), step=1)
+    assert float(hill.potential.max()) == pytest.approx(0.3, rel=1e-14)
+    np.testing.assert_allclose(hill.potential / hill.potential.sum(), deposit.potential / 0.5, rtol=1e-12)
