@@ -101,13 +101,12 @@ def write(comparisons: list[Comparison], folder: Path) -> None:
         writer.writeheader()
         writer.writerows(rows)
     shown = Table(title=f"test accuracy at the loss where training ends, or at ln L = {LOWEST:g}", title_justify="left")
-    for name in ("network", "training", "steps", "ln L", "equilibrium", "trained", "advantage", "runs"):
-        shown.add_column(name, justify="right")
+    for name in ("network", "training", "ln L", "equilibrium", "trained", "advantage", "runs"):
+        shown.add_column(name, justify="right", no_wrap=True)
     for one, r in zip(comparisons, (one.result for one in comparisons), strict=True):
         accuracies = f"{r.level:.2f}", f"{r.equilibrium:.3f}", f"{r.training:.3f}"
         advantage = f"{r.advantage:+.3f} ± {r.standard_error:.3f}"
-        training = one.training, str(one.steps)
-        shown.add_row(f"3x{one.width}", *training, *accuracies, advantage, f"{r.runs} of {r.total}")
+        shown.add_row(f"3x{one.width}", one.training, *accuracies, advantage, f"{r.runs}/{r.total}")
     Console().print(shown)
     labels = [f"3×{one.width}\n{one.training}" for one in comparisons]
     axes = plotting.plot_advantages(labels, [one.result for one in comparisons])
