@@ -28,7 +28,7 @@ DEMO_WLMC := $(DEMO_RUNS:%=demo/wlmc_%.zarr)
 demo: $(VENV)/.installed
 	@mkdir -p demo
 	for seed in $(DEMO_RUNS); do \
-	  $(BIN)/nnsim run examples/spiral_wlmc.py --set seed=$$seed --output demo/wlmc_$$seed.zarr --overwrite || exit 1; \
+	  $(BIN)/nnsim run examples/spiral_wlmc.py --set seed=$$seed --steps 5e7 --output demo/wlmc_$$seed.zarr --overwrite || exit 1; \
 	done
 	$(BIN)/nnsim run examples/spiral_training.py --output demo/sgd.zarr --overwrite
 	$(BIN)/nnsim analyze advantage $(DEMO_WLMC) --training demo/sgd.zarr --of accuracy_test --width 1 --centred \

@@ -41,8 +41,8 @@ def microseconds(width: int, walkers: int = 1, threads: int = 1, seconds: float 
     running.advance(1_000_000)  # compiled, and far enough that merges are rare
     moves, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
-        running.advance(200_000)
-        moves += 200_000
+        running.advance(1_000_000)
+        moves += 1_000_000
     return (time.perf_counter() - start) / moves * 1e6
 
 

@@ -28,7 +28,7 @@ def build(
     increment: float | None = None,
     hold: float | None = None,
     lowest: float = -6.0,
-    steps: int = 50_000_000,
+    steps: int = 100_000_000,
     threads: int | None = None,
     every: int = 10_000,
 ) -> nnsim.Simulation:

@@ -30,7 +30,7 @@ def sampled(tmp_path: Path, example: str, shortened: int) -> Trajectory:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("example", "shortened"), [("spiral_wlmc", 2), ("spiral_boltzmann", 4)])
+@pytest.mark.parametrize(("example", "shortened"), [("spiral_wlmc", 4), ("spiral_boltzmann", 4)])
 def test_equilibrium_accuracy(tmp_path, example, shortened):
     """0.03 above ln L = -3 and 0.05 below, where the reference is good to 0.02; shortened runs down to -2 only."""
     trajectory = sampled(tmp_path, example, shortened)
