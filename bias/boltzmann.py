@@ -42,15 +42,16 @@ class Boltzmann(Bias):
         kT: float = 1.0,
         name: str = "boltzmann",
     ) -> None:
-        require_cv("Boltzmann", "cv", cv)
+        owner = type(self).__name__
+        require_cv(owner, "cv", cv)
         self.cvs = (cv,)
-        rule = "a list with a number for each walker"
-        numbers = require_numbers("Boltzmann", "beta", beta, rule)
+        rule = "a list of numbers"
+        numbers = require_numbers(owner, "beta", beta, rule)
         if numbers.ndim != 1:
-            raise InputError(f"Boltzmann: beta = {shown(beta)} must be {rule}; for one walker give [beta]")
-        self.beta = [require_number("Boltzmann", "beta", value) for value in numbers.tolist()]
-        self.ramp = require_integer("Boltzmann", "ramp", ramp, least=0)
-        self.kT = require_number("Boltzmann", "kT", kT, above=0.0)
+            raise InputError(f"{owner}: beta = {shown(beta)} must be {rule}; for a single one give [beta]")
+        self.beta = [require_number(owner, "beta", value) for value in numbers.tolist()]
+        self.ramp = require_integer(owner, "ramp", ramp, least=0)
+        self.kT = require_number(owner, "kT", kT, above=0.0)
         self.name = name
         self._slope = self.kT * torch.tensor(self.beta, dtype=torch.float64)
 
@@ -58,11 +59,15 @@ class Boltzmann(Bias):
         """Bring beta to a device."""
         self._slope = self._slope.to(device)
 
-    def slope(self, walkers: int, step: int) -> Tensor:
-        """Slope dV/ds of each walker at a step, [W]; raises `InputError` for another number of walkers than of beta."""
+    def full_slope(self, walkers: int) -> Tensor:
+        """Slope kT beta of each walker, [W]; raises `InputError` for another number of walkers than of beta."""
         if walkers != len(self.beta):
             raise InputError(f"Boltzmann: {len(self.beta)} values of beta for {walkers} walkers; give each walker one")
-        return self._slope * (min(1.0, step / self.ramp) if self.ramp else 1.0)
+        return self._slope
+
+    def slope(self, walkers: int, step: int) -> Tensor:
+        """Slope dV/ds of each walker at a step, [W]."""
+        return self.full_slope(walkers) * (min(1.0, step / self.ramp) if self.ramp else 1.0)
 
     def energy(self, s: Tensor, step: int) -> Tensor:
         """V [W] at s [W, 1]."""

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError, require_cv, require_integer, require_number, require_numbers, shown
+from nnsim.bias.grid_bias import GridBias
+from nnsim.errors import InputError, require_integer, require_number, require_numbers
 from nnsim.grid import Grid, Kernel
-from nnsim.protocols import Bias, CollectiveVariable
+from nnsim.protocols import CollectiveVariable
 
 
-class Metadynamics(Bias):
+class Metadynamics(GridBias):
     r"""Every `pace` steps each walker leaves a hill, which all of them feel.
 
         V(s) <- V(s) + w_w exp(-sum_d (s_d - s_wd)^2 / (2 sigma_d^2))      for each walker w
@@ -25,7 +26,8 @@ class Metadynamics(Bias):
     Standard hills fill the free energy F(s) = -kT ln of the integral of delta(s(q') - s) exp(-U / kT) and then go on:
     V fluctuates around -F, the more the higher the hills, so average `free_energy()` over the last part of a run. The
     hills of well-tempered metadynamics shrink as 1 / t, and V converges to -(1 - 1 / gamma) F: the walkers then sample
-    F / gamma instead of F. Both up to a constant. With U = 0, -F / kT is the entropy S(s).
+    F / gamma instead of F. Both up to a constant. With U = 0, -F / kT is the entropy S(s). Averages without the bias,
+    from frames recorded while V still grows, take weights from `offset()`.
 
     All walkers of one update take their heights from V as it was before any of them deposited, so their order does not
     matter; W walkers fill W times as fast, so lower the height as you take more of them.
@@ -78,57 +80,19 @@ class Metadynamics(Bias):
         kT: float = 1.0,
         name: str = "metadynamics",
     ) -> None:
-        self.cvs = tuple(cvs) if isinstance(cvs, Sequence) and not isinstance(cvs, str) else (cvs,)
-        for cv in self.cvs:
-            require_cv("Metadynamics", "cvs", cv)
-        if not isinstance(grid, Grid):
-            raise InputError(f"Metadynamics: grid = {shown(grid)} must be a grid; give nnsim.Grid(lower, upper, bins)")
-        if len(self.cvs) != grid.dimensions:
-            raise InputError(
-                f"Metadynamics: {len(self.cvs)} CVs on a grid of {grid.dimensions} dimensions; give one axis each"
-            )
-        self.grid, self.name = grid, name
+        super().__init__(cvs, grid, kT=kT, name=name)
         self.height = require_number("Metadynamics", "height", height, above=0.0)
         self.sigma = _widths(grid, sigma)
         self.pace = require_integer("Metadynamics", "pace", pace, least=1)
         self.bias_factor = (
             None if bias_factor is None else require_number("Metadynamics", "bias_factor", bias_factor, above=1.0)
         )
-        self.kT = require_number("Metadynamics", "kT", kT, above=0.0)
         # A spline is wider than its coefficients by the variance h^2 / 3 of a B-spline, so those get a narrower kernel.
         spread = 1 / 3 if grid.kind == "spline" else 0.0
         pairs = zip(self.sigma, grid.spacing, strict=True)
         self.kernel = Kernel(grid, [math.sqrt(width**2 - spread * h**2) for width, h in pairs])
         self._volume = 1 / _peak(self.kernel)  # sum of the coefficients of a hill of height one
-        self.frozen = False
-        self.potential = torch.zeros(grid.shape, dtype=torch.float64)
-        self.visits = torch.zeros(grid.shape, dtype=torch.int64)
-        self.deposits = 0
-        self.outside = 0
         self.last_height = 0.0
-
-    @property
-    def differentiable(self) -> bool:
-        """Whether V(s) has a useful gradient: a potential that is constant in each bin exerts no force."""
-        return self.grid.kind != "bins"
-
-    def prepare(self, device: torch.device) -> None:
-        """Bring the tables to a device."""
-        self.grid.prepare(device)
-        self.kernel.prepare(device)
-        self.potential, self.visits = self.potential.to(device), self.visits.to(device)
-
-    def energy(self, s: Tensor, step: int) -> Tensor:
-        """V [W] at s [W, k]."""
-        return self.energy_and_gradient(s, step)[0]
-
-    def gradient(self, s: Tensor, step: int) -> Tensor:
-        """dV/ds [W, k] at s [W, k]."""
-        return self.energy_and_gradient(s, step)[1]
-
-    def energy_and_gradient(self, s: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """V [W] and its exact gradient [W, k] at s [W, k]."""
-        return self.grid.evaluate(self.potential, s)
 
     def heights(self, s: Tensor) -> Tensor:
         """Height [W] that hills at s [W, k] would have now, in units of energy."""
@@ -181,39 +145,43 @@ class Metadynamics(Bias):
         values = -factor * self.grid.on_nodes(self.potential)
         return values - values.min()
 
-    def allows(self, s: Tensor) -> Tensor:
-        """Whether each s [W, k] lies on the grid, [W]: Monte Carlo moves that leave it are rejected."""
-        return self.grid.inside(s)
+    def offset(self) -> float:
+        r"""The offset c(t) of V at the present time, in units of energy, which makes weights of frames comparable.
 
-    def start(self, s: Tensor) -> None:
-        """Refuse a start with every walker outside the grid: nothing would ever be deposited."""
-        if bool(self.grid.inside(s).any()):
-            return
-        low, high = self.grid.lower, self.grid.upper
-        values = "; ".join(
-            f"{cv.name} from {s[:, d].min():.4g} to {s[:, d].max():.4g}, grid {low[d]:g} to {high[d]:g}"
-            for d, cv in enumerate(self.cvs)
-        )
-        raise InputError(
-            f"Metadynamics: all {len(s)} walkers start outside the grid ({values}); widen the grid or change the start"
-        )
+            c(t) = kT ln [ integral of exp(gamma / (gamma - 1) V(s, t) / kT) ds
+                           / integral of exp(V(s, t) / ((gamma - 1) kT)) ds ]             well-tempered
+            c(t) = kT ln [ integral of exp(V(s, t) / kT) ds / integral of ds ]            standard (gamma -> infinity)
+
+        V rises without end, also where its shape has settled; V - c(t) does not. A frame at time t therefore has the
+        weight exp((V(s_t, t) - c(t)) / kT) in averages without the bias, of any quantity, from when V has filled the
+        minima on; the mean weight of the walkers is then about 1 at all times.
+
+        The integrals run over the whole grid, as sums over V at the centres of the bins. As in the paper, bins that
+        cannot be reached, where V stays 0, count too. In the standard form they add a constant to c, which drops out.
+        In the well-tempered form they lower c until V is far above (gamma - 1) kT, so that frames before then weigh too
+        much beside later ones (but not beside each other at one time). So let the grid end where the walkers do.
+
+        It is recorded as `offset` after the hills of that step, which `bias_energy` is still without. That lowers the
+        weights of all walkers in a frame by a common factor, which approaches 1 as the hills shrink.
+
+        Reference: P. Tiwary and M. Parrinello, J. Phys. Chem. B 119, 736 (2015), doi:10.1021/jp504920s, where V(s, t)
+        is added to U, as here.
+        """
+        v = self.grid.on_nodes(self.potential).flatten() / self.kT  # bins are equally wide, so ds cancels
+        if self.bias_factor is None:
+            return self.kT * (float(torch.logsumexp(v, 0)) - math.log(len(v)))
+        over, under = self.bias_factor / (self.bias_factor - 1), 1 / (self.bias_factor - 1)
+        return self.kT * float(torch.logsumexp(over * v, 0) - torch.logsumexp(under * v, 0))
 
     def observables(self) -> dict[str, float]:
-        """Number of hills, mean height of the latest ones, and the fraction left out for lying outside the grid."""
-        total = self.deposits + self.outside
-        outside = self.outside / total if total else 0.0
-        return {"hills": float(self.deposits), "mean_height": self.last_height, "outside": outside}
-
-    def tables(self) -> dict[str, Tensor]:
-        """Coefficients of V and the histogram of hills."""
-        return {"potential": self.potential, "visits": self.visits}
+        """Number of hills, mean height of the latest, the fraction left out for lying outside the grid, and c(t)."""
+        hills = {"hills": float(self.deposits), "mean_height": self.last_height}
+        return {**hills, **super().observables(), "offset": self.offset()}
 
     def describe(self) -> dict[str, Any]:
         """Settings, for the record."""
         return {
-            "cvs": [cv.name for cv in self.cvs],
-            "cv_settings": self.cvs,
-            "grid": self.grid.describe(),
+            **super().describe(),
             "height": self.height,
             "sigma": self.sigma,
             "pace": self.pace,
@@ -222,23 +190,13 @@ class Metadynamics(Bias):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """A copy of potential, histogram and counters, and whether it is frozen."""
-        return {
-            "potential": self.potential.clone(),
-            "visits": self.visits.clone(),
-            "deposits": self.deposits,
-            "outside": self.outside,
-            "last_height": self.last_height,
-            "frozen": self.frozen,
-        }
+        """A copy of potential, histogram and counters, the last height, and whether it is frozen."""
+        return {**super().state_dict(), "last_height": self.last_height}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
-        self.potential = saved["potential"].to(self.potential.device, copy=True).contiguous()
-        self.visits = saved["visits"].to(self.visits.device, copy=True).contiguous()
-        self.deposits, self.outside = int(saved["deposits"]), int(saved["outside"])
+        super().load_state_dict(saved)
         self.last_height = float(saved["last_height"])
-        self.frozen = bool(saved["frozen"])
 
 
 def _widths(grid: Grid, sigma: float | Sequence[float]) -> tuple[float, ...]:

@@ -13,6 +13,8 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nnsim.reporters import bias_numbers
+
 if TYPE_CHECKING:
     from nnsim.simulation import Simulation
 
@@ -86,7 +88,7 @@ class Progress:
         for column, cv in enumerate(simulation.force_field.cvs):
             parts.append(f"<{cv.name}> {float(simulation.state.cvs[:, column].mean()):.3g}")
         for bias in simulation.force_field.biases:
-            parts += [f"{_LABELS.get(key, key)} {value:.2g}" for key, value in bias.observables().items()]
+            parts += [f"{_LABELS.get(key, key)} {value:.2g}" for key, value in bias_numbers(bias).items()]
         if "kinetic_energy" in simulation.state.integrator_state:
             parts.append(f"T {float(simulation.kinetic_temperature().mean()):.3g}")
         return parts
@@ -201,6 +203,6 @@ def summary(simulation: Simulation) -> dict[str, str]:
         values = state.cvs[:, column]
         rows[cv.name] = f"mean {float(values.mean()):.4g}, from {float(values.min()):.4g} to {float(values.max()):.4g}"
     for bias in simulation.force_field.biases:
-        for key, value in bias.observables().items():
+        for key, value in bias_numbers(bias).items():
             rows[f"{bias.name}: {_LABELS.get(key, key)}"] = f"{value:.4g}"
     return rows

@@ -137,9 +137,18 @@ class Bias(Protocol):
         """Both at once, where they share work."""
         return self.energy(s, step), self.gradient(s, step)
 
-    def update(self, s: Tensor, step: int, mask: Tensor | None = None) -> None:
-        """Learn from the walkers at s [W, k]; only those with `mask` [W] true, if one is given."""
+    def draw_from(self, generator: torch.Generator) -> None:
+        """Keep the random generator of the run, for a bias that needs random numbers; the state saves it."""
         return
+
+    def update(self, s: Tensor, step: int, mask: Tensor | None = None) -> bool | None:
+        """Learn from the walkers at s [W, k]; only those with `mask` [W] true, if one is given.
+
+        Returns:
+            True if V has changed so much at once that forces must be computed anew, as by a swap of temperatures; what
+            a single deposit changes is found at the next step.
+        """
+        return None
 
     def allows(self, s: Tensor) -> Tensor:
         """Whether a Monte Carlo move may lead to s [W, k], [W]; a dynamics is held back by energies alone."""
@@ -149,8 +158,8 @@ class Bias(Protocol):
         """Refuse, with an `InputError`, walkers that start at a useless s [W, k]."""
         return
 
-    def observables(self) -> dict[str, float]:
-        """Numbers worth recording along the run, such as the current increment."""
+    def observables(self) -> Mapping[str, float | Tensor]:
+        """Numbers, or arrays, worth recording along the run, such as the current increment."""
         return {}
 
     def tables(self) -> dict[str, Tensor]:

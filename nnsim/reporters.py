@@ -156,6 +156,11 @@ def _cv_column(column: int) -> Read:
     return lambda simulation, _: simulation.state.cvs[:, column]
 
 
+def bias_numbers(bias: Bias) -> dict[str, float]:
+    """Those of a bias's observables that are single numbers, for a summary."""
+    return {key: value for key, value in bias.observables().items() if isinstance(value, (int, float))}
+
+
 def _bias_number(bias: Bias, key: str) -> Read:
     return lambda simulation, _: bias.observables()[key]
 

@@ -131,6 +131,8 @@ class Simulation:
         for one in biases:
             one.prepare(self.device)
         generator = torch.Generator(self.device).manual_seed(self.seed)
+        for one in biases:
+            one.draw_from(generator)
         positions = self.system.initial_positions(self.walkers, generator)
         positions = positions.to(self.device, self.precision.state).contiguous()
         self.force_field.probe(positions)

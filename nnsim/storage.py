@@ -14,6 +14,7 @@ import numpy as np
 from nnsim.checkpoint import load_checkpoint, save_checkpoint
 from nnsim.describe import describe, differences
 from nnsim.errors import InputError, NNSimWarning, TrajectoryError
+from nnsim.reporters import bias_numbers
 from nnsim.trajectory import Trajectory, is_starting
 from nnsim.trajectory_writer import TrajectoryWriter
 
@@ -115,7 +116,7 @@ class Storage:
             return
         for key, table in tables.items():
             self.writer.put(f"{group}/{key}", np.asarray(table.detach().cpu()), None)
-        numbers = {**bias.observables(), "deposits": getattr(bias, "deposits", None)}
+        numbers = {**bias_numbers(bias), "deposits": getattr(bias, "deposits", None)}
         self.writer.set_attrs(group, {**describe(bias), **numbers, "step": self.simulation.state.step})
 
 

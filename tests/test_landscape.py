@@ -12,6 +12,7 @@ from scipy.interpolate import BSpline
 
 from nnsim.analysis import Axis, EntropyLandscape, crossings, natural_value, round_trips
 from nnsim.analysis.axes import node_values
+from nnsim.analysis.landscape import grid_bias_name, wang_landau_name
 from nnsim.errors import InputError
 
 SLOPE, WIDTH = 0.4, 0.8  # of the Gaussian in a around its mean SLOPE x
@@ -194,23 +195,24 @@ class FakeSeries:
 class FakeTrajectory:
     """What `EntropyLandscape.from_trajectory` uses of an `nnsim.Trajectory`."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, **changed: Any) -> None:
         self.header = {"system": {"flat": True}}
         self.bias_names = [*names, "wall"]
+        self.changed = changed  # settings of the biases, such as their type
 
     def bias(self, name: str) -> SimpleNamespace:
         if name == "wall":
             return SimpleNamespace(attrs={"type": "Wall"}, tables={}, snapshots={})
         grid = {"lower": [0.0], "upper": [4.0], "bins": [4], "periodic": [False], "kind": "bins"}
-        attrs = {"type": "WangLandau", "cvs": ["r"], "grid": grid, "kT": 0.5}
+        attrs = {"type": "WangLandau", "cvs": ["r"], "grid": grid, "kT": 0.5, **self.changed}
         potential = np.array([0.0, 1, 2, 3])
         snapshots = {"potential": FakeSeries(np.stack([0 * potential, [0, 0, 1, 0], potential]))}
         tables = {"potential": potential, "visits": np.array([0, 1, 1, 5])}
         return SimpleNamespace(attrs=attrs, tables=tables, snapshots=snapshots)
 
 
-def fake(*names: str) -> Any:
-    return FakeTrajectory(*names)
+def fake(*names: str, **changed: Any) -> Any:
+    return FakeTrajectory(*names, **changed)
 
 
 def test_from_a_trajectory() -> None:
@@ -223,13 +225,39 @@ def test_from_a_trajectory() -> None:
         EntropyLandscape.from_trajectory(fake("wl"), frame=3)
     with pytest.raises(InputError, match="no bin of the grid has been visited"):
         EntropyLandscape.from_trajectory(fake("wl"), frame=0)
-    with pytest.raises(InputError, match="several Wang-Landau biases; name one with --bias; it has: one, two"):
+    with pytest.raises(
+        InputError, match="several Wang-Landau or metadynamics biases; name one with --bias; it has: one, two"
+    ):
         EntropyLandscape.from_trajectory(fake("one", "two"))
     assert EntropyLandscape.from_trajectory(fake("one", "two"), "two").names == ("r",)
-    with pytest.raises(InputError, match="has no Wang-Landau bias; give that of a run with one"):
+    with pytest.raises(InputError, match="has no Wang-Landau or metadynamics bias; give that of a run with one"):
         EntropyLandscape.from_trajectory(fake())
-    with pytest.raises(InputError, match="no Wang-Landau bias 'wall'; it has: one"):
+    with pytest.raises(InputError, match="no Wang-Landau or metadynamics bias 'wall'; it has: one"):
         EntropyLandscape.from_trajectory(fake("one"), "wall")
+
+
+@pytest.mark.parametrize(("bias_factor", "factor"), [(None, 1.0), (4.0, 4 / 3)])
+def test_from_a_trajectory_of_metadynamics(bias_factor: float | None, factor: float) -> None:
+    """S = V / kT, or gamma / (gamma - 1) V / kT of well-tempered metadynamics."""
+    settings = {"type": "Metadynamics", "bias_factor": bias_factor}
+    landscape = EntropyLandscape.from_trajectory(fake("hills", **settings))
+    np.testing.assert_allclose(landscape.entropy, factor * np.array([np.nan, -4, -2, 0]), rtol=1e-14)
+    assert landscape.flat
+    early = EntropyLandscape.from_trajectory(fake("hills", **settings), frame=1)
+    np.testing.assert_array_equal(early.visited, [False, False, True, False])
+    with pytest.raises(InputError, match="bias_factor = 1 must be a finite number above 1"):
+        EntropyLandscape.from_trajectory(fake("hills", type="Metadynamics", bias_factor=1.0))
+
+
+def test_convergence_is_that_of_wang_landau_alone() -> None:
+    assert grid_bias_name(fake("hills", type="Metadynamics"), None) == "hills"
+    assert grid_bias_name(fake("wl"), None) == wang_landau_name(fake("wl"), "wl") == "wl"
+    with pytest.raises(InputError, match="has no Wang-Landau bias; give that of a run with one"):
+        wang_landau_name(fake("hills", type="Metadynamics"), None)
+    with pytest.raises(InputError, match="has several Wang-Landau biases; name one with --bias; it has: one, two"):
+        wang_landau_name(fake("one", "two"), None)
+    with pytest.raises(InputError, match="has no Wang-Landau bias 'wall'; it has: one"):
+        wang_landau_name(fake("one"), "wall")
 
 
 def test_bad_input_is_named() -> None:

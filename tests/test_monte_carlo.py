@@ -401,7 +401,7 @@ def test_what_native_code_does_not_know_goes_to_the_reference_or_is_refused():
     data = (points(6, 4, 0).float(), labels(6, 0))
     for system, bias, reason in (
         (NeuralNetwork(conv, data), (), "the system is no dense network"),
-        (NeuralNetwork(mlp((4, 3, 2)), data), [Wall(cv.LogLoss(), upper=1.0)], "either WangLandau or Boltzmann"),
+        (NeuralNetwork(mlp((4, 3, 2)), data), [Wall(cv.LogLoss(), upper=1.0)], "one bias: WangLandau"),
     ):
         assert isinstance(Simulation(system, MonteCarlo(0.1), bias=bias).platform, ReferencePlatform)
         with pytest.raises(InputError, match=reason):

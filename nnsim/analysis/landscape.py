@@ -1,9 +1,10 @@
-r"""Entropy landscapes: what a Wang-Landau run has learnt, and what follows from it in equilibrium.
+r"""Entropy landscapes: what a Wang-Landau or metadynamics run has learnt, and what follows from it in equilibrium.
 
 | symbol | name in code | meaning |
 |---|---|---|
 | S | `entropy` | ln of the integral of delta(s(q) - s) over the box, in nats, up to a constant |
 | V, kT | `coefficients`, `kT` | the bias as B-spline coefficients; S = V / kT |
+| gamma | `bias_factor` | of well-tempered metadynamics, where S = gamma / (gamma - 1) V / kT |
 | L, a | `given`, `of` | the CV that is held fixed, and the one whose equilibrium value is asked for |
 
 Only numpy is needed here, so a landscape can be read and drawn on a machine without torch.
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnsim.analysis.axes import Axis, Curve, Floats, Value, node_values
-from nnsim.errors import InputError
+from nnsim.errors import InputError, require_number
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
@@ -85,8 +86,13 @@ class EntropyLandscape:
         grid: Mapping[str, Any],
         names: Sequence[str],
         flat: bool,
+        *,
+        bias_factor: float | None = None,
     ) -> EntropyLandscape:
-        """S = V / kT on the bins visited, from a bias.
+        r"""Take S from a bias, on the bins visited.
+
+            S = V / kT                              Wang-Landau, standard metadynamics
+            S = gamma / (gamma - 1) V / kT          well-tempered metadynamics
 
         Args:
             coefficients: those of V, [M1, ..., Mk], in units of energy.
@@ -95,40 +101,53 @@ class EntropyLandscape:
             grid: `lower`, `upper`, `bins`, `periodic` (one for each axis) and `kind`, as `nnsim.Grid.describe()` gives.
             names: names of the CVs.
             flat: whether U = 0.
+            bias_factor: gamma, above 1, of well-tempered metadynamics; None for the others.
+
+        Raises:
+            InputError: a bias factor of 1 or less.
+
+        Reference: A. Barducci, G. Bussi and M. Parrinello, Phys. Rev. Lett. 100, 020603 (2008), eq. 4, for gamma.
         """
+        if bias_factor is not None:
+            bias_factor = require_number("EntropyLandscape", "bias_factor", bias_factor, above=1.0)
+        share = 1.0 if bias_factor is None else 1 - 1 / bias_factor  # of -F, which V becomes
         limits = zip(names, grid["lower"], grid["upper"], grid["bins"], grid["periodic"], strict=True)
         axes = tuple(_axis(*arguments) for arguments in limits)
         values = node_values(coefficients, grid["periodic"], grid["kind"])
-        return cls(values / kT, np.asarray(visits) > 0, axes, flat=flat)
+        return cls(values / (share * kT), np.asarray(visits) > 0, axes, flat=flat)
 
     @classmethod
     def from_bias(cls, bias: Any, *, flat: bool = True) -> EntropyLandscape:
-        """From a Wang-Landau bias in memory; `flat` tells whether U = 0 in the system it works on."""
+        """From a Wang-Landau or metadynamics bias in memory; `flat` tells whether U = 0 in the system it works on."""
         potential, visits = (np.asarray(_on_host(table)) for table in (bias.potential, bias.visits))
         names = [cv.name for cv in bias.cvs]
-        return cls.from_coefficients(potential, visits, bias.kT, bias.grid.describe(), names, flat)
+        factor = getattr(bias, "bias_factor", None)
+        return cls.from_coefficients(potential, visits, bias.kT, bias.grid.describe(), names, flat, bias_factor=factor)
 
     @classmethod
     def from_trajectory(
         cls, trajectory: str | Path | Trajectory, bias: str | None = None, frame: int | None = None
     ) -> EntropyLandscape:
-        """From a trajectory on disk.
+        """From a trajectory on disk, of a run with a Wang-Landau or metadynamics bias.
+
+        Standard metadynamics fluctuates around S to the end, the more the higher its hills: a single frame has that
+        error, which `average` over independent runs takes down and shows.
 
         Args:
             trajectory: its path, or an open `nnsim.Trajectory`.
-            bias: name of the Wang-Landau bias; may be left out if there is only one.
+            bias: name of the bias; may be left out if there is only one of these types.
             frame: index of a snapshot in time (-1 is the last); None takes the bias as it was at the last checkpoint.
                 A snapshot may lack its own histogram; then the bins visited by the end count, where V is above 0.
 
         Raises:
-            InputError: no Wang-Landau bias, several and none named, or a frame that does not exist.
+            InputError: no such bias, several and none named, or a frame that does not exist.
             TrajectoryError: a path that is not a readable trajectory.
         """
         if isinstance(trajectory, (str, Path)):
             from nnsim.trajectory import Trajectory
 
             trajectory = Trajectory(trajectory)
-        name = wang_landau_name(trajectory, bias)
+        name = grid_bias_name(trajectory, bias)
         recorded = trajectory.bias(name)
         attrs, tables = recorded.attrs, recorded.tables
         if not {"potential", "visits"} <= set(tables):
@@ -137,7 +156,10 @@ class EntropyLandscape:
         if frame is not None:
             potential, visits = _snapshot(recorded, visits, frame)
         flat = bool(trajectory.header.get("system", {}).get("flat", False))
-        return cls.from_coefficients(potential, visits, attrs["kT"], attrs["grid"], attrs["cvs"], flat)
+        factor = attrs.get("bias_factor")
+        return cls.from_coefficients(
+            potential, visits, attrs["kT"], attrs["grid"], attrs["cvs"], flat, bias_factor=factor
+        )
 
     @classmethod
     def average(cls, landscapes: Sequence[EntropyLandscape]) -> EntropyLandscape:
@@ -339,14 +361,24 @@ def _on_host(table: Any) -> Any:
 
 def wang_landau_name(trajectory: Trajectory, bias: str | None) -> str:
     """Return the name asked for if it is a Wang-Landau bias, or that of the only one."""
-    known = [name for name in trajectory.bias_names if trajectory.bias(name).attrs.get("type") == "WangLandau"]
-    listed = ", ".join(known) or "none"
+    return _bias_name(trajectory, bias, {"WangLandau": "Wang-Landau"})
+
+
+def grid_bias_name(trajectory: Trajectory, bias: str | None) -> str:
+    """Return the name asked for if it is a bias that learns S on a grid, or that of the only one."""
+    return _bias_name(trajectory, bias, {"WangLandau": "Wang-Landau", "Metadynamics": "metadynamics"})
+
+
+def _bias_name(trajectory: Trajectory, bias: str | None, types: Mapping[str, str]) -> str:
+    """Return the name asked for if it is that of a bias of these types, or that of the only one."""
+    known = [name for name in trajectory.bias_names if trajectory.bias(name).attrs.get("type") in types]
+    listed, kind = ", ".join(known) or "none", " or ".join(types.values())
     if bias is not None and bias not in known:
-        raise InputError(f"the trajectory has no Wang-Landau bias {bias!r}; it has: {listed}")
+        raise InputError(f"the trajectory has no {kind} bias {bias!r}; it has: {listed}")
     if not known:
-        raise InputError("the trajectory has no Wang-Landau bias; give that of a run with one")
+        raise InputError(f"the trajectory has no {kind} bias; give that of a run with one")
     if bias is None and len(known) > 1:
-        raise InputError(f"the trajectory has several Wang-Landau biases; name one with --bias; it has: {listed}")
+        raise InputError(f"the trajectory has several {kind} biases; name one with --bias; it has: {listed}")
     return bias or known[0]
 
 

@@ -92,13 +92,15 @@ def landscape(
       nnsim plot landscape wl.zarr --observable accuracy_test --training sgd.zarr
     """
     from nnsim import analysis, plotting
+    from nnsim.analysis.landscape import grid_bias_name
 
     runs = open_runs(trajectories)
     found = load_landscape(runs, bias)
     if marginals:
         found = found.marginal(*marginals)
     _check_options(found, observable, width)
-    note = convergence_note(runs, between, bias)
+    grows = all(run.bias(grid_bias_name(run, bias)).attrs["type"] == "WangLandau" for run in runs)
+    note = convergence_note(runs, between, bias) if grows else None  # its criteria are those of Wang-Landau
     curve, value, label = None, None, "equilibrium"
     if len(found.axes) == 2:
         value, _ = analysis.natural_value(found.names[1])

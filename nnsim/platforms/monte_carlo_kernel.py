@@ -314,9 +314,36 @@ def _spline(potential, s, grid, nodes, scratch):  # type: ignore[no-untyped-def]
     return value[0]
 
 
+@_INLINE
+def _restraint(s, spring):  # type: ignore[no-untyped-def]
+    """Energy of a harmonic restraint at s [1, k], to the nearest image of the centre where there is a period."""
+    stiffness, center, period = spring
+    energy = 0.0
+    for d in range(stiffness.size):
+        difference = s[0, d] - center[d]
+        if period[d] > 0:
+            difference -= period[d] * np.round(difference / period[d])
+        energy += 0.5 * stiffness[d] * difference * difference
+    return energy
+
+
 @njit(cache=True, nogil=True, _nrt=False)
 def advance(  # type: ignore[no-untyped-def]
-    moves, move, generator, q, network, neurons, problem, cvs, stepping, step_size, energy_terms, bias, values, scratch
+    moves,
+    move,
+    generator,
+    q,
+    network,
+    neurons,
+    problem,
+    cvs,
+    stepping,
+    step_size,
+    energy_terms,
+    spring,
+    bias,
+    values,
+    scratch,
 ):
     """`moves` moves of one walker, with a deposit after each, after `move` moves before.
 
@@ -367,6 +394,8 @@ def advance(  # type: ignore[no-untyped-def]
             climb = factor * (new_loss - loss) + prior * (new * new - old * old)
             if not changed:
                 pass  # the CVs are the same, whatever the bias
+            elif spring[0].size:
+                climb += _restraint(new_s, spring) - _restraint(s, spring)
             elif present and there >= 0 and spline:
                 climb += _spline(potential, new_s, grid, nodes, scratch) - _spline(potential, s, grid, nodes, scratch)
             elif present and there >= 0:

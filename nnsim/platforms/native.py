@@ -56,7 +56,7 @@ class DenseNetwork(NamedTuple):
 
 
 class NativeMonteCarlo(Platform):
-    """Monte Carlo moves of one parameter, for a dense network with at most one bias, `WangLandau` or `Boltzmann`.
+    """Monte Carlo moves of one parameter, for a dense network with at most one bias (see `_known`).
 
     Args:
         integrator: a `MonteCarlo`.
@@ -80,6 +80,7 @@ class NativeMonteCarlo(Platform):
         self.integrator, self.force_field = integrator, force_field
         self.arrays = native_arrays.Arrays(integrator, force_field, state)
         self.bias = self.arrays.bias
+        self.exchange = self.arrays.exchange
         spawned = np.random.SeedSequence(seed).spawn(state.walkers)
         self.generators = [np.random.Generator(np.random.PCG64(sequence)) for sequence in spawned]
         threads = min(threads or os.cpu_count() or 1, state.walkers)
@@ -95,6 +96,8 @@ class NativeMonteCarlo(Platform):
         """Why this simulation cannot run here, or None if it can."""
         if type(integrator).__name__ != "MonteCarlo":
             return f"{type(integrator).__name__} has no native code"
+        if callable(integrator.kT):
+            return "a schedule of kT has no native code"
         if integrator.move != "one":
             return "only moves of one parameter have native code"
         if not _native(integrator.step_size):
@@ -105,7 +108,10 @@ class NativeMonteCarlo(Platform):
         if network is None:
             return "the system is no dense network with one activation and a built-in loss and potential"
         if len(force_field.biases) > 1 or not all(_known(bias) for bias in force_field.biases):
-            return "native code knows one bias, either WangLandau or Boltzmann on the train loss"
+            return (
+                "native code knows one bias: WangLandau, an Umbrella at rest, or Boltzmann or ReplicaExchange on the "
+                "train loss"
+            )
         for cv in force_field.cvs:
             if not _native(cv):
                 return f"the CV {cv.name!r} has no native code"
@@ -122,9 +128,13 @@ class NativeMonteCarlo(Platform):
         end = state.step + steps
         while state.step < end:
             stop = end if self.bias is None else min(end, self._next_merge)
+            if self.exchange is not None:
+                stop = min(stop, state.step - state.step % self.exchange.every + self.exchange.every)
             self._move(state, stop - state.step)
-            if state.step == self._next_merge:
+            if self.bias is not None and state.step == self._next_merge:
                 self._merge(state.step)
+            if self.exchange is not None:
+                self.exchange.update(state.cvs, state.step)
         state.bias_energy = self.force_field.bias_energy(state.cvs, state.step)
         return state
 
@@ -133,6 +143,7 @@ class NativeMonteCarlo(Platform):
         accepted = state.integrator_state["accepted"].numpy()
         size = self.integrator.step_size
         step_size = size.sizes(state).numpy() if size.native["kind"] == "tuned" else np.zeros(state.walkers)
+        self.arrays.tilt()
 
         def move(share: range) -> None:
             for walker in share:
@@ -230,7 +241,9 @@ class NativeMonteCarlo(Platform):
 def _known(bias: Any) -> bool:
     """Whether a bias has native code."""
     kind = type(bias).__name__ if _built_in(bias) else ""
-    return kind == "WangLandau" or (kind == "Boltzmann" and getattr(bias.cvs[0], "native", ())[:2] == ("loss", "train"))
+    if kind in ("Boltzmann", "ReplicaExchange"):
+        return getattr(bias.cvs[0], "native", ())[:2] == ("loss", "train")
+    return kind == "WangLandau" or (kind == "Umbrella" and not bias.moving)
 
 
 def _native(part: Any) -> bool:

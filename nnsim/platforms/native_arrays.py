@@ -44,12 +44,18 @@ class Arrays:
         self.stepping = _stepping(integrator, force_field.system.box, state.positions.shape[1])
         bias: Any = force_field.biases[0] if force_field.biases else None
         self.bias = bias if hasattr(bias, "kernel") else None  # one that walkers deposit on
-        tilts = hasattr(bias, "beta")
-        slopes = bias.kT * np.array(bias.beta) if tilts else np.zeros(state.walkers)
-        ramp = float(max(bias.ramp, 1)) if tilts else 1.0
-        terms = (integrator.kT, float(network.loss_factor), float(network.prior))
-        self.energy_terms = [(*terms, float(slope), ramp) for slope in slopes]
+        self.tilted = bias if hasattr(bias, "full_slope") else None  # one that is linear in the train loss
+        self.exchange = bias if hasattr(bias, "ladder") else None  # one whose slopes change from time to time
+        self.ramp = float(max(self.tilted.ramp, 1)) if self.tilted is not None else 1.0
+        self.slopes = [0.0] * state.walkers
+        self.springs = _springs(bias, state.walkers) if hasattr(bias, "stiffness") else [_NO_SPRING] * state.walkers
+        self.terms = (integrator.kT, float(network.loss_factor), float(network.prior))
         self.rooms = [_Room(network, len(self.cvs), state.positions[0].numpy()) for _ in range(state.walkers)]
+
+    def tilt(self) -> None:
+        """Take over the present slopes of a bias that is linear in the train loss."""
+        if self.tilted is not None:
+            self.slopes = self.tilted.full_slope(len(self.slopes)).tolist()
 
     def advance(
         self, walker: int, moves: int, step: int, generator: np.random.Generator, place: Any, own: Any
@@ -67,7 +73,8 @@ class Arrays:
         room.positions[:] = positions
         result = kernel.advance(
             moves, step, generator, room.positions, self.network, room.neurons, self.problem, self.cvs, self.stepping,
-            step_size, self.energy_terms[walker], (self.bias is not None, *own, *shared), room.s, room.scratch,
+            step_size, (*self.terms, self.slopes[walker], self.ramp), self.springs[walker],
+            (self.bias is not None, *own, *shared), room.s, room.scratch,
         )  # fmt: skip
         positions[:], cvs[:] = room.positions, room.s[0, 0, : len(cvs)]
         return result
@@ -105,6 +112,16 @@ _NO_BIAS = (
     np.zeros((3, 1, 1)),
     np.ones(3, dtype=np.int64),
 )
+
+
+_NO_SPRING = (np.zeros(0), np.zeros(0), np.zeros(0))
+
+
+def _springs(umbrella: Any, walkers: int) -> list[tuple[np.ndarray, ...]]:
+    """Stiffness, centre and period (0 for none) of each CV, for each walker."""
+    rows = [values.expand(walkers, -1).numpy().copy() for values in (umbrella.stiffness, umbrella.center)]
+    periods = np.array([period or 0.0 for period in umbrella.periods])
+    return [(rows[0][walker], rows[1][walker], periods) for walker in range(walkers)]
 
 
 def _layers(network: DenseNetwork) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from nnsim.checks import needs_gradients
 from nnsim.errors import DivergedError, InputError
 from nnsim.forcefield import ForceField
 from nnsim.protocols import Integrator, Platform
@@ -30,8 +31,17 @@ class ReferencePlatform(Platform):
                     "it must add 1"
                 )
             check_finite(state)
-            self.force_field.update_biases(state.cvs, state.step)
+            if self.force_field.update_biases(state.cvs, state.step):
+                self._refresh(state)
         return state
+
+    def _refresh(self, state: State) -> None:
+        """Energies and forces at unchanged positions, after a bias has changed at once."""
+        if needs_gradients(self.integrator):
+            result = self.force_field(state.positions, state.step)
+            state.energy, state.bias_energy, state.cvs, state.forces = result
+        else:
+            state.bias_energy = self.force_field.bias_energy(state.cvs, state.step)
 
 
 def check_finite(state: State) -> None:

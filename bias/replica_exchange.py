@@ -1,0 +1,234 @@
+"""Replica exchange: walkers at a ladder of inverse temperatures that they swap among each other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nnsim.bias.boltzmann import Boltzmann
+from nnsim.errors import InputError, require_integer, shown
+from nnsim.protocols import CollectiveVariable
+
+AS_GIVEN = 0.2  # share of the given ladder's spacing in that of the pilot run
+PILOT_ROUNDS = 5  # the pilot run spaces the ladder anew after 1/16, 1/8, 1/4, 1/2 and all of its steps
+
+
+class ReplicaExchange(Boltzmann):
+    r"""V = kT beta s, with a beta for each walker that it swaps with others: parallel tempering on U = beta s.
+
+        V_w(s) / kT = beta_r s                     r = r(w) the rung of walker w
+        accept a swap of walkers on rungs k, k + 1 with probability min(1, exp((beta_k - beta_k+1) (s_k - s_k+1)))
+
+    Every `every` steps neighbours are offered a swap, by turns the pairs (0, 1), (2, 3), ... and (1, 2), (3, 4), ...
+    For s the train loss L the walkers on rung k sample exp(-beta_k L) on the box. A walker that is stuck at a high beta
+    comes back to it by way of the low ones, where it moves freely: the number of such round trips tells whether a run
+    is long enough. MBAR then gives S(ln L) and averages from all rungs: `nnsim.analysis.profile`.
+
+    Walkers swap beta and keep their positions, so that trajectories are continuous; forces are computed anew after a
+    swap. W walkers on K rungs make W / K independent ladders, walkers 0 to K - 1 the first.
+
+    The pilot run spaces the rungs so that all pairs reject alike, keeping the lowest and the highest: with r_k the
+    mean rejection of pair k, the barrier Lambda(beta) = sum of r_k up to beta is interpolated, and the rungs go to
+    equal steps of it. A fifth of the rungs stays spread as in the given ladder, in case that the pilot run has not come
+    to equilibrium at high beta and rejects too little there. The number of round trips is best with about 2 Lambda + 1
+    rungs, which swap half of the time; Lambda is logged at the end of the pilot run, which belongs to no average.
+
+    Args:
+        cv: the collective variable s, such as `cv.Loss("train")`.
+        beta: of the K rungs, ascending, per unit of the CV, at least 2; the spacing is only the start if there is a
+            pilot run. The lowest should leave the walkers free (0 is the flat prior).
+        every: steps from one round of swaps to the next, at least 1.
+        pilot: length of the pilot run in steps, at least 0; 0 leaves the ladder as it is.
+        kT: the temperature of the dynamics, above 0.
+        name: name of the bias.
+
+    Attributes:
+        ladder: beta of each rung, [K].
+        rung: the rung of each walker, [W].
+        round_trips: from rung 0 to the highest and back, of each walker, since the pilot run, [W].
+
+    Raises:
+        InputError: no CV, a number out of its range, a ladder that does not ascend, or a number of walkers that is no
+            multiple of the number of rungs.
+
+    Reference: R. H. Swendsen and J.-S. Wang, Phys. Rev. Lett. 57, 2607 (1986), doi:10.1103/PhysRevLett.57.2607; the
+    order of swaps and the spacing: S. Syed, A. Bouchard-Cote, G. Deligiannidis and A. Doucet, J. R. Stat. Soc. B 84,
+    321 (2022), doi:10.1111/rssb.12464, algorithms 1 and 4.
+
+    >>> from nnsim import cv
+    >>> from nnsim.bias import ReplicaExchange
+    >>> bias = ReplicaExchange(cv.Loss("train"), [0, 1, 3, 10, 30, 100], every=50, pilot=10_000)  # 6, 12, ... walkers
+    """
+
+    def __init__(
+        self,
+        cv: CollectiveVariable,
+        beta: Sequence[float],
+        *,
+        every: int = 100,
+        pilot: int = 0,
+        kT: float = 1.0,
+        name: str = "replica_exchange",
+    ) -> None:
+        super().__init__(cv, beta, kT=kT, name=name)
+        rising = all(low < high for low, high in zip(self.beta, self.beta[1:], strict=False))
+        if len(self.beta) < 2 or not rising:
+            raise InputError(
+                f"ReplicaExchange: beta = {shown(beta)} must be at least 2 ascending numbers; sort them, give each once"
+            )
+        self.every = require_integer("ReplicaExchange", "every", every, least=1)
+        self.pilot = require_integer("ReplicaExchange", "pilot", pilot, least=0)
+        if 0 < self.pilot < PILOT_ROUNDS * 2**PILOT_ROUNDS * self.every:
+            least = PILOT_ROUNDS * 2**PILOT_ROUNDS * self.every
+            raise InputError(
+                f"ReplicaExchange: pilot = {self.pilot} must be 0 or at least {least} steps at every = {self.every}, "
+                "to tell how often pairs swap; make it longer"
+            )
+        self.ladder = torch.tensor(self.beta, dtype=torch.float64)
+        pairs = len(self.beta) - 1
+        self.offers = torch.zeros(pairs, dtype=torch.int64)
+        self.swaps = torch.zeros(pairs, dtype=torch.int64)
+        self._acceptance = torch.zeros(pairs, dtype=torch.float64)  # sum of probabilities, less noisy than swaps
+        self.rung = self.round_trips = self._been = torch.zeros(0, dtype=torch.int64)
+        self._generator: torch.Generator | None = None
+
+    # ------------------------------------------------------------------ potential
+
+    def prepare(self, device: torch.device) -> None:
+        """Bring the ladder to a device."""
+        super().prepare(device)
+        for name in ("ladder", "offers", "swaps", "_acceptance", "rung", "round_trips", "_been"):
+            setattr(self, name, getattr(self, name).to(device))
+
+    def draw_from(self, generator: torch.Generator) -> None:
+        """Take the random numbers of swaps from the generator of the run."""
+        self._generator = generator
+
+    def full_slope(self, walkers: int) -> Tensor:
+        """Slope kT beta of each walker on its present rung, [W]."""
+        if walkers != len(self.rung):
+            self._place(walkers)
+        return self.kT * self.ladder[self.rung]
+
+    def _place(self, walkers: int) -> None:
+        """Put walker w on rung w modulo K."""
+        if walkers % len(self.beta):
+            raise InputError(
+                f"ReplicaExchange: {walkers} walkers on {len(self.beta)} rungs; give each rung one walker, or equally "
+                "many (independent ladders)"
+            )
+        self.rung = torch.arange(walkers, device=self.ladder.device) % len(self.beta)
+        self.round_trips, self._been = torch.zeros_like(self.rung), (self.rung == 0).long()
+
+    # ------------------------------------------------------------------ swaps
+
+    def update(self, s: Tensor, step: int, mask: Tensor | None = None) -> bool:
+        """At every `every`-th step offer swaps to the walkers at s [W, 1]; True if there were any."""
+        if step % self.every:
+            return False
+        first = step // self.every % 2
+        low = torch.arange(first, len(self.beta) - 1, 2, device=s.device)
+        if len(low):
+            self._swap(s[:, 0], low)
+            self._count_trips()
+        if any(step - self.every < end <= step for end in self._rounds()):
+            self._space(step)
+        return True
+
+    def _swap(self, s: Tensor, low: Tensor) -> None:
+        """Offer swaps of rungs `low` [P] and low + 1 in every ladder."""
+        rungs = self.rung.view(-1, len(self.beta))  # of each ladder, [W / K, K]
+        walker = rungs.argsort(dim=1)  # who is on each rung
+        values = s.view_as(rungs).gather(1, walker)
+        gain = (self.ladder[low] - self.ladder[low + 1]) * (values[:, low] - values[:, low + 1])
+        probability = torch.exp(gain.clamp(max=0))
+        drawn = torch.rand(gain.shape, generator=self._generator, dtype=torch.float64, device=s.device)
+        accepted = drawn < probability
+        self.offers[low] += len(rungs)
+        self.swaps[low] += accepted.sum(dim=0)
+        self._acceptance[low] += probability.sum(dim=0)
+        up, down = walker[:, low], walker[:, low + 1]
+        rungs.scatter_add_(1, up, accepted.long())
+        rungs.scatter_add_(1, down, -accepted.long())
+
+    def _count_trips(self) -> None:
+        """A walker that comes to rung 0 from the highest one has made a round trip."""
+        bottom, top = self.rung == 0, self.rung == len(self.beta) - 1
+        self.round_trips += bottom & (self._been == 2)
+        self._been[bottom], self._been[top & (self._been == 1)] = 1, 2
+
+    # ------------------------------------------------------------------ pilot run
+
+    def _rounds(self) -> list[int]:
+        """Steps after which the ladder is spaced anew."""
+        return [self.pilot // 2**power for power in range(PILOT_ROUNDS)] if self.pilot else []
+
+    def _space(self, step: int) -> None:
+        """Move the inner rungs so that each pair would reject alike, and begin to count anew."""
+        rejection = 1 - self.swap_probability().cpu().numpy()
+        ladder, given = self.ladder.cpu().numpy(), np.array(self.beta)
+        barrier = np.concatenate(([0.0], np.cumsum(rejection))) / max(rejection.sum(), 1e-12)
+        # On a scale that is linear near the lowest beta and logarithmic beyond, where losses shrink as 1 / beta.
+        unit = given[1] - given[0]
+        fine = np.linspace(0.0, np.log1p((given[-1] - given[0]) / unit), 100 * len(given))
+        now, first = (np.log1p((beta - given[0]) / unit) for beta in (ladder, given))
+        share = (1 - AS_GIVEN) * np.interp(fine, now, barrier)
+        share += AS_GIVEN * np.interp(fine, first, np.linspace(0, 1, len(given)))
+        inner = np.interp(np.linspace(0, 1, len(given))[1:-1], share, fine)
+        self.ladder[1:-1] = torch.from_numpy(given[0] + unit * np.expm1(inner)).to(self.ladder)
+        for count in (self.offers, self.swaps, self._acceptance, self.round_trips):
+            count.zero_()
+        self._been = (self.rung == 0).long()
+        if step >= self.pilot:
+            logging.getLogger("nnsim").info(
+                f"ReplicaExchange: the pilot run found a barrier of Lambda = {rejection.sum():.3g}, for which "
+                f"{round(2 * rejection.sum() + 1)} rungs are best; there are {len(ladder)}"
+            )
+
+    def swap_probability(self) -> Tensor:
+        """Mean probability that a swap is accepted, of each pair of rungs, [K - 1]; NaN before the first offer."""
+        return self._acceptance / self.offers
+
+    # ------------------------------------------------------------------ record
+
+    def observables(self) -> dict[str, float | Tensor]:
+        """Beta and rung of each walker, [W], swap rate of each pair, [K - 1], the least of them, all round trips."""
+        rates = torch.where(self.offers > 0, self.swaps / self.offers.clamp(min=1), 0.0)
+        return {
+            "beta": self.ladder[self.rung],
+            "rung": self.rung,
+            "swap_rate": rates,
+            "least_swap_rate": float(rates.min()),
+            "round_trips": float(self.round_trips.sum()),
+        }
+
+    def tables(self) -> dict[str, Tensor]:
+        """The ladder."""
+        return {"beta": self.ladder}
+
+    def describe(self) -> dict[str, Any]:
+        """Settings, for the record."""
+        return {
+            "cvs": [self.cvs[0].name],
+            "cv_settings": self.cvs,
+            "beta": self.beta,
+            "rungs": len(self.beta),
+            "every": self.every,
+            "pilot": self.pilot,
+            "kT": self.kT,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of the ladder, where the walkers are on it, and all counts."""
+        names = ("ladder", "rung", "offers", "swaps", "_acceptance", "round_trips", "_been")
+        return {name.lstrip("_"): getattr(self, name).clone() for name in names}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        for name in ("ladder", "rung", "offers", "swaps", "_acceptance", "round_trips", "_been"):
+            setattr(self, name, saved[name.lstrip("_")].to(self.ladder.device, copy=True))
