@@ -71,4 +71,4 @@ class Wall(Bias):
     def describe(self) -> dict[str, Any]:
         """Settings, for the record."""
         names = ("lower", "upper", "strength", "shape")
-        return {"cv": self.cvs[0], **{name: getattr(self, name) for name in names}}
+        return {"cvs": [self.cvs[0].name], "cv": self.cvs[0], **{name: getattr(self, name) for name in names}}

@@ -8,6 +8,7 @@ from torch import Tensor
 from nnsim.errors import require_choice, require_number
 from nnsim.forcefield import ForceField
 from nnsim.integrators import pieces
+from nnsim.integrators.mini_batches import MiniBatches, check_batch_size
 from nnsim.protocols import Integrator
 from nnsim.state import State
 
@@ -24,6 +25,8 @@ class Brownian(Integrator):
     | `"leimkuhler-matthews"` | q' = q + D dt f / kT + sqrt(D dt / 2) (xi + xi'), xi' is the xi of the next step |
     | `"euler-maruyama"` | q' = q + D dt f / kT + sqrt(2 D dt) xi |
 
+    Where kT is a schedule, each xi keeps the D of the step that drew it.
+
     | symbol | code | shape |
     |---|---|---|
     | dt / (m friction) = D dt / kT | `mobility` | scalar or [n] |
@@ -38,19 +41,30 @@ class Brownian(Integrator):
     A reflecting box mirrors the positions, and with them the noise that the next step will use again; a free particle
     thus stays exactly uniform in its box. Velocities are zero.
 
+    With a `batch_size` the forces are estimated, those of U with the train loss L replaced by the mean loss of a
+    mini-batch of each walker's own; every epoch visits each point once. With Euler-Maruyama and kT = 1 that is
+    stochastic gradient Langevin dynamics (SGLD) for the posterior exp(-U), with the step size 2 dt / (m friction). The
+    estimate has no bias where U is linear in L; its noise heats the walkers, by less and less as dt -> 0; on a
+    quadratic U the error of the stationary law of Euler-Maruyama stays of first order. `state.energy` is the estimate
+    of U, too. CVs that are recorded, such as `cv.Loss("train")`, are exact, and computed only when recorded.
+
     Args:
         dt: time step, in reduced time, above 0.
         friction: per unit of time, above 0.
-        kT: temperature, at least 0 (0 is gradient descent with the learning rate dt / (m friction)).
+        kT: temperature, at least 0 (0 is gradient descent with the learning rate dt / (m friction)); or a schedule,
+            such as `nnsim.schedules.LinearRamp`, whose kT(t) is that of step t = 1, 2, ...
         scheme: `"leimkuhler-matthews"` or `"euler-maruyama"`.
         masses: one number or one for each parameter [n], above 0; only m x friction matters.
+        batch_size: points of a mini-batch, from 1 to the number of train points; None is exact forces.
 
     Raises:
-        InputError: a number out of its range, or another scheme.
+        InputError: a number out of its range, or another scheme; at the step where a schedule gives a number out of
+            range; with `batch_size`, when the simulation is made: a bias, a system without data, a batch larger than
+            the data, a U without the train loss.
 
     Reference: B. Leimkuhler and C. Matthews, Appl. Math. Res. Express 2013, 34, doi:10.1093/amrx/abs010; order of the
     stationary law and of the way there: B. Leimkuhler, C. Matthews and M. V. Tretyakov, Proc. R. Soc. A 470, 20140120
-    (2014), doi:10.1098/rspa.2014.0120.
+    (2014), doi:10.1098/rspa.2014.0120; mini-batches: M. Welling and Y. W. Teh, ICML 2011, eq. 4.
 
     >>> from nnsim import Simulation
     >>> from nnsim.integrators import Brownian
@@ -64,16 +78,18 @@ class Brownian(Integrator):
         self,
         dt: float,
         friction: float,
-        kT: float = 1.0,
+        kT: pieces.Temperature = 1.0,
         scheme: str = "leimkuhler-matthews",
         *,
         masses: float | Tensor = 1.0,
+        batch_size: int | None = None,
     ) -> None:
         self.dt = require_number("Brownian", "dt", dt, above=0.0)
         self.friction = require_number("Brownian", "friction", friction, above=0.0)
-        self.kT = require_number("Brownian", "kT", kT, least=0.0)
+        self.kT = pieces.check_temperature("Brownian", kT, least=0.0)
         self.scheme = require_choice("Brownian", "scheme", scheme, SCHEMES)
         self.masses = pieces.check_masses("Brownian", masses)
+        self.batch_size = check_batch_size("Brownian", batch_size)
 
     @property
     def time_step(self) -> float:
@@ -83,7 +99,8 @@ class Brownian(Integrator):
     def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
         """The forces at positions [W, n] and the first noise; velocities stay zero."""
         self._masses = pieces.masses_like("Brownian", self.masses, positions)
-        state = pieces.first_state(positions, torch.zeros_like(positions), force_field, generator)
+        self._batches = MiniBatches.of_dynamics("Brownian", self.batch_size, positions, force_field)
+        state = pieces.first_state(positions, torch.zeros_like(positions), force_field, generator, self._batches)
         if self.scheme == "leimkuhler-matthews":
             state.integrator_state["noise"] = state.normal(like=positions)
         return state
@@ -91,19 +108,24 @@ class Brownian(Integrator):
     def step(self, state: State, force_field: ForceField) -> State:
         """One step of dt."""
         state.step += 1
+        if self._batches:
+            self._batches.shuffle_(state)
         mobility = self.dt / (self.friction * self._masses)
         new = state.normal(like=state.positions)
-        if self.scheme == "leimkuhler-matthews":
-            noise, share = state.integrator_state["noise"].add_(new), 0.5
-            state.integrator_state["noise"] = new
-        else:
-            noise, share = new, 2.0
+        share = 2.0
         _add(state.positions, state.forces, mobility)
-        _add(state.positions, noise, (share * self.kT * mobility) ** 0.5)
+        if self.scheme == "leimkuhler-matthews":
+            share, old = 0.5, state.integrator_state["noise"]
+            _add(state.positions, old, (share * self._temperature(state.step - 1) * mobility) ** 0.5)
+            state.integrator_state["noise"] = new
+        _add(state.positions, new, (share * self._temperature(state.step) * mobility) ** 0.5)
         # Euler-Maruyama does not use this noise again, so it does not matter that it is mirrored too
         force_field.system.box.confine_(state.positions, new)
-        pieces.update_forces_(state, force_field)
+        pieces.update_forces_(state, force_field, self._batches)
         return state
+
+    def _temperature(self, step: int) -> float:
+        return pieces.temperature("Brownian", self.kT, step, least=0.0)
 
 
 def _add(positions: Tensor, direction: Tensor, factor: float | Tensor) -> None:

@@ -43,13 +43,14 @@ class HybridMonteCarlo(Integrator):
     Args:
         dt: mean time step, in reduced time, above 0.
         steps: time steps in a trajectory, at least 1; each takes one gradient, and a changing bias one more.
-        kT: temperature, above 0.
+        kT: temperature, above 0; or a schedule, such as `nnsim.schedules.LinearRamp`, whose kT(t) is that of trajectory
+            t = 1, 2, ..., all along it, and kT(0) that of the initial velocities.
         jitter: the time step varies by +- this fraction, at least 0 and below 1.
         refreshment: fraction of the kinetic energy that is drawn anew before a trajectory, above 0 and at most 1.
         masses: one number or one for each parameter [n], above 0.
 
     Raises:
-        InputError: a number out of its range.
+        InputError: a number out of its range; at the step where a schedule gives one.
 
     `integrator_state["accepted"]` [W] counts the accepted trajectories; see `Acceptance`. `"kinetic_energy"` [W] is
     taken right after the refreshment, where its mean is n kT / 2.
@@ -72,7 +73,7 @@ class HybridMonteCarlo(Integrator):
         self,
         dt: float,
         steps: int,
-        kT: float = 1.0,
+        kT: pieces.Temperature = 1.0,
         *,
         jitter: float = 0.2,
         refreshment: float = 1.0,
@@ -80,7 +81,7 @@ class HybridMonteCarlo(Integrator):
     ) -> None:
         self.dt = require_number("HybridMonteCarlo", "dt", dt, above=0.0)
         self.steps = require_integer("HybridMonteCarlo", "steps", steps, least=1)
-        self.kT = require_number("HybridMonteCarlo", "kT", kT, above=0.0)
+        self.kT = pieces.check_temperature("HybridMonteCarlo", kT, above=0.0)
         self.jitter = require_number("HybridMonteCarlo", "jitter", jitter, least=0.0)
         if self.jitter >= 1:
             raise InputError(
@@ -103,7 +104,7 @@ class HybridMonteCarlo(Integrator):
     def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
         """Thermal velocities and the forces at positions [W, n]."""
         self._masses = pieces.masses_like("HybridMonteCarlo", self.masses, positions)
-        velocities = pieces.thermal_velocities(positions, self.kT, self._masses, generator)
+        velocities = pieces.thermal_velocities(positions, self._temperature(0), self._masses, generator)
         state = pieces.first_state(positions, velocities, force_field, generator)
         state.integrator_state["accepted"] = torch.zeros(len(positions), dtype=torch.long, device=positions.device)
         state.integrator_state["kinetic_energy"] = self._kinetic_energy(state)
@@ -112,14 +113,15 @@ class HybridMonteCarlo(Integrator):
     def step(self, state: State, force_field: ForceField) -> State:
         """One trajectory of each walker."""
         state.step += 1
+        kT = self._temperature(state.step)
         if force_field.biases:  # they may have grown since the last trajectory, also where the walkers stand
             pieces.update_forces_(state, force_field)
-        pieces.ornstein_uhlenbeck_(state, math.sqrt(1 - self.refreshment), self.kT, self._masses)
+        pieces.ornstein_uhlenbeck_(state, math.sqrt(1 - self.refreshment), kT, self._masses)
         kinetic = state.integrator_state["kinetic_energy"] = self._kinetic_energy(state)
 
         trial = self._trajectory(state, force_field)
         before = kinetic + state.energy + state.bias_energy
-        climb = (self._kinetic_energy(trial) + trial.energy + trial.bias_energy - before) / self.kT
+        climb = (self._kinetic_energy(trial) + trial.energy + trial.bias_energy - before) / kT
         drawn = torch.rand(state.walkers, generator=state.generator, dtype=torch.float64, device=climb.device)
         accepted = force_field.allows(trial.cvs) & (drawn < torch.exp(-climb))  # a NaN is not accepted
 
@@ -132,6 +134,9 @@ class HybridMonteCarlo(Integrator):
         state.cvs = torch.where(each, trial.cvs, state.cvs)
         state.integrator_state["accepted"] += accepted
         return state
+
+    def _temperature(self, step: int) -> float:
+        return pieces.temperature("HybridMonteCarlo", self.kT, step, above=0.0)
 
     def _trajectory(self, state: State, force_field: ForceField) -> State:
         """Where `steps` steps of velocity Verlet lead from the state, which stays as it is."""

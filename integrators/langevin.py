@@ -10,6 +10,7 @@ from torch import Tensor
 from nnsim.errors import InputError, require_number
 from nnsim.forcefield import ForceField
 from nnsim.integrators import pieces
+from nnsim.integrators.mini_batches import MiniBatches, check_batch_size
 from nnsim.protocols import Integrator
 from nnsim.state import State
 
@@ -29,36 +30,51 @@ class Langevin(Integrator):
     and BOA. BAOAB (the default) has the smallest error in the positions: on a harmonic well it is exact at any stable
     dt. The papers' scripts use BOA with c = 1 - g (see `friction_from_fraction`).
 
+    With a `batch_size` the forces are estimated, those of U with the train loss L replaced by the mean loss of a
+    mini-batch of each walker's own: stochastic gradient Hamiltonian Monte Carlo (SGHMC), without the correction for the
+    noise of the gradient. All kicks between two drifts use one mini-batch, that of the step in which the forces were
+    computed, and every epoch visits each point once. The estimate has no bias where U is linear in L; its noise
+    heats the walkers, by less and less as dt -> 0: watch the kinetic temperature. On a quadratic U, between epochs, the
+    error of the stationary law of q is of second order in dt for BAOAB and of first for BAO. `state.energy` is the
+    estimate of U, too. CVs that are recorded, such as `cv.Loss("train")`, are exact, and computed only when recorded.
+
     Args:
         dt: time step, in reduced time, above 0.
         friction: per unit of time, at least 0 (0 is Newton's dynamics).
-        kT: temperature, at least 0.
+        kT: temperature, at least 0; or a schedule, such as `nnsim.schedules.LinearRamp`, whose kT(t) is that of step
+            t = 1, 2, ... and kT(0) that of the initial velocities.
         splitting: a string of the letters B, A and O in which A and B occur; without an O, friction must be 0.
         masses: one number or one for each parameter [n], above 0.
+        batch_size: points of a mini-batch, from 1 to the number of train points; None is exact forces.
 
     Raises:
-        InputError: a negative or non-finite number, another letter, or friction without an O.
+        InputError: a negative or non-finite number, another letter, friction without an O, a schedule without friction;
+            at the step where a schedule gives a number out of range; with `batch_size`, when the simulation is made: a
+            bias, a system without data, a batch larger than the data, a U without the train loss.
 
     `integrator_state["kinetic_energy"]` [W] is taken after the last O of a step, where its mean is n kT / 2 without an
     error of the time step on a harmonic well.
 
     Reference: B. Leimkuhler and C. Matthews, Appl. Math. Res. Express 2013, 34, doi:10.1093/amrx/abs010, eqs. 10-13;
-    BAOAB's stationary law: J. Chem. Phys. 138, 174102 (2013), doi:10.1063/1.4802990.
+    BAOAB's stationary law: J. Chem. Phys. 138, 174102 (2013), doi:10.1063/1.4802990; mini-batches: T. Chen, E. B. Fox
+    and C. Guestrin, arXiv 1402.4102, eqs. 13-15, in splittings as of B. Leimkuhler and X. Shang, arXiv 1505.06889.
     """
 
     def __init__(
         self,
         dt: float,
         friction: float,
-        kT: float = 1.0,
+        kT: pieces.Temperature = 1.0,
         splitting: str = "BAOAB",
         *,
         masses: float | Tensor = 1.0,
+        batch_size: int | None = None,
     ) -> None:
         self.dt = require_number("Langevin", "dt", dt, above=0.0)
         self.friction = require_number("Langevin", "friction", friction, least=0.0)
-        self.kT = require_number("Langevin", "kT", kT, least=0.0)
+        self.kT = pieces.check_temperature("Langevin", kT, least=0.0)
         self.masses = pieces.check_masses("Langevin", masses)
+        self.batch_size = check_batch_size("Langevin", batch_size)
         if not isinstance(splitting, str) or set(splitting) - set("ABO") or not {"A", "B"} <= set(splitting):
             raise InputError(
                 f"Langevin: splitting = {splitting!r} must be a string of the letters B, A and O in which A and B "
@@ -68,6 +84,11 @@ class Langevin(Integrator):
             raise InputError(
                 f"Langevin: friction = {self.friction:g} and kT would be ignored, since splitting = {splitting!r} has "
                 "no O; add an O, or set friction=0"
+            )
+        if callable(self.kT) and not self.friction:
+            raise InputError(
+                "Langevin: a schedule of kT would be ignored, since friction = 0; give a friction above 0, or kT as a "
+                "number, that of the initial velocities"
             )
         self.splitting = splitting
 
@@ -79,8 +100,9 @@ class Langevin(Integrator):
     def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
         """Thermal velocities and the forces at positions [W, n]."""
         self._masses = pieces.masses_like("Langevin", self.masses, positions)
-        velocities = pieces.thermal_velocities(positions, self.kT, self._masses, generator)
-        state = pieces.first_state(positions, velocities, force_field, generator)
+        self._batches = MiniBatches.of_dynamics("Langevin", self.batch_size, positions, force_field)
+        velocities = pieces.thermal_velocities(positions, self._temperature(0), self._masses, generator)
+        state = pieces.first_state(positions, velocities, force_field, generator, self._batches)
         state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(velocities, self._masses)
         return state
 
@@ -91,10 +113,13 @@ class Langevin(Integrator):
         last_O = self.splitting.rfind("O")
         stale = False
         state.step += 1
+        kT = self._temperature(state.step)
+        if self._batches:
+            self._batches.shuffle_(state)
         for place, letter in enumerate(self.splitting):
             if letter == "B":
                 if stale:
-                    pieces.update_forces_(state, force_field)
+                    pieces.update_forces_(state, force_field, self._batches)
                     stale = False
                 pieces.kick_(state, part["B"], self._masses)
             elif letter == "A":
@@ -102,14 +127,17 @@ class Langevin(Integrator):
                 stale = True
             else:
                 decay = math.exp(-self.friction * part["O"])
-                pieces.ornstein_uhlenbeck_(state, decay, self.kT, self._masses)
+                pieces.ornstein_uhlenbeck_(state, decay, kT, self._masses)
                 if place == last_O:
                     state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(state.velocities, self._masses)
         if stale:
-            pieces.update_forces_(state, force_field)
+            pieces.update_forces_(state, force_field, self._batches)
         if last_O < 0:
             state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(state.velocities, self._masses)
         return state
+
+    def _temperature(self, step: int) -> float:
+        return pieces.temperature("Langevin", self.kT, step, least=0.0)
 
 
 def friction_from_fraction(g: float, dt: float) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor
 from nnsim.errors import InputError, require_choice, require_integer, require_number
 from nnsim.evaluation import Evaluation
 from nnsim.forcefield import ForceField
+from nnsim.integrators import pieces
 from nnsim.protocols import Integrator, Observable
 from nnsim.state import State
 
@@ -141,24 +142,28 @@ class MonteCarlo(Integrator):
 
     Args:
         step: a `MixedStep`, `TunedStep` or `FixedStep`, or a number for the last.
-        kT: temperature, above 0.
+        kT: temperature, above 0; or a schedule, such as `nnsim.schedules.LinearRamp`, whose kT(t) is that of move
+            t = 1, 2, ... of each walker: simulated annealing.
         move: `"one"` parameter or `"all"` of them.
 
     Raises:
-        InputError: a number out of its range or another kind of move.
+        InputError: a number out of its range or another kind of move; at the step where a schedule gives one.
 
     `integrator_state["accepted"]` [W] counts the accepted moves; see `Acceptance`.
 
     Reference: N. Metropolis et al., J. Chem. Phys. 21, 1087 (1953), doi:10.1063/1.1699114; with a Wang-Landau bias:
-    F. Wang and D. P. Landau, Phys. Rev. Lett. 86, 2050 (2001), doi:10.1103/PhysRevLett.86.2050.
+    F. Wang and D. P. Landau, Phys. Rev. Lett. 86, 2050 (2001), doi:10.1103/PhysRevLett.86.2050; annealing:
+    S. Kirkpatrick, C. D. Gelatt and M. P. Vecchi, Science 220, 671 (1983), doi:10.1126/science.220.4598.671.
     """
 
     needs_gradients = False
 
-    def __init__(self, step: StepSize | float | None = None, *, kT: float = 1.0, move: str = "one") -> None:
+    def __init__(
+        self, step: StepSize | float | None = None, *, kT: pieces.Temperature = 1.0, move: str = "one"
+    ) -> None:
         step = MixedStep() if step is None else step
         self.step_size = FixedStep(float(step)) if isinstance(step, (int, float)) else step
-        self.kT = require_number("MonteCarlo", "kT", kT, above=0.0)
+        self.kT = pieces.check_temperature("MonteCarlo", kT, above=0.0)
         self.move = require_choice("MonteCarlo", "move", move, ("one", "all"))
         self._moves_a_sweep = 1
 
@@ -180,12 +185,13 @@ class MonteCarlo(Integrator):
     def step(self, state: State, force_field: ForceField) -> State:
         """One move of each walker."""
         state.step += 1
+        kT = pieces.temperature("MonteCarlo", self.kT, state.step, above=0.0)
         trial = self._trial(state, force_field)
         inside = force_field.system.box.contains(trial)
         energy, bias_energy, cvs = force_field.energies(trial, state.step)
         # The bias may have grown since the last move, also where the walker stands.
         state.bias_energy = force_field.bias_energy(state.cvs, state.step)
-        climb = (energy + bias_energy - state.energy - state.bias_energy) / self.kT
+        climb = (energy + bias_energy - state.energy - state.bias_energy) / kT
         drawn = torch.rand(state.walkers, generator=state.generator, dtype=torch.float64, device=trial.device)
         accepted = inside & force_field.allows(cvs) & (drawn < torch.exp(-climb))  # a NaN is not accepted
         state.positions[accepted] = trial[accepted]

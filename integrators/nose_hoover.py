@@ -34,18 +34,22 @@ class NoseHoover(Integrator):
     With one chain for all parameters N = n. That is not ergodic on harmonic and on free systems, whatever the length of
     the chain; with `massive=True` every parameter has a chain of its own, N = 1, which is.
 
+    Where kT is a schedule, a step follows kT(t) of its number t, the thermostats keep the inertia Q that goes with
+    kT(0), and the quantity above, with the present kT in it, is not conserved.
+
     Args:
         dt: time step, in reduced time, above 0.
         tau: period over which the thermostats respond, in reduced time, above 0; about that of the system's own
             motion, and at least 20 dt.
-        kT: temperature, above 0.
+        kT: temperature, above 0; or a schedule, such as `nnsim.schedules.LinearRamp`, whose kT(t) is that of step
+            t = 1, 2, ... and kT(0) that of the initial velocities.
         chain: number of thermostats in a chain, at least 1; one alone (Nose-Hoover proper) is seldom ergodic.
         massive: a chain for each parameter.
         substeps: how many times the thermostats are propagated in half a step, at least 1.
         masses: one number or one for each parameter [n], above 0.
 
     Raises:
-        InputError: a number out of its range.
+        InputError: a number out of its range; at the step where a schedule gives one.
 
     `integrator_state["kinetic_energy"]` [W] is that of the end of the step.
 
@@ -59,7 +63,7 @@ class NoseHoover(Integrator):
         self,
         dt: float,
         tau: float,
-        kT: float = 1.0,
+        kT: pieces.Temperature = 1.0,
         *,
         chain: int = 3,
         massive: bool = False,
@@ -68,7 +72,7 @@ class NoseHoover(Integrator):
     ) -> None:
         self.dt = require_number("NoseHoover", "dt", dt, above=0.0)
         self.tau = require_number("NoseHoover", "tau", tau, above=0.0)
-        self.kT = require_number("NoseHoover", "kT", kT, above=0.0)
+        self.kT = pieces.check_temperature("NoseHoover", kT, above=0.0)
         self.chain = require_integer("NoseHoover", "chain", chain, least=1)
         self.massive = bool(massive)
         self.substeps = require_integer("NoseHoover", "substeps", substeps, least=1)
@@ -82,34 +86,39 @@ class NoseHoover(Integrator):
     def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
         """Thermal velocities of parameters and thermostats, and the forces at positions [W, n]."""
         self._masses = pieces.masses_like("NoseHoover", self.masses, positions)
-        velocities = pieces.thermal_velocities(positions, self.kT, self._masses, generator)
+        kT = self._temperature(0)
+        velocities = pieces.thermal_velocities(positions, kT, self._masses, generator)
         state = pieces.first_state(positions, velocities, force_field, generator)
         walkers, n = positions.shape
         freedom = 1 if self.massive else n
-        self._inertia = torch.full((self.chain,), self.kT * self.tau**2, dtype=torch.float64, device=positions.device)
+        self._inertia = torch.full((self.chain,), kT * self.tau**2, dtype=torch.float64, device=positions.device)
         self._inertia[0] *= freedom
         self._freedom = torch.ones_like(self._inertia)
         self._freedom[0] = freedom
         shape = (walkers, n // freedom, self.chain)
         drawn = torch.randn(shape, generator=generator, dtype=torch.float64, device=positions.device)
-        state.integrator_state["thermostat_velocities"] = drawn * (self.kT / self._inertia).sqrt()
+        state.integrator_state["thermostat_velocities"] = drawn * (kT / self._inertia).sqrt()
         state.integrator_state["thermostat_positions"] = torch.zeros_like(drawn)
-        self._finish(state)
+        self._finish(state, kT)
         return state
 
     def step(self, state: State, force_field: ForceField) -> State:
         """One step of dt."""
-        self._thermostat(state, self.dt / 2)
+        kT = self._temperature(state.step + 1)
+        self._thermostat(state, self.dt / 2, kT)
         pieces.kick_(state, self.dt / 2, self._masses)
         pieces.drift_(state, self.dt, force_field.system.box)
         state.step += 1
         pieces.update_forces_(state, force_field)
         pieces.kick_(state, self.dt / 2, self._masses)
-        self._thermostat(state, self.dt / 2)
-        self._finish(state)
+        self._thermostat(state, self.dt / 2, kT)
+        self._finish(state, kT)
         return state
 
-    def _thermostat(self, state: State, time: float) -> None:
+    def _temperature(self, step: int) -> float:
+        return pieces.temperature("NoseHoover", self.kT, step, above=0.0)
+
+    def _thermostat(self, state: State, time: float, kT: float) -> None:
         """Propagate the chains, and scale the velocities, for a time."""
         u, x = (state.integrator_state[f"thermostat_{name}"] for name in ("velocities", "positions"))
         twice = self._twice_kinetic(state)  # of each chain, [W, G]
@@ -117,18 +126,18 @@ class NoseHoover(Integrator):
         for weight in SUZUKI * self.substeps:
             h = weight * time / self.substeps
             for j in reversed(range(self.chain)):
-                self._push(u, j, twice, h)
+                self._push(u, j, twice, h, kT)
             scale *= torch.exp(-h * u[..., 0])
             twice = twice * torch.exp(-2 * h * u[..., 0])
             x.add_(u, alpha=h)
             for j in range(self.chain):
-                self._push(u, j, twice, h)
+                self._push(u, j, twice, h, kT)
         state.velocities.mul_(scale.to(state.velocities))  # [W, n] or [W, 1]
 
-    def _push(self, u: Tensor, j: int, twice: Tensor, h: float) -> None:
+    def _push(self, u: Tensor, j: int, twice: Tensor, h: float, kT: float) -> None:
         """Half of a time h of thermostat j, by what it controls and under the drag of the next one."""
         controlled = twice if j == 0 else self._inertia[j - 1] * u[..., j - 1] ** 2
-        force = (controlled - self._freedom[j] * self.kT) / self._inertia[j]
+        force = (controlled - self._freedom[j] * kT) / self._inertia[j]
         drag = torch.exp(-h / 4 * u[..., j + 1]) if j + 1 < self.chain else 1.0
         u[..., j] = (u[..., j] * drag + force * (h / 2)) * drag
 
@@ -137,10 +146,10 @@ class NoseHoover(Integrator):
         each = (self._masses * state.velocities.square()).double()
         return each if self.massive else each.sum(dim=1, keepdim=True)
 
-    def _finish(self, state: State) -> None:
+    def _finish(self, state: State, kT: float) -> None:
         """Kinetic energy and conserved quantity of the present state."""
         u, x = (state.integrator_state[f"thermostat_{name}"] for name in ("velocities", "positions"))
-        own = 0.5 * self._inertia * u**2 + self.kT * self._freedom * x
+        own = 0.5 * self._inertia * u**2 + kT * self._freedom * x
         kinetic = pieces.kinetic_energy(state.velocities, self._masses)
         state.integrator_state["kinetic_energy"] = kinetic
         total = kinetic + state.energy + state.bias_energy + own.sum(dim=(1, 2))

@@ -12,16 +12,50 @@ All of them change the tensors of the state in place.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from nnsim.box import Box
-from nnsim.errors import InputError, require_numbers
+from nnsim.errors import InputError, require_number, require_numbers, shown
 from nnsim.forcefield import ForceField
+from nnsim.integrators.mini_batches import MiniBatches
 from nnsim.state import State
 
 Masses = float | Tensor
+Temperature = float | Callable[[int], float]
+
+
+def check_temperature(owner: str, kT: object, **limit: float) -> Temperature:
+    """Return kT as a number, or the schedule as it is if its value of step 0 will do.
+
+    Args:
+        owner: the integrator, for messages.
+        kT: a number, or a function from a step to one.
+        limit: `above` or `least`, as in `require_number`.
+
+    Raises:
+        InputError: no number within the limit, or a schedule that cannot give one.
+    """
+    if not callable(kT):
+        return require_number(owner, "kT", kT, **limit)
+    temperature(owner, kT, 0, **limit)
+    return kT
+
+
+def temperature(owner: str, kT: Temperature, step: int, **limit: float) -> float:
+    """kT at a step; raises `InputError` where a schedule fails or leaves the limit."""
+    if not callable(kT):
+        return kT
+    try:
+        value = kT(step)
+    except Exception as error:
+        raise InputError(
+            f"{owner}: the schedule kT = {shown(kT)} fails at step {step}: {type(error).__name__}: {error}; "
+            "give a function from the step to a number, such as nnsim.schedules.LinearRamp(1.0, 0.1, steps=1000)"
+        ) from error
+    return require_number(owner, f"kT({step})", value, **limit)
 
 
 def check_masses(owner: str, masses: object) -> Masses:
@@ -70,9 +104,12 @@ def ornstein_uhlenbeck_(state: State, decay: float, kT: float, masses: Masses) -
         state.velocities.addcmul_(noise, (spread / masses).sqrt())
 
 
-def update_forces_(state: State, force_field: ForceField) -> None:
-    """Bring forces, energies and cvs up to date with the positions."""
-    result = force_field(state.positions, state.step)
+def update_forces_(state: State, force_field: ForceField, batches: MiniBatches | None = None) -> None:
+    """Bring forces, energies and cvs up to date with the positions, on the step's mini-batches if there are any."""
+    if batches is None:
+        result = force_field(state.positions, state.step)
+    else:
+        result = force_field.batch_forces(state.positions, batches.index(state))
     state.energy, state.bias_energy, state.cvs, state.forces = result
 
 
@@ -89,9 +126,17 @@ def thermal_velocities(positions: Tensor, kT: float, masses: Masses, generator: 
     return drawn.mul_((kT / masses) ** 0.5)
 
 
-def first_state(positions: Tensor, velocities: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
+def first_state(
+    positions: Tensor,
+    velocities: Tensor,
+    force_field: ForceField,
+    generator: torch.Generator,
+    batches: MiniBatches | None = None,
+) -> State:
     """The state at step 0, with forces that belong to the positions."""
     nothing = positions.new_zeros(len(positions), dtype=torch.float64)
     state = State(positions, velocities, torch.zeros_like(positions), nothing, nothing, nothing[:, None], generator)
-    update_forces_(state, force_field)
+    if batches:
+        batches.shuffle_(state)
+    update_forces_(state, force_field, batches)
     return state

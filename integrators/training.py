@@ -24,7 +24,8 @@ from torch import Tensor
 
 from nnsim.errors import InputError, require_integer, require_number
 from nnsim.forcefield import ForceField
-from nnsim.protocols import Integrator, System
+from nnsim.integrators.mini_batches import MiniBatches, check_batch_size, train_points
+from nnsim.protocols import Integrator
 from nnsim.state import State
 
 # From the number of updates done so far to a factor of the learning rate.
@@ -98,9 +99,7 @@ class _Training(Integrator):
         owner = type(self).__name__
         self.learning_rate = require_number(owner, "learning_rate", learning_rate, above=0.0)
         self.weight_decay = require_number(owner, "weight_decay", weight_decay, least=0.0)
-        if batch_size is not None:
-            batch_size = require_integer(owner, "batch_size", batch_size, least=1)
-        self.batch_size = batch_size
+        self.batch_size = check_batch_size(owner, batch_size)
         if schedule is not None and not callable(schedule):
             raise InputError(f"{owner}: schedule = {schedule!r} must be a function of the step, such as StepDecay(...)")
         self.schedule = schedule
@@ -108,7 +107,7 @@ class _Training(Integrator):
 
     def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
         """Zero moments, the first mini-batches, and the gradient at positions [W, n]."""
-        self._points = self._check(force_field)
+        self._batches = self._check(force_field)
         nothing = positions.new_zeros(len(positions), dtype=torch.float64)
         cvs = nothing.new_zeros((len(positions), 0))
         state = State(
@@ -142,49 +141,18 @@ class _Training(Integrator):
 
     def _update_forces_(self, state: State, force_field: ForceField) -> None:
         """Minus the gradient of the train loss at the positions, and the potential U where there is one."""
-        self._shuffle_(state)
-        leaf = state.positions.detach().requires_grad_()
-        with torch.enable_grad():
-            evaluation = force_field.evaluate(leaf)
-            if self.batch_size is None:
-                loss = evaluation.loss("train")
-            else:
-                loss = force_field.system.batch_loss(leaf, self._batch_of(state))  # type: ignore[attr-defined]
-            (gradient,) = torch.autograd.grad(loss, leaf, torch.ones_like(loss))
-        state.forces = gradient.neg_()
-        with torch.no_grad():
-            energy = force_field.system.energy(evaluation)
-        if energy is not None:
-            state.energy = energy.detach().double()
+        if self._batches:
+            self._batches.shuffle_(state)
+        state.energy, state.forces = force_field.loss_forces(state.positions, self._batch_of(state))
 
-    def _batch_of(self, state: State) -> Tensor:
-        """Numbers of the points of each walker's next mini-batch, [W, B].
-
-        Every epoch visits each point once, in an order of its own for each walker; as in torch's DataLoader the last
-        batch of an epoch is smaller where the size does not divide the number of points. Where in the epoch a run is
-        follows from the step, so that the order is all there is to save.
-        """
-        assert self.batch_size is not None
-        first = state.step % self._batches * self.batch_size
-        return state.integrator_state["order"][:, first : first + self.batch_size]
-
-    def _shuffle_(self, state: State) -> None:
-        """A new order of the points for each walker, [W, N], at the start of an epoch."""
-        if self.batch_size is None or state.step % self._batches:
-            return
-        shape, device = (state.walkers, self._points), state.positions.device
-        keys = torch.rand(shape, generator=state.generator, device=device, dtype=torch.float64)
-        state.integrator_state["order"] = keys.argsort(dim=1)
-
-    @property
-    def _batches(self) -> int:
-        """Mini-batches in an epoch."""
-        return math.ceil(self._points / (self.batch_size or self._points))
+    def _batch_of(self, state: State) -> Tensor | None:
+        """Numbers of the points of each walker's next mini-batch, [W, B], or None for all points."""
+        return self._batches.index(state) if self._batches else None
 
     # ------------------------------------------------------------------ checks
 
-    def _check(self, force_field: ForceField) -> int:
-        """Number of train points, after refusing what cannot be trained."""
+    def _check(self, force_field: ForceField) -> MiniBatches | None:
+        """The mini-batches, or None for full ones, after refusing what cannot be trained."""
         owner, system = type(self).__name__, force_field.system
         if force_field.biases:
             names = ", ".join(bias.name for bias in force_field.biases)
@@ -194,29 +162,10 @@ class _Training(Integrator):
             )
         if self.confine and system.box.kind == "open":
             raise InputError(f"{owner}: confine = True needs a box with edges, but the system's is open; give it one")
-        points = _train_points(owner, system)
         if self.batch_size is None:
-            return points
-        if self.batch_size > points:
-            raise InputError(
-                f"{owner}: batch_size = {self.batch_size} must be at most the number of train points, {points}; "
-                "lower it, or leave it out for full batches"
-            )
-        if not hasattr(system, "batch_loss"):
-            raise InputError(
-                f"{owner}: {type(system).__name__} has no batch_loss(positions, index), which mini-batches need; "
-                "give it one, or leave batch_size out"
-            )
-        return points
-
-
-def _train_points(owner: str, system: System) -> int:
-    try:
-        return len(system.targets("train"))
-    except (NotImplementedError, InputError):
-        raise InputError(
-            f"{owner}: {type(system).__name__} has no data, so no train loss; use a NeuralNetwork, or a dynamics"
-        ) from None
+            train_points(owner, system)
+            return None
+        return MiniBatches(owner, self.batch_size, system)
 
 
 def _fraction(owner: str, name: str, value: object) -> float:

@@ -67,6 +67,11 @@ def check_parts(integrator: Integrator, force_field: ForceField, observed: Seque
                     "use a smooth CV (SmoothedAccuracy instead of Accuracy) or a Monte Carlo integrator"
                 )
         own = getattr(bias, "kT", None)
+        if callable(kT) and own is not None:
+            raise InputError(
+                f"the bias {bias.name!r} has kT = {own:g}, so it assumes a constant temperature, but {who} has a "
+                "schedule of kT; give kT as a number, or leave the bias out"
+            )
         if kT is not None and own is not None and abs(own - kT) > 1e-12 * abs(kT):
             raise InputError(f"the bias {bias.name!r} has kT = {own:g} but {who} has kT = {kT:g}; make them equal")
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from nnsim.errors import InputError
+
 if TYPE_CHECKING:
     from nnsim.protocols import System
 
@@ -14,27 +16,37 @@ if TYPE_CHECKING:
 class Evaluation:
     """Positions and, computed when first asked for and then kept, the outputs and losses of each data split.
 
+    With an `index` the train split is a mini-batch: `loss("train")` is the mean loss of each walker's own points, which
+    over random batches has the whole split's loss as its mean. Other splits stay whole.
+
     Args:
         system: the system.
         positions: [W, n].
         prefetch: splits that will be asked for; small networks evaluate them in one pass.
+        index: numbers of the train points of each walker's mini-batch, [W, B]; None is all points. The system must
+            have a `batch_loss(positions, index)`.
 
     Attributes:
         system: the system.
         positions: [W, n], in the precision of the state.
+        index: [W, B], or None.
         requested: the splits that were asked for so far.
     """
 
-    def __init__(self, system: System, positions: Tensor, prefetch: Iterable[str] = ()) -> None:
+    def __init__(
+        self, system: System, positions: Tensor, prefetch: Iterable[str] = (), index: Tensor | None = None
+    ) -> None:
         self.system = system
         self.positions = positions
+        self.index = index
         self.requested: set[str] = set()
-        self._prefetch = tuple(prefetch)
+        self._prefetch = tuple(split for split in prefetch if not self._is_batch(split))
         self._outputs: dict[str, Tensor] = {}
         self._kept: dict[object, Tensor] = {}
 
     def outputs(self, split: str) -> Tensor:
-        """Outputs of the network on a split, [W, N, C]."""
+        """Outputs of the network on a split, [W, N, C]; raises `InputError` for the train split of a mini-batch."""
+        self._refuse_batch("outputs", split)
         self.requested.add(split)
         if split not in self._outputs:
             wanted = self._prefetch if split in self._prefetch else (split,)
@@ -42,15 +54,32 @@ class Evaluation:
         return self._outputs[split]
 
     def targets(self, split: str) -> Tensor:
-        """Labels [N] or values [N, C] of a split."""
+        """Labels [N] or values [N, C] of a split; raises `InputError` for the train split of a mini-batch."""
+        self._refuse_batch("targets", split)
         return self.system.targets(split)
 
     def loss(self, split: str) -> Tensor:
-        """Mean loss of a split, [W]."""
-        return self.keep(("loss", split), lambda: self.system.loss(self.outputs(split), split))
+        """Mean loss of a split, or of each walker's mini-batch of it, [W]."""
+        return self.keep(("loss", split), lambda: self._loss(split))
 
     def keep(self, key: object, compute: Callable[[], Tensor]) -> Tensor:
         """The value of `compute`, called only the first time that `key` is asked for (CVs share work through it)."""
         if key not in self._kept:
             self._kept[key] = compute()
         return self._kept[key]
+
+    def _loss(self, split: str) -> Tensor:
+        if not self._is_batch(split):
+            return self.system.loss(self.outputs(split), split)
+        self.requested.add(split)
+        return self.system.batch_loss(self.positions, self.index)  # type: ignore[attr-defined]
+
+    def _is_batch(self, split: str) -> bool:
+        return self.index is not None and split == "train"
+
+    def _refuse_batch(self, what: str, split: str) -> None:
+        if self._is_batch(split):
+            raise InputError(
+                f"Evaluation: {what}('train') were asked of a mini-batch, which only has loss('train'); "
+                "make the potential of evaluation.loss('train'), or leave batch_size out"
+            )

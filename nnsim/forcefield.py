@@ -69,9 +69,35 @@ class ForceField:
                 )
         self._prefetch = tuple(sorted(evaluation.requested))
 
-    def evaluate(self, positions: Tensor) -> Evaluation:
-        """A fresh evaluation at positions [W, n], ready for the splits that the CVs use."""
-        return Evaluation(self.system, positions, self._prefetch)
+    def evaluate(self, positions: Tensor, index: Tensor | None = None) -> Evaluation:
+        """A fresh evaluation at positions [W, n], of all points or of mini-batches [W, B], see `Evaluation`."""
+        return Evaluation(self.system, positions, self._prefetch, index)
+
+    def batch_forces(self, positions: Tensor, index: Tensor) -> Forces:
+        """Estimates of U and of its forces at positions [W, n], on the mini-batch [W, B] of each walker; no biases.
+
+        They are those of U with the loss of the mini-batch in place of the train loss: where U is linear in that, their
+        mean over random mini-batches is exact.
+        """
+        leaf = positions.detach().requires_grad_()
+        with torch.enable_grad():
+            energy = self.system.energy(self.evaluate(leaf, index))
+        assert energy is not None
+        nothing = positions.new_zeros(len(positions), dtype=torch.float64)
+        return Forces(energy.detach().double(), nothing, nothing.new_zeros((len(positions), 0)), _descent(energy, leaf))
+
+    def loss_forces(self, positions: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """U [W] of all points, and minus the gradient [W, n] of the train loss, for training, which follows that.
+
+        With `index` [W, B] it is the gradient of the loss of each walker's mini-batch.
+        """
+        leaf = positions.detach().requires_grad_()
+        with torch.enable_grad():
+            evaluation = self.evaluate(leaf, index)
+            forces = _descent(evaluation.loss("train"), leaf)
+        with torch.no_grad():
+            energy = self.system.energy(evaluation if index is None else self.evaluate(positions))
+        return self._plain(energy, positions), forces
 
     def __call__(self, positions: Tensor, step: int) -> Forces:
         """Energies and forces at positions [W, n]; `step` is the time of moving biases."""
@@ -114,10 +140,11 @@ class ForceField:
             allowed &= bias.allows(s[:, columns])
         return allowed
 
-    def update_biases(self, s: Tensor, step: int) -> None:
-        """Let every bias learn from the walkers at s [W, k]."""
-        for bias, columns in zip(self.biases, self._columns, strict=True):
-            bias.update(s[:, columns], step)
+    def update_biases(self, s: Tensor, step: int) -> bool:
+        """Let every bias learn from the walkers at s [W, k]; True if forces must be computed anew."""
+        pairs = zip(self.biases, self._columns, strict=True)
+        # a list, because any() stops at the first that is true, and all must learn
+        return any([bool(bias.update(s[:, columns], step)) for bias, columns in pairs])  # noqa: C419
 
     def start_biases(self, s: Tensor) -> None:
         """Let every bias refuse a useless start at s [W, k]."""
@@ -150,6 +177,12 @@ class ForceField:
         if energy is None:
             return torch.zeros(len(positions), dtype=torch.float64, device=positions.device)
         return energy.detach().double()
+
+
+def _descent(energy: Tensor, leaf: Tensor) -> Tensor:
+    """Minus the gradient [W, n] of energies [W], each of its own walker's positions."""
+    (gradient,) = torch.autograd.grad(energy, leaf, torch.ones_like(energy))
+    return gradient.neg_()
 
 
 def _as_slice(columns: list[int]) -> slice | list[int]:

@@ -43,7 +43,8 @@ class Monitor(Reporter):
             self._samples = [pair for pair in self._samples if pair[0] // self._every % self._stride == 0]
         self._newest.append(value)
         if len(self._newest) == WINDOW:
-            if not self._warned and simulation.force_field.biases:
+            ramp = callable(simulation.integrator.kT)  # which the kinetic temperature lags behind
+            if not self._warned and not ramp and simulation.force_field.biases:
                 self._judge(simulation)
             self._newest = []
 

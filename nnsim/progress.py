@@ -198,7 +198,10 @@ def summary(simulation: Simulation) -> dict[str, str]:
     temperature = simulation.monitor.kinetic_temperature(since=0.9 * state.step)
     kT = getattr(simulation.integrator, "kT", None)
     if not math.isnan(temperature) and kT is not None:
-        rows["kinetic temperature"] = f"{temperature:.4g} over the last tenth (kT = {kT:.4g})"
+        from nnsim.schedules import temperature_at
+
+        now = temperature_at(kT, state.step)
+        rows["kinetic temperature"] = f"{temperature:.4g} over the last tenth (kT = {now:.4g})"
     for column, cv in enumerate(simulation.force_field.cvs):
         values = state.cvs[:, column]
         rows[cv.name] = f"mean {float(values.mean()):.4g}, from {float(values.min()):.4g} to {float(values.max()):.4g}"

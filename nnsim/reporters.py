@@ -122,6 +122,9 @@ def standard_series(simulation: Simulation) -> list[Series]:
         found.append(_observable(cv.name, asked.get(cv.name, plan.every), _cv_column(column)))
     if "kinetic_energy" in simulation.state.integrator_state:
         found.append(_observable("kinetic_temperature", plan.every, lambda sim, _: sim.kinetic_temperature()))
+    kT = getattr(simulation.integrator, "kT", None)
+    if callable(kT):
+        found.append(_observable("kT", plan.every, lambda sim, _: float(kT(sim.state.step))))
     for bias in simulation.force_field.biases:
         for key in bias.observables():
             found.append(_observable(f"{bias.name}_{key}", plan.every, _bias_number(bias, key)))

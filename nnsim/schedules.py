@@ -1,11 +1,16 @@
-"""How the increment of a Wang-Landau bias falls.
+"""How the increment of a Wang-Landau bias falls, and how the temperature of a thermostat changes.
 
-An increment f is in units of kT and is the sum over the kernel of one deposit. The clock t of a schedule counts the
+An increment f is in units of kT and is the sum over the kernel of one deposit. The clock t of its schedule counts the
 deposits of all walkers: W walkers advance it by W in a step.
+
+A temperature is a function of the step: whatever takes a kT takes a `LinearRamp`, an `ExponentialRamp` or a function of
+your own from the step t to kT(t), which then holds during step t. It must depend on nothing but t, or a resumed run
+would differ.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -127,6 +132,78 @@ class CycleDecay(IncrementSchedule):
     def increment(self, deposits: int) -> float:
         """Increment, in kT, after so many deposits."""
         return self.numerator / (deposits // self.cycle + self.offset)
+
+
+@dataclass(frozen=True)
+class LinearRamp:
+    """kT(t) = start + (end - start) t / steps, and `end` from t = steps on.
+
+    Args:
+        start: at step 0, in units of energy, at least 0.
+        end: at step `steps`, at least 0; integrators that divide by kT need both above 0.
+        steps: at least 1.
+
+    Raises:
+        InputError: a number out of its range.
+
+    >>> from nnsim.schedules import LinearRamp
+    >>> [LinearRamp(1.0, 0.2, steps=4)(step) for step in (0, 2, 4, 9)]
+    [1.0, 0.6, 0.2, 0.2]
+    """
+
+    start: float
+    end: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        settle_number(self, "start", least=0.0)
+        settle_number(self, "end", least=0.0)
+        object.__setattr__(self, "steps", require_integer(type(self).__name__, "steps", self.steps, least=1))
+
+    def __call__(self, step: int) -> float:
+        """The temperature of a step."""
+        if step >= self.steps:
+            return self.end
+        return self.start + (self.end - self.start) * step / self.steps
+
+
+@dataclass(frozen=True)
+class ExponentialRamp:
+    """kT(t) = start (end / start)^(t / steps), and `end` from t = steps on: the same factor at every step.
+
+    Args:
+        start: at step 0, in units of energy, above 0.
+        end: at step `steps`, above 0.
+        steps: at least 1.
+
+    Raises:
+        InputError: a number out of its range.
+
+    Reference: S. Kirkpatrick, C. D. Gelatt and M. P. Vecchi, Science 220, 671 (1983), doi:10.1126/science.220.4598.671,
+    whose annealing schedule falls by one factor from level to level.
+
+    >>> from nnsim.schedules import ExponentialRamp
+    >>> [round(ExponentialRamp(1.0, 0.01, steps=4)(step), 3) for step in (0, 2, 4, 9)]
+    [1.0, 0.1, 0.01, 0.01]
+    """
+
+    start: float
+    end: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        settle_number(self, "start", above=0.0)
+        settle_number(self, "end", above=0.0)
+        object.__setattr__(self, "steps", require_integer(type(self).__name__, "steps", self.steps, least=1))
+
+    def __call__(self, step: int) -> float:
+        """The temperature of a step."""
+        return self.end if step >= self.steps else self.start * (self.end / self.start) ** (step / self.steps)
+
+
+def temperature_at(kT: float | Callable[[int], float], step: int) -> float:
+    """The temperature of a step, given an integrator's kT, which may be a number or a schedule."""
+    return float(kT(step)) if callable(kT) else float(kT)
 
 
 class FlatnessHalving(IncrementSchedule):

@@ -131,7 +131,7 @@ def header(simulation: Simulation) -> dict[str, Any]:
         "offsets": dict(zip(shapes, offsets, strict=False)),  # the last sum is their total
         "script": simulation.script,
         "time_step": simulation.integrator.time_step,
-        "kT": getattr(simulation.integrator, "kT", None),
+        "kT": describe(getattr(simulation.integrator, "kT", None)),
         **simulation.describe(),
         **environment(),
     }

@@ -3,9 +3,10 @@
 from nnsim.analysis.axes import Axis, Curve, natural_value
 from nnsim.analysis.boltzmann import boltzmann_averages, boltzmann_settings
 from nnsim.analysis.convergence import ConvergenceRecord, Diagnosis, convergence_records, diagnose
-from nnsim.analysis.equilibrium import EquilibriumTable, biased_quantity, equilibrium, mean_curve
+from nnsim.analysis.equilibrium import EquilibriumTable, averaged_type, biased_quantity, equilibrium, mean_curve
 from nnsim.analysis.landscape import EntropyLandscape
 from nnsim.analysis.passages import crossings, round_trips, round_trips_by
+from nnsim.analysis.profile import Profile, profile
 from nnsim.analysis.reweight import (
     ConditionalMean,
     average_bins,
@@ -32,6 +33,7 @@ from nnsim.analysis.training import (
     first_passage,
     training_curve,
 )
+from nnsim.analysis.weights import FrameWeights, frame_weights
 
 __all__ = [
     "Axis",
@@ -44,9 +46,12 @@ __all__ = [
     "EntropyLandscape",
     "EquilibriumTable",
     "FinalAdvantage",
+    "FrameWeights",
     "HistogramFlatness",
+    "Profile",
     "TrainingCurve",
     "average_bins",
+    "averaged_type",
     "biased_quantity",
     "boltzmann_averages",
     "boltzmann_settings",
@@ -62,12 +67,14 @@ __all__ = [
     "final_advantage",
     "first_passage",
     "flatness",
+    "frame_weights",
     "has_record",
     "histogram_flatness",
     "jackknife",
     "log_weights",
     "mean_curve",
     "natural_value",
+    "profile",
     "round_trips",
     "round_trips_by",
     "training_curve",

@@ -1,10 +1,11 @@
-r"""Equilibrium averages of any recorded observable, from a Wang-Landau run or from Boltzmann sampling.
+r"""Equilibrium averages of any recorded observable at given values of a CV, from runs under any bias.
 
     <y>(x) = sum_f w_f y_f / sum_f w_f      over the frames in a narrow bin of x,    w_f = exp(V(s_f) / kT)
 
 with V the final bias at the frame's CVs. For y the smoothed accuracy this is equation 1 of arXiv 2503.13145; for y the
 exact accuracy it gives what a dynamics, which needs smooth CVs, cannot sample directly. In a run that samples
-exp(-beta s) all frames of one s have the same weight, whatever their beta.
+exp(-beta s) all frames of one s have the same weight, whatever their beta. For other biases the weights are those of
+`nnsim.analysis.weights`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from nnsim.analysis.axes import Curve, Floats
 from nnsim.analysis.boltzmann import boltzmann_settings, require_fraction, since_ramp
 from nnsim.analysis.frames import common_frames
 from nnsim.analysis.landscape import EntropyLandscape, wang_landau_name
+from nnsim.analysis.potentials import bias_settings, biases_of_type
 from nnsim.analysis.reweight import (
     ConditionalMean,
     average_bins,
@@ -30,6 +32,7 @@ from nnsim.analysis.reweight import (
     jackknife,
     log_weights,
 )
+from nnsim.analysis.weights import frame_weights
 from nnsim.errors import InputError, require_number
 
 if TYPE_CHECKING:
@@ -92,8 +95,9 @@ def equilibrium(
     """Equilibrium mean of the observable `of` at given values of a CV of the bias.
 
     Args:
-        trajectory: of a run with a Wang-Landau or a Boltzmann bias.
-        given: a CV of that bias; for a Boltzmann bias its CV, or the logarithm of it.
+        trajectory: of a run with a Wang-Landau, Boltzmann, ReplicaExchange, Metadynamics or Umbrella bias.
+        given: a CV of a Wang-Landau bias; for a Boltzmann bias its CV, or the logarithm of it; for the others any
+            recorded observable.
         of: a recorded observable with one number for each walker.
         width: of the bins of the table, in units of the CV; a multiple of the grid's spacing.
         since: fraction of the run that is left out at the beginning, where the bias was still growing, from 0 to 1.
@@ -106,7 +110,8 @@ def equilibrium(
     require_number("equilibrium", "width", width, above=0.0)
     require_fraction("equilibrium", since)
     x, y, weights, edges, groups = _sampled(trajectory, given, of, since, bias, width)
-    fine = _means(x, y, weights, edges, groups)
+    coupled = _weighted(trajectory, bias) is not None  # walkers of a group belong together
+    fine = _means(x, y, weights, edges, groups, coupled)
     origin = _origin(edges, width) + (0.5 * width if centred else 0.0)
     coarse = average_bins(fine.centers, fine.mean, width, origin=origin)
     error, fine_error = np.full(coarse.y.shape, np.nan), np.full(fine.mean.shape, np.nan)
@@ -119,22 +124,44 @@ def equilibrium(
 
 
 def biased_quantity(trajectory: Trajectory, bias: str | None = None) -> str:
-    """What averages are usually taken at given values of: the first CV of the bias, or ln of a Boltzmann bias's CV.
+    """What averages are usually taken at given values of: the first CV of the bias, or ln of one that has a beta.
 
     Raises:
-        InputError: no Wang-Landau or Boltzmann bias, or none of that name.
+        InputError: no bias that averages are made from, or none of that name.
     """
-    settings = boltzmann_settings(trajectory)
+    settings = _weighted(trajectory, bias) or boltzmann_settings(trajectory)
     if settings is None or bias not in (None, settings["name"]):
         return str(trajectory.bias(wang_landau_name(trajectory, bias)).attrs["cvs"][0])
     biased = str(settings["cvs"][0])
-    return f"ln_{biased}" if f"ln_{biased}" in trajectory.observables else biased
+    logarithm = f"ln_{biased}" in trajectory.observables and settings["type"] in ("Boltzmann", "ReplicaExchange")
+    return f"ln_{biased}" if logarithm else biased
+
+
+def averaged_type(trajectory: Trajectory, bias: str | None = None) -> str | None:
+    """Type of the bias that `equilibrium` makes averages from; None if there is none."""
+    if (weighted := _weighted(trajectory, bias)) is not None:
+        return str(weighted["type"])
+    settings = boltzmann_settings(trajectory)
+    if settings is not None and bias in (None, settings["name"]):
+        return "Boltzmann"
+    return "WangLandau" if biases_of_type(trajectory, "WangLandau") else None
+
+
+def _weighted(trajectory: Trajectory, bias: str | None) -> dict[str, Any] | None:
+    """Settings, and the name, of the bias whose frames `frame_weights` weights; None for Wang-Landau or Boltzmann."""
+    for kind in ("ReplicaExchange", "Metadynamics", "Umbrella"):
+        for name, settings in biases_of_type(trajectory, kind).items():
+            if bias in (None, name):
+                return {**settings, "name": name}
+    return None
 
 
 def _sampled(
     trajectory: Trajectory, given: str, of: str, since: float, bias: str | None, width: float
 ) -> tuple[Floats, Floats, Floats, Floats, int]:
     """Frames [T, W] of both, logarithms of their weights, edges of narrow bins, and how many groups of walkers."""
+    if (weighted := _weighted(trajectory, bias)) is not None:
+        return _sampled_with_weights(trajectory, weighted, given, of, since, width)
     settings = boltzmann_settings(trajectory)
     if settings is None or bias not in (None, settings["name"]):
         landscape = EntropyLandscape.from_trajectory(trajectory, bias)
@@ -151,13 +178,38 @@ def _sampled(
     x, y = common_frames(trajectory, [given, of], since_ramp(trajectory, settings, since))
     order, chains = _across(settings["beta"])
     x, y = x[:, order], y[:, order]
+    return x, y, np.zeros_like(x), _narrow(x, width), chains if chains > 1 else GROUPS
+
+
+def _sampled_with_weights(
+    trajectory: Trajectory, settings: dict[str, Any], given: str, of: str, since: float, width: float
+) -> tuple[Floats, Floats, Floats, Floats, int]:
+    """The same from a run under other biases; walkers that are independent of each other make the groups."""
+    weights = frame_weights(trajectory, since=since, names=(given, of))
+    order = np.argsort(weights.sets, kind="stable")
+    x, y, logs = (one[:, order] for one in (weights.values(given), weights.values(of), weights.log_weights))
+    edges = _narrow(x, width)
+    if "grid" in settings and given in settings["cvs"]:
+        d, grid = settings["cvs"].index(given), settings["grid"]
+        edges = np.linspace(grid["lower"][d], grid["upper"][d], grid["bins"][d] + 1)
+    biased = str(settings["cvs"][0])
+    if (
+        settings["type"] == "ReplicaExchange"
+        and given in (biased, f"ln_{biased}")
+        and len(bias_settings(trajectory)) == 1
+    ):
+        logs = np.zeros_like(x)  # exactly alike at a given s
+    return x, y, logs, edges, min(int(weights.sets.max()) + 1, GROUPS)
+
+
+def _narrow(x: Floats, width: float) -> Floats:
+    """Edges of narrow bins over all of x, every `NARROW`-th at a multiple of the width."""
     step = width / NARROW
     first, last = np.floor(x.min() / width), np.ceil(x.max() / width)
     count = round(NARROW * max(last - first, 1))
     if count > MOST_BINS:
         raise InputError(f"equilibrium: width = {width:g} makes {count:.3g} bins, more than {MOST_BINS}; widen it")
-    edges = first * width + step * np.arange(count + 1)
-    return x, y, np.zeros_like(x), edges, chains if chains > 1 else GROUPS
+    return np.asarray(first * width + step * np.arange(count + 1))
 
 
 def _across(betas: Sequence[float]) -> tuple[NDArray[np.int64], int]:
@@ -172,11 +224,12 @@ def _across(betas: Sequence[float]) -> tuple[NDArray[np.int64], int]:
     return np.argsort(turn, kind="stable"), max(found.values())
 
 
-def _means(x: Floats, y: Floats, weights: Floats, edges: Floats, groups: int) -> ConditionalMean:
+def _means(x: Floats, y: Floats, weights: Floats, edges: Floats, groups: int, coupled: bool = False) -> ConditionalMean:
     """Mean of y in the narrow bins, with its error as far as the record can be cut into two or more blocks."""
     frames, walkers = x.shape
-    pieces = min(-(-FEWEST_BLOCKS // walkers), frames)
-    if walkers * pieces < 2:
+    independent = groups if coupled else walkers
+    pieces = min(-(-FEWEST_BLOCKS // independent), frames)
+    if independent * pieces < 2:
         return conditional_mean(x, y, weights, edges)
     return conditional_mean_over_walkers(x, y, weights, edges, groups=min(groups, walkers), time_blocks=pieces)
 

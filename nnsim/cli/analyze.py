@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nnsim.cli.options import (
+    OutputPath,
     between_option,
     bias_option,
     debug_option,
@@ -19,8 +20,10 @@ from nnsim.cli.options import (
 )
 from nnsim.errors import InputError
 
+FEWEST_SHARED = 10  # frames of a state that it has in common with the others, below which the table says so
+
 if TYPE_CHECKING:
-    from nnsim.analysis import Diagnosis, EquilibriumTable
+    from nnsim.analysis import Diagnosis, EquilibriumTable, Profile
 
 
 @click.group()
@@ -32,6 +35,7 @@ def analyze() -> None:
     Examples:
       nnsim analyze equilibrium run.zarr --given ln_loss_train --of accuracy_test
       nnsim analyze advantage run.zarr --training sgd.zarr --of accuracy_test
+      nnsim analyze reweight run.zarr --along accuracy_test --bins values
     """
 
 
@@ -55,11 +59,12 @@ def equilibrium(
     between: tuple[float, float] | None,
     output: Path | None,
 ) -> None:
-    """Equilibrium mean of an observable at given values of a CV of a Wang-Landau or Boltzmann bias.
+    """Equilibrium mean of an observable at given values of a CV of a bias.
 
-    Frames of a Wang-Landau run are weighted with exp(V / kT) of the final bias V. The standard error is the spread over
-    groups of walkers (of fewer than 8 walkers, over pieces of their record). What tells whether a Wang-Landau run has
-    converged is printed below.
+    Frames of a Wang-Landau run are weighted with exp(V / kT) of the final bias V, those of replica exchange, umbrella
+    windows and metadynamics as in `nnsim analyze reweight`. The standard error is the spread over groups of walkers (of
+    fewer than 8 independent walkers, over pieces of their record). What tells whether a Wang-Landau run has converged
+    is printed below.
 
     \b
     Example:
@@ -69,11 +74,12 @@ def equilibrium(
     from nnsim.trajectory import Trajectory
 
     opened = Trajectory(trajectory)
-    settings = analysis.boltzmann_settings(opened)
-    annealed = settings is not None and bias in (None, settings["name"])
-    if annealed and between is not None:
-        raise InputError("--between is for round trips, which a Boltzmann run does not make; leave it out")
-    state = None if annealed else analysis.diagnose(opened, between=between, bias=bias)
+    kind = analysis.averaged_type(opened, bias)
+    flattened = kind in (None, "WangLandau")
+    if not flattened and between is not None:
+        article = "an" if kind == "Umbrella" else "a"
+        raise InputError(f"--between is for round trips, which {article} {kind} run does not make; leave it out")
+    state = analysis.diagnose(opened, between=between, bias=bias) if flattened else None
     given = given or analysis.biased_quantity(opened, bias)
     table = analysis.equilibrium(opened, given, of, width=width, since=since, bias=bias)
     if output is not None:
@@ -81,6 +87,118 @@ def equilibrium(
     _print_table(table)
     if state:
         _print_diagnosis(state)
+
+
+@analyze.command()
+@trajectory_argument
+@click.option("--along", multiple=True, required=True, help="A recorded observable; give the option twice for a map.")
+@click.option("--bins", default="50", show_default=True, help="Number of bins, or `values` for one of each value.")
+@click.option("--between", type=float, nargs=2, metavar="LOW HIGH", help="Range of the bins; all values by default.")
+@click.option("--since", default=0.5, show_default=True, help="Fraction of the run to leave out at its beginning.")
+@click.option("--blocks", default=8, show_default=True, help="Number of blocks, left out one by one for the errors.")
+@click.option("--beta", type=float, help="Weight with exp(-beta L) too: the ensemble at loss temperature 1 / beta.")
+@click.option("--kT", "kT", type=float, help="Another temperature than the run's, for a system with an energy U.")
+@click.option("--final-bias", is_flag=True, help="For metadynamics, the final bias instead of that at each time.")
+@table_option
+@click.option("--picture", type=OutputPath(), help="The picture to write, .png, .pdf or .svg.")
+@debug_option
+def reweight(
+    trajectory: Path,
+    along: tuple[str, ...],
+    bins: str,
+    between: tuple[float, float] | None,
+    since: float,
+    blocks: int,
+    beta: float | None,
+    kT: float | None,
+    final_bias: bool,
+    output: Path | None,
+    picture: Path | None,
+) -> None:
+    """Free energy, entropy and distribution along any recorded observable, with all biases taken off.
+
+    The frames are weighted by the final Wang-Landau bias, by V(s, t) - c(t) of metadynamics (or the final V), or, where
+    walkers are umbrella windows or have a beta each (also replica exchange), by MBAR. Errors are those of the jackknife
+    over groups of walkers or pieces of the record. Writes the table as CSV and a picture; without -o and --picture
+    both, beside the trajectory, as <trajectory>_<along>.csv and .png.
+
+    \b
+    Examples:
+      nnsim analyze reweight windows.zarr --along parameter_0 --between -2 2
+      nnsim analyze reweight replica.zarr --along ln_loss_train -o S.csv --picture S.png
+      nnsim analyze reweight replica.zarr --along accuracy_test --bins values --beta 100
+    """
+    from nnsim import analysis, plotting
+    from nnsim.trajectory import Trajectory
+
+    if not bins.isdecimal() and bins != "values":
+        raise InputError(f"--bins {bins}: must be a whole number of at least 1, or `values`; change it")
+    pairs = None if between is None else [between] * len(along)
+    found = analysis.profile(
+        Trajectory(trajectory), along, bins=int(bins) if bins != "values" else bins, between=pairs,
+        since=since, blocks=blocks, beta=beta, kT=kT, final_bias=final_bias,
+    )  # fmt: skip
+    if output is None and picture is None:
+        stem = trajectory.parent / f"{trajectory.resolve().stem}_{'_'.join(along)}"
+        output, picture = stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}.png")
+    _print_profile(found)
+    if output is not None:
+        _write_csv(found.rows(), output)
+        click.echo(f"wrote {output}")
+    if picture is not None:
+        plotting.save(plotting.plot_profile(found), picture)
+        click.echo(f"wrote {picture}")
+
+
+def _print_profile(found: Profile) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console, weights = Console(), found.weights
+    symbol = "S" if found.flat else "F"
+    shown = Table(title=f"{'entropy' if found.flat else 'free energy'} along {' and '.join(found.along)}")
+    shown.title_justify = "left"
+    for name in (*found.along, symbol, "p", "frames", "effective"):
+        shown.add_column(name, justify="right")
+    for row in found.rows():
+        places = [f"{row[name]:g}" if found.discrete else _interval(row, name) for name in found.along]
+        kind, density = ("entropy" if found.flat else "free_energy"), next(name for name in row if "probab" in name)
+        numbers = [_with_error(row[name], row[f"{name}_error"], 4) for name in (kind, density)]
+        shown.add_row(*places, *numbers, str(row["frames"]), f"{row['effective_frames']:.4g}")
+    console.print(shown)
+    if weights.states:
+        console.print(_states_table(found))
+        click.echo(f"overlap of the states: {weights.overlap:.2g} (0 none, 1 all alike)")
+        if weights.overlap * weights.counts.min() < FEWEST_SHARED:
+            click.echo("POOR OVERLAP: some free energies are hardly known; put states between them, or run longer")
+    for name, mean, error in zip(found.along, found.means, found.mean_errors, strict=True):
+        click.echo(f"mean {name}: {_with_error(mean, error, 5)}")
+    total = weights.log_weights.size
+    thinned = f" (every {weights.stride}th of those recorded)" if weights.stride > 1 else ""
+    click.echo(f"effective sample size: {found.total_effective:.4g} of {total} frames{thinned}")
+
+
+def _with_error(value: float, error: float, digits: int) -> str:
+    """A number and its error, which is not known where only one block has frames."""
+    return f"{value:.{digits}g}" + ("" if math.isnan(error) else f" ± {error:.2g}")
+
+
+def _interval(row: dict[str, Any], name: str) -> str:
+    return f"{row[f'{name}_from']:.4g} to {row[f'{name}_to']:.4g}"
+
+
+def _states_table(found: Profile) -> Any:
+    from rich.table import Table
+
+    rows = found.weights.rows()
+    shown = Table(title="states combined by MBAR", title_justify="left")
+    labels = [name for name in rows[0] if name not in ("f", "f_error", "frames")]
+    for name in (*labels, "f (kT)", "frames"):
+        shown.add_column(name, justify="right")
+    for row in rows:
+        values = [f"{row[name]:.5g}" if isinstance(row[name], float) else str(row[name]) for name in labels]
+        shown.add_row(*values, _with_error(row["f"], row["f_error"], 5), str(row["frames"]))
+    return shown
 
 
 @analyze.command()

@@ -7,6 +7,7 @@ of, and returns the axes; `save` writes the figure. This is the only package tha
 from nnsim.plotting.comparison import plot_advantages
 from nnsim.plotting.convergence import plot_convergence
 from nnsim.plotting.landscapes import plot_landscape
+from nnsim.plotting.profile import plot_profile
 from nnsim.plotting.series import plot_histogram, plot_parameters, plot_timeseries
 from nnsim.plotting.style import COLORS, STYLE, WIDTH, readable, save
 
@@ -19,6 +20,7 @@ __all__ = [
     "plot_histogram",
     "plot_landscape",
     "plot_parameters",
+    "plot_profile",
     "plot_timeseries",
     "readable",
     "save",

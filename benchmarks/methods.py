@@ -1,0 +1,425 @@
+"""Six methods on one network: the entropy S(ln L_train), what it cost, and how far independent runs differ.
+
+    python benchmarks/methods.py small     the 22 parameters of a 2-4-2 network on the spiral, in a box of +-3
+    python benchmarks/methods.py spiral    the 116 parameters of PAPERS.md
+
+    python benchmarks/methods.py spiral_long     the same for Monte Carlo, with 40 times the evaluations
+
+Every method is run several times from random starts, with the same number of network evaluations (a move of Monte Carlo
+counts as one, a step of a dynamics, which takes a gradient, as one too). Each finished run is a file in docs/methods,
+and a run that is there is not done again. The table and the picture are made from those files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+METHODS = ("wlmc", "wlmd", "wlhmc", "metadynamics", "umbrella", "tempering")
+NAMES = {
+    "wlmc": "Wang-Landau Monte Carlo",
+    "wlmd": "Wang-Landau dynamics",
+    "wlhmc": "Wang-Landau hybrid Monte Carlo",
+    "metadynamics": "well-tempered metadynamics",
+    "umbrella": "umbrella windows + MBAR",
+    "tempering": "parallel tempering + MBAR",
+}
+SPACING = 0.1  # of all bins of ln L
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A network, and what each method is told about it.
+
+    Attributes:
+        hidden, box: of the network (box None is that of the papers).
+        low, high: range of ln L that is compared.
+        margin: how far grids of Monte Carlo go beyond it at the lower and upper end; those of a dynamics hold walls.
+        steps: smallest and largest of the mixed step sizes of Monte Carlo.
+        dt, friction: of the dynamics; hmc: time step and number of steps of hybrid Monte Carlo.
+        budget: evaluations of the network in a run.
+        walkers: of Monte Carlo and of the dynamics.
+        mc, md, hmd: increment of Monte Carlo, dynamics and hybrid Monte Carlo, the part of the run during which it is
+            held, and the part of that by which the 1/t decay is shifted (see `RampHoldInverseTime`).
+        height, bias_factor: of metadynamics.
+        stiffness: of umbrella windows, one for each bin.
+        beta: of the ladder.
+    """
+
+    hidden: tuple[int, ...]
+    box: float | None
+    low: float
+    high: float
+    margin: tuple[float, float]
+    steps: tuple[float, float]
+    dt: float
+    friction: float
+    hmc: tuple[float, int]
+    budget: float
+    walkers: tuple[int, int]
+    mc: tuple[float, float, float]
+    md: tuple[float, float, float]
+    hmd: tuple[float, float, float]
+    height: float
+    bias_factor: float
+    stiffness: float
+    beta: tuple[float, ...]
+
+
+PROBLEMS = {
+    "small": Problem(
+        hidden=(4,),
+        box=3.0,
+        low=-0.6,
+        high=2.7,
+        margin=(0.2, 0.5),
+        steps=(1e-2, 3.0),
+        dt=0.004,
+        friction=1.0,
+        hmc=(0.03, 20),
+        budget=8e6,
+        walkers=(4, 256),
+        mc=(0.02, 0.001, 0.0),
+        md=(7.5e-4, 0.15, 0.9),
+        hmd=(0.015, 0.15, 0.9),
+        height=0.01,
+        bias_factor=4.0,
+        stiffness=150.0,
+        beta=(-1.0, -0.6, -0.3, -0.1, 0.0, 0.3, 1.0, 3.0, 7.0, 13.0, 21.0, 30.0, 40.0, 60.0),
+    ),
+    "spiral": Problem(
+        hidden=(6, 6, 6),
+        box=None,
+        low=-5.0,
+        high=0.5,
+        margin=(1.0, 0.5),
+        steps=(0.3, 1.6),
+        dt=0.004,
+        friction=5.0,
+        hmc=(0.006, 20),
+        budget=1e7,
+        walkers=(2, 64),
+        mc=(0.001, 0.4, 0.0),
+        md=(0.02, 0.15, 0.98),
+        hmd=(0.35, 0.2, 0.98),
+        height=0.1,
+        bias_factor=60.0,
+        stiffness=300.0,
+        beta=(-40.0, -20.0, -10.0, -4.0, 0.0, *np.geomspace(4, 8000, 27)),
+    ),
+}
+# Monte Carlo is compiled, and does as many evaluations in about the time that the dynamics take for theirs.
+PROBLEMS["spiral_long"] = replace(PROBLEMS["spiral"], budget=4e8, mc=(0.001, 0.0125, 0.0))
+
+
+# ---------------------------------------------------------------------- the six methods
+
+
+def simulation(problem: Problem, method: str, seed: int) -> tuple[Any, int]:
+    """The simulation, and its number of steps."""
+    from nnsim import Box, Simulation, cv
+    from nnsim.systems import spiral_classification
+
+    box = {} if problem.box is None else {"box": Box(problem.box)}
+    system = spiral_classification(hidden=problem.hidden, points_per_class=20, **box)
+    loss = cv.LogLoss("train")
+    build: Callable[..., tuple[Any, Any, int, int]] = globals()[f"_{method}"]
+    integrator, bias, walkers, evaluations_a_step = build(problem, loss)
+    steps = round(problem.budget / (walkers * evaluations_a_step))
+    frames = min(20_000_000 // (walkers * 40), 4000)
+    running = Simulation(
+        system, integrator, bias=bias, observe=[loss, cv.Accuracy("test")], walkers=walkers, seed=seed,
+        every=max(steps // frames, 1), positions_every=0, threads=1,
+    )  # fmt: skip
+    return running, steps
+
+
+def _monte_carlo(problem: Problem) -> Any:
+    from nnsim.integrators import MixedStep, MonteCarlo
+
+    return MonteCarlo(MixedStep(*problem.steps))
+
+
+def _schedule(settings: tuple[float, float, float], deposits: float) -> Any:
+    from nnsim.schedules import RampHoldInverseTime
+
+    increment, hold, shift = settings
+    return RampHoldInverseTime(increment, 0, hold * deposits, shift * hold * deposits)
+
+
+def _wlmc(problem: Problem, loss: Any) -> tuple[Any, Any, int, int]:
+    from nnsim import Grid
+    from nnsim.bias import WangLandau
+
+    grid = Grid(problem.low - problem.margin[0], problem.high + problem.margin[1], spacing=SPACING, kind="bins")
+    bias = WangLandau(loss, grid, _schedule(problem.mc, problem.budget))
+    return _monte_carlo(problem), bias, problem.walkers[0], 1
+
+
+def _walled(problem: Problem, loss: Any, make: Callable[[Any], Any]) -> list[Any]:
+    """A bias on a spline grid, and a wall inside the grid on either side."""
+    from nnsim import Grid
+    from nnsim.bias import Wall
+
+    lower, upper = problem.low - problem.margin[0], problem.high + problem.margin[1] - SPACING
+    grid = Grid(lower - 0.5, upper + 0.5, spacing=SPACING / 2, kind="spline")
+    return [make(grid), Wall(loss, lower=lower, upper=upper, strength=3000.0)]
+
+
+def _wlmd(problem: Problem, loss: Any) -> tuple[Any, Any, int, int]:
+    from nnsim.bias import WangLandau
+    from nnsim.integrators import Langevin
+
+    schedule = _schedule(problem.md, problem.budget)
+    biases = _walled(problem, loss, lambda grid: WangLandau(loss, grid, schedule, kernel=0.05))
+    return Langevin(problem.dt, problem.friction), biases, problem.walkers[1], 1
+
+
+def _wlhmc(problem: Problem, loss: Any) -> tuple[Any, Any, int, int]:
+    from nnsim.bias import WangLandau
+    from nnsim.integrators import HybridMonteCarlo
+
+    dt, steps = problem.hmc
+    schedule = _schedule(problem.hmd, problem.budget / (steps + 1))
+    biases = _walled(problem, loss, lambda grid: WangLandau(loss, grid, schedule, kernel=0.05))
+    return HybridMonteCarlo(dt, steps), biases, problem.walkers[1], steps + 1  # the bias changes: one gradient more
+
+
+def _metadynamics(problem: Problem, loss: Any) -> tuple[Any, Any, int, int]:
+    from nnsim.bias import Metadynamics
+    from nnsim.integrators import Langevin
+
+    settings = {"height": problem.height, "sigma": 0.05, "pace": 10, "bias_factor": problem.bias_factor}
+    biases = _walled(problem, loss, lambda grid: Metadynamics(loss, grid, **settings))
+    return Langevin(problem.dt, problem.friction), biases, problem.walkers[1], 1
+
+
+def _umbrella(problem: Problem, loss: Any) -> tuple[Any, Any, int, int]:
+    from nnsim.bias import Umbrella
+
+    centers = np.arange(problem.low - problem.margin[0], problem.high + problem.margin[1], SPACING)
+    return _monte_carlo(problem), Umbrella(loss, centers, problem.stiffness), len(centers), 1
+
+
+def _tempering(problem: Problem, loss: Any) -> tuple[Any, Any, int, int]:
+    from nnsim import cv
+    from nnsim.bias import ReplicaExchange
+
+    walkers, every = len(problem.beta), 100
+    pilot = round(0.25 * problem.budget / walkers)
+    return _monte_carlo(problem), ReplicaExchange(cv.Loss("train"), problem.beta, every=every, pilot=pilot), walkers, 1
+
+
+# ---------------------------------------------------------------------- what is measured
+
+
+def one_run(name: str, method: str, seed: int) -> dict[str, Any]:
+    """S of each bin (mean 0 over those compared), accuracy at given loss, round trips, evaluations, seconds."""
+    from nnsim import Trajectory
+    from nnsim.analysis import round_trips
+
+    problem = PROBLEMS[name]
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        running, steps = simulation(problem, method, seed)
+        running.run(steps, output=Path(folder) / "run.zarr", progress=False)
+        sampled = time.perf_counter()
+        run = Trajectory(Path(folder) / "run.zarr")
+        edges = _edges(problem)
+        entropy = _entropy(problem, method, running, run, edges)
+        losses = run["ln_loss_train"][:]
+        late = slice(len(losses) // 4, None)
+        accuracy = _accuracy(losses[late], run["accuracy_test"][:][late], edges)
+        trips = int(round_trips(losses, problem.low, problem.high).sum())
+    bias = running.force_field.biases[0]
+    extra = {}
+    if method == "tempering":
+        extra = {"rung_trips": int(bias.round_trips.sum()), "swap_rates": bias.swap_probability().tolist()}
+    per_step = problem.hmc[1] + 1 if method == "wlhmc" else 1
+    return {
+        "problem": name, "method": method, "seed": seed, "evaluations": steps * running.walkers * per_step,
+        "walkers": running.walkers, "seconds": round(sampled - start, 1), "round_trips": trips, **extra,
+        "entropy": np.round(entropy - entropy.mean(), 4).tolist(), "accuracy": np.round(accuracy, 4).tolist(),
+    }  # fmt: skip
+
+
+def _edges(problem: Problem) -> np.ndarray:
+    return problem.low + SPACING * np.arange(round((problem.high - problem.low) / SPACING) + 1)
+
+
+def _entropy(problem: Problem, method: str, running: Any, run: Any, edges: np.ndarray) -> np.ndarray:
+    """ln of the number of states in each bin, up to a constant."""
+    from nnsim.analysis import profile
+
+    if method in ("umbrella", "tempering"):
+        bins, between = len(edges) - 1, (edges[0], edges[-1])
+        found = profile(run, "ln_loss_train", bins=bins, between=between, since=0.25, blocks=2)
+        return found.entropy
+    bias = running.force_field.biases[0]
+    if method == "wlmc":
+        first = round((edges[0] - bias.grid.lower[0]) / SPACING)
+        return bias.potential.numpy()[first : first + len(edges) - 1]
+    # S falls by several kT within a bin, so the mean of exp(S) over the bin and not its middle.
+    import torch
+
+    within = SPACING * (np.arange(20) + 0.5) / 20
+    places = torch.from_numpy((edges[:-1, None] + within).reshape(-1, 1))
+    factor = 1.0 if method != "metadynamics" else problem.bias_factor / (problem.bias_factor - 1)
+    return torch.logsumexp(factor * bias.energy(places, 0).reshape(-1, 20), dim=1).numpy()
+
+
+def _accuracy(losses: np.ndarray, accuracy: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Mean accuracy in each bin: every method biases ln L alone, so frames of one loss count alike."""
+    which = np.digitize(losses.ravel(), edges) - 1
+    inside = (which >= 0) & (which < len(edges) - 1)
+    count, total = (np.bincount(which[inside], weights, len(edges) - 1) for weights in (None, accuracy.ravel()[inside]))
+    return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+
+
+# ---------------------------------------------------------------------- table and picture
+
+
+def load(name: str) -> list[dict[str, Any]]:
+    return [json.loads(file.read_text()) for file in sorted((DOCS / "methods").glob(f"{name}_*.json"))]
+
+
+def summary(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each method: S with its standard error, evaluations, seconds, accuracy, round trips."""
+    problem, found = PROBLEMS[name], []
+    centers = 0.5 * (_edges(problem)[1:] + _edges(problem)[:-1])
+    for method in METHODS:
+        own = [row for row in rows if row["method"] == method]
+        if len(own) < 2:
+            continue
+        entropy = np.array([row["entropy"] for row in own], dtype=float)
+        spread = entropy.std(axis=0, ddof=1) / np.sqrt(len(own))
+        # An error estimated from few runs is itself uncertain: no bin's is below the mean square of all.
+        error = np.maximum(spread, np.sqrt((spread**2).mean()))
+        found.append(
+            {
+                "method": method, "runs": len(own), "centers": centers, "entropy": entropy.mean(axis=0),
+                "error": error, "each": entropy, "accuracy": np.array([row["accuracy"] for row in own], dtype=float),
+                **{key: np.array([row[key] for row in own]) for key in ("evaluations", "seconds", "round_trips")},
+            }
+        )  # fmt: skip
+    return found
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Markdown."""
+    best = min(found, key=lambda one: one["error"].mean())
+    lines = [
+        "| method | runs | evaluations a run | seconds a run | largest SE of S | largest deviation from "
+        f"{best['method']} in SE | S(low) - S(high) (spread over runs) | round trips a run |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for one in found:
+        deviation = np.abs(one["entropy"] - best["entropy"]) / np.hypot(one["error"], best["error"])
+        ends = one["each"][:, 0] - one["each"][:, -1]
+        lines.append(
+            f"| {NAMES[one['method']]} | {one['runs']} | {one['evaluations'].mean():.1e} | {one['seconds'].mean():.0f} "
+            f"| {one['error'].max():.2f} | {deviation.max():.1f} | {ends.mean():.2f} ({ends.std(ddof=1):.2f}) "
+            f"| {one['round_trips'].mean():.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def pairs(found: list[dict[str, Any]]) -> str:
+    """Largest difference of each two methods, in combined standard errors."""
+    lines = []
+    for i, one in enumerate(found):
+        for other in found[:i]:
+            deviation = (one["entropy"] - other["entropy"]) / np.hypot(one["error"], other["error"])
+            worst = int(np.abs(deviation).argmax())
+            lines.append(
+                f"{one['method']} - {other['method']}: {deviation[worst]:+.1f} SE at {one['centers'][worst]:.2f}"
+            )
+    return "\n".join(lines)
+
+
+def accuracies(found: list[dict[str, Any]], levels: tuple[float, ...]) -> str:
+    """Mean accuracy of the bins within 0.25 of each level, with its spread over the runs."""
+    lines = [
+        "| method | " + " | ".join(f"ln L = {level:g}" for level in levels) + " |",
+        "|---" * (len(levels) + 1) + "|",
+    ]
+    for one in found:
+        cells = []
+        for level in levels:
+            near = np.abs(one["centers"] - level) < 0.25
+            values = np.nanmean(one["accuracy"][:, near], axis=1)
+            cells.append(f"{np.nanmean(values):.3f} ± {np.nanstd(values, ddof=1):.3f}")
+        lines.append(f"| {NAMES[one['method']]} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def write_csv(found: list[dict[str, Any]], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["method", "ln_loss_train", "entropy", "standard_error"])
+        for one in found:
+            for x, s, error in zip(one["centers"], one["entropy"], one["error"], strict=True):
+                writer.writerow([one["method"], f"{x:.2f}", f"{s:.3f}", f"{error:.3f}"])
+
+
+def draw(found: list[dict[str, Any]], path: Path) -> None:
+    """S of all methods above, what they differ from their mean below."""
+    from matplotlib.figure import Figure
+
+    colors = ("#000000", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7")
+    figure = Figure(figsize=(5.2, 5.6), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1.4))
+    middle = np.mean([one["entropy"] for one in found], axis=0)
+    for i, one in enumerate(found):
+        color, x = colors[METHODS.index(one["method"])], one["centers"] + 0.012 * (i - (len(found) - 1) / 2)
+        label = f"{NAMES[one['method']]}, {one['evaluations'].sum():.0e} evaluations".replace("e+0", "e")
+        top.plot(one["centers"], one["entropy"], "o-", color=color, label=label, markersize=2.5, linewidth=0.8)
+        bottom.errorbar(x, one["entropy"] - middle, one["error"], fmt="o", color=color, markersize=2.5, linewidth=0.8)
+    bottom.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+    top.set_ylabel("S (nats, mean 0)")
+    bottom.set_ylabel("S − mean of all")
+    bottom.set_xlabel(r"ln L$_\mathrm{train}$")
+    top.legend(frameon=False, fontsize="x-small")
+    figure.savefig(path, dpi=200)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("problem", choices=list(PROBLEMS))
+    parser.add_argument("--runs", type=int, default=4)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    arguments = parser.parse_args()
+    (DOCS / "methods").mkdir(exist_ok=True)
+    files = {
+        (method, seed): DOCS / "methods" / f"{arguments.problem}_{method}_{seed}.json"
+        for seed in range(arguments.runs)
+        for method in arguments.methods
+    }
+    with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
+        jobs = {pool.submit(one_run, arguments.problem, *key): file for key, file in files.items() if not file.exists()}
+        for finished in as_completed(jobs):
+            row = finished.result()
+            jobs[finished].write_text(json.dumps(row) + "\n")
+            print(row["method"], row["seed"], row["seconds"], "s, round trips", row["round_trips"], flush=True)
+    found = summary(arguments.problem, load(arguments.problem))
+    write_csv(found, DOCS / f"methods_{arguments.problem}.csv")
+    draw(found, DOCS / f"methods_{arguments.problem}.png")
+    levels = (-4.0, -3.0, -2.0, -1.0) if arguments.problem == "spiral" else (-0.4, 0.0, 1.0, 2.0)
+    print(table(found), pairs(found), accuracies(found, levels), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()

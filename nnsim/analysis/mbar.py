@@ -1,0 +1,159 @@
+r"""Samples of several states combined: the multistate Bennett acceptance ratio (MBAR).
+
+    exp(-f_k) = sum_n exp(-u_k(x_n)) w_n        1 / w_n = sum_k N_k exp(f_k - u_k(x_n))
+
+w_n is the weight of frame n in the state u = 0. Frames of one state are taken as if they were independent; if they are
+correlated the estimate is still consistent, but its error must come from blocks of the record and not from the formula
+of the paper.
+
+| symbol | name in code | shape |
+|---|---|---|
+| u_k(x_n) | `reduced`: reduced potential of state k at frame n | [K, N] |
+| N_k | `counts`: number of frames of each state | [K] |
+| f_k | `free_energies`: -ln Z_k, that of the first state 0 | [K] |
+
+Reference: M. R. Shirts and J. D. Chodera, J. Chem. Phys. 129, 124105 (2008), doi:10.1063/1.2978177, eqs. 11 and 13;
+solved by pymbar.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnsim.analysis.axes import Floats
+from nnsim.errors import InputError
+
+Counts = NDArray[np.int64]
+CONVERGED = 1e-6  # change of f_k in one more iteration
+MOST_STEPS = 20  # of Newton's method
+
+
+def solve_mbar(reduced: Floats, counts: Counts, initial: Floats | None = None) -> Floats:
+    """Free energies f_k [K] of the states, that of the first one 0.
+
+    Args:
+        reduced: u_k(x_n), [K, N], finite, the frames sorted by the state they were sampled from.
+        counts: N_k, [K].
+        initial: f_k close to the solution, [K], such as that of nearly the same frames, or None.
+
+    Raises:
+        InputError: states that have no overlap, so that no solution is found.
+    """
+    if len(counts) == 1:
+        return np.zeros(1)
+    found = None if initial is None else _newton(reduced, counts, initial)
+    if found is None:
+        found = _by_pymbar(reduced, counts, _neighbours(reduced, counts))
+    if not np.abs(_iterated(reduced, counts, found) - found).max() < CONVERGED:
+        raise InputError(
+            f"MBAR: the free energies of the {len(counts)} states do not converge, since some states have no frames in "
+            "common with the others; put states between them, or run longer"
+        )
+    return found
+
+
+def _by_pymbar(reduced: Floats, counts: Counts, initial: Floats) -> Floats:
+    """The solution from a start that may be far from it; NaN where none is found."""
+    with _quiet():
+        # a seed that is given leaves numpy's global random state alone
+        options: dict[str, Any] = {"initial_f_k": initial, "relative_tolerance": 1e-10, "rseed": 0}
+        try:
+            return np.asarray(importlib.import_module("pymbar").MBAR(reduced, counts, **options).f_k, np.float64)
+        except (ValueError, ArithmeticError, np.linalg.LinAlgError):
+            return np.full(len(counts), np.nan)
+
+
+def _newton(reduced: Floats, counts: Counts, initial: Floats) -> Floats | None:
+    """The solution from a start close to it, ten times as fast as pymbar; None if that does not lead there.
+
+    It is the minimum of the convex function sum_n ln sum_k N_k exp(f_k - u_k(x_n)) - sum_k N_k f_k.
+    """
+    f, seen = initial.copy(), np.flatnonzero(counts)
+    if len(seen) < len(counts):
+        return None
+    for _ in range(MOST_STEPS):
+        share = (f + np.log(counts))[:, None] - reduced - log_mixture(reduced, counts, f)
+        np.exp(share, out=share)  # probability that a frame is of state k, [K, N]
+        total = share.sum(axis=1)
+        hessian = np.diag(total) - share @ share.T
+        try:
+            step = np.linalg.solve(hessian[1:, 1:], (total - counts)[1:])
+        except np.linalg.LinAlgError:
+            return None
+        f[1:] -= step
+        largest = np.abs(step).max()
+        if not largest < 10:
+            return None
+        if largest < 1e-9:
+            return f
+    return None
+
+
+def log_mixture(reduced: Floats, counts: Counts, free_energies: Floats) -> Floats:
+    """Ln of sum_k N_k exp(f_k - u_k(x_n)), [N]: minus ln of the weight of each frame in the state u = 0."""
+    seen = counts > 0
+    exponent = (free_energies[seen] + np.log(counts[seen]))[:, None] - reduced[seen]
+    top = exponent.max(axis=0)
+    exponent -= top
+    return top + np.log(np.exp(exponent, out=exponent).sum(axis=0))
+
+
+def overlap(reduced: Floats, counts: Counts, free_energies: Floats) -> float:
+    r"""Overlap of the states, from 0 (some cannot be compared with others) to 1 (they are all the same).
+
+        1 - second largest eigenvalue of O_kl = N_l sum_n w_nk w_nl        w_nk = w_n exp(f_k - u_k(x_n))
+
+    Its inverse is about the number of independent frames of each state that make f_k known to order one.
+
+    Reference: P. V. Klimovich, M. R. Shirts and D. L. Mobley, J. Comput.-Aided Mol. Des. 29, 397 (2015),
+    doi:10.1007/s10822-015-9840-9.
+    """
+    weights = np.exp(free_energies[:, None] - reduced - log_mixture(reduced, counts, free_energies))
+    root = np.sqrt(counts)
+    eigenvalues = np.linalg.eigvalsh(root[:, None] * (weights @ weights.T) * root)  # similar to O, symmetric
+    return float(max(0.0, 1.0 - eigenvalues[-2])) if len(counts) > 1 else 1.0
+
+
+def _neighbours(reduced: Floats, counts: Counts) -> Floats:
+    """f_k from one state to the next, by the mean work between them: rough, but of the right size."""
+    mean, first = [], 0
+    for count in counts:  # frames are sorted by state
+        mean.append(reduced[:, first : first + count].mean(axis=1) if count else np.full(len(counts), np.nan))
+        first += count
+    steps = [0.0]
+    for k in range(len(counts) - 1):
+        works = [mean[k][k + 1] - mean[k][k], mean[k + 1][k + 1] - mean[k + 1][k]]
+        known = [work for work in works if np.isfinite(work)]
+        steps.append(float(np.mean(known)) if known else 0.0)
+    return np.cumsum(steps)
+
+
+def _iterated(reduced: Floats, counts: Counts, free_energies: Floats) -> Floats:
+    """The right-hand side of the equations for f_k."""
+    exponent = -reduced - log_mixture(reduced, counts, free_energies)
+    top = exponent.max(axis=1)
+    exponent -= top[:, None]
+    found = -(top + np.log(np.exp(exponent, out=exponent).sum(axis=1)))
+    return found - found[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep pymbar's banner (no JAX), its advice on time series and its notes on convergence off the screen."""
+    logger = logging.getLogger("pymbar")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

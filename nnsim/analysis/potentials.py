@@ -1,0 +1,170 @@
+"""The biases of a recorded run, evaluated at its frames without torch.
+
+| symbol | name in code | shape |
+|---|---|---|
+| V_k / kT | `reduced`: the bias of state k at a frame | [K, T, W] |
+| V / kT of what all walkers share | `shared` | [T, W] |
+| k(t, w) | `state`: under which state a frame was sampled | [T, W] |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nnsim.analysis.axes import Floats
+from nnsim.errors import InputError
+
+if TYPE_CHECKING:
+    from nnsim.trajectory import Trajectory
+
+Values = Callable[[str], Floats]  # the record [T, W] of an observable at the frames that are looked at
+
+
+@dataclass(frozen=True, eq=False)
+class StateFamily:
+    """A bias that acts on each walker, or frame, in one of K ways.
+
+    Attributes:
+        labels: what tells the K states apart, one dictionary each.
+        state: index of the state of each frame, [T, W].
+        reduced: maps a record of the frames to V_k / kT there, [K, T, W].
+    """
+
+    labels: list[dict[str, Any]]
+    state: NDArray[np.int64]
+    reduced: Callable[[Values], Floats]
+
+
+def bias_settings(trajectory: Trajectory) -> dict[str, dict[str, Any]]:
+    """Settings of all biases of a run by name: those of its header, and the newest record where there is one."""
+    found = {name: dict(settings) for name, settings in trajectory.header.get("bias", {}).items()}
+    for name in trajectory.bias_names:
+        found[name] = {**found.get(name, {}), **trajectory.bias(name).attrs}
+    return found
+
+
+def biases_of_type(trajectory: Trajectory, *types: str) -> dict[str, dict[str, Any]]:
+    """Settings, by name, of the biases of the given types."""
+    return {name: one for name, one in bias_settings(trajectory).items() if one.get("type") in types}
+
+
+def grid_values(coefficients: ArrayLike, grid: Mapping[str, Any], s: ArrayLike) -> Floats:
+    r"""Values at s of the function on a grid with the given coefficients, the same as `nnsim.Grid.evaluate` gives.
+
+        f(s) = sum_i c_i B((s - s_i) / h)      cubic B-spline, s_i the centres of the bins, c_{-1-i} = c_i at an edge
+
+    Args:
+        coefficients: [M1, ..., Mk].
+        grid: `lower`, `upper`, `bins`, `periodic` (one for each axis) and `kind`, as `nnsim.Grid.describe()` gives.
+        s: points, [..., k]; outside the grid the value is that of the nearest edge, also with `kind="bins"`.
+
+    Returns:
+        [...]; NaN where s is not finite.
+
+    Reference: C. de Boor, A Practical Guide to Splines (1978), chapter IX.
+    """
+    from scipy.ndimage import map_coordinates
+
+    table, given = np.asarray(coefficients, dtype=np.float64), np.asarray(s, dtype=np.float64)
+    points = given.reshape(-1, given.shape[-1])
+    lower, upper, bins = (np.asarray(grid[key], dtype=np.float64) for key in ("lower", "upper", "bins"))
+    periodic = np.asarray(grid["periodic"], dtype=bool)
+    finite = np.asarray(np.isfinite(points).all(axis=-1))
+    points = np.where(finite[..., None], points, lower)
+    points = np.where(periodic, lower + np.mod(points - lower, upper - lower), np.clip(points, lower, upper))
+    place = (points - lower) * (bins / (upper - lower))  # in bins from the lower edge
+    if grid["kind"] == "bins":
+        index = np.clip(np.floor(place), 0, bins - 1).astype(np.int64)
+        values = table[tuple(np.moveaxis(index, -1, 0))]
+    else:
+        for axis, wraps in enumerate(periodic):
+            width = [(2, 2) if d == axis else (0, 0) for d in range(table.ndim)]
+            table = np.pad(table, width, mode="wrap" if wraps else "symmetric")
+        values = map_coordinates(table, np.moveaxis(place + 1.5, -1, 0), order=3, prefilter=False)
+    return np.where(finite, values, np.nan).reshape(given.shape[:-1])
+
+
+def on_grid(trajectory: Trajectory, name: str, settings: Mapping[str, Any], values: Values, kT: float) -> Floats:
+    """V / kT [T, W] of the newest recorded state of a bias on a grid.
+
+    Raises:
+        InputError: a bias that has not been saved yet.
+    """
+    tables = trajectory.bias(name).tables if name in trajectory.bias_names else {}
+    if "potential" not in tables:
+        raise InputError(f"{trajectory.path}: the bias {name!r} has not been saved yet; run longer")
+    s = np.stack([values(cv) for cv in settings["cvs"]], axis=-1)
+    return grid_values(tables["potential"], settings["grid"], s) / kT
+
+
+def wall(settings: Mapping[str, Any], values: Values, kT: float) -> Floats:
+    """V / kT [T, W] of a wall."""
+    s = values(settings["cvs"][0])
+    low, high = settings.get("lower"), settings.get("upper")
+    beyond = np.abs(s - np.clip(s, -np.inf if low is None else low, np.inf if high is None else high))
+    return settings["strength"] / kT * (0.5 * beyond**2 if settings["shape"] == "quadratic" else beyond)
+
+
+def umbrella_rows(name: str, settings: Mapping[str, Any]) -> tuple[Floats, Floats]:
+    """Centres and stiffnesses of an umbrella, [W, k] each, or [1, k] where all walkers have the same.
+
+    Of one that has moved and stopped they are those at rest.
+
+    Raises:
+        InputError: a centre that never stops.
+    """
+    center, stiffness, velocity = (np.asarray(settings[key], np.float64) for key in ("center", "stiffness", "velocity"))
+    if velocity.any():
+        if settings.get("until") is None:
+            raise InputError(
+                f"the centre of the umbrella {name!r} moves to the end of the run, so its frames belong to no "
+                "equilibrium; give the umbrella a step `until` at which it stops, or use its work (Jarzynski)"
+            )
+        center = center + velocity * settings["until"]
+    rows = max(len(center), len(stiffness))
+    return np.broadcast_to(center, (rows, center.shape[1])), np.broadcast_to(stiffness, (rows, center.shape[1]))
+
+
+def harmonic(center: Floats, stiffness: Floats, settings: Mapping[str, Any], values: Values, kT: float) -> Floats:
+    """V / kT [T, W] of one centre and stiffness, [k] each."""
+    total: Floats = np.zeros(())
+    for cv, c, k, period in zip(settings["cvs"], center, stiffness, settings["periods"], strict=True):
+        difference = values(cv) - c
+        if period is not None:
+            difference = difference - period * np.round(difference / period)
+        total = total + 0.5 * k / kT * difference**2
+    return total
+
+
+def umbrella_windows(name: str, settings: Mapping[str, Any], shape: tuple[int, int], kT: float) -> StateFamily:
+    """The windows of an umbrella with a row for each walker; equal rows are one window.
+
+    Raises:
+        InputError: more or fewer rows than walkers.
+    """
+    center, stiffness = umbrella_rows(name, settings)
+    if len(center) != shape[1]:
+        raise InputError(f"the umbrella {name!r} is for {len(center)} walkers, but {shape[1]} were recorded")
+    k = center.shape[1]
+    rows, window = np.unique(np.hstack((center, stiffness)), axis=0, return_inverse=True)
+
+    def reduced(values: Values) -> Floats:
+        return np.stack([harmonic(row[:k], row[k:], settings, values, kT) for row in rows])
+
+    def plain(numbers: Floats) -> Any:
+        return float(numbers[0]) if k == 1 else numbers.tolist()
+
+    labels = [{"center": plain(row[:k]), "stiffness": plain(row[k:])} for row in rows]
+    return StateFamily(labels, np.broadcast_to(window.reshape(-1), shape), reduced)
+
+
+def boltzmann_states(cv: str, beta: Floats) -> StateFamily:
+    """The values of beta [T, W] of walkers that sample exp(-beta s)."""
+    betas, state = np.unique(beta, return_inverse=True)
+    labels = [{"beta": float(one)} for one in betas]
+    return StateFamily(labels, state.reshape(beta.shape), lambda values: betas[:, None, None] * values(cv))
