@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from nnsim import Bias, Box, Evaluation, Grid, InputError, Simulation, cv
-from nnsim.bias import Wall, WangLandau
+from nnsim.bias import Boltzmann, Metadynamics, Umbrella, Wall, WangLandau
 from nnsim.integrators import Langevin
 from nnsim.schedules import FlatnessHalving, InverseTime, RampHoldInverseTime
-from nnsim.systems import AnalyticSystem
+from nnsim.systems import AnalyticSystem, LossPotential, spiral_classification
 
 X, Y = cv.Parameter(0), cv.Parameter(1)
 CONSTANT = InverseTime(0.5, scale=1e12)
@@ -261,3 +261,36 @@ def test_a_bias_without_dependence_has_no_gradient():
             return torch.ones(len(s), dtype=torch.float64)
 
     assert torch.equal(Constant().gradient(points(4), 0), torch.zeros(4, 2, dtype=torch.float64))
+
+
+def test_biases_of_every_kind_on_the_same_and_on_other_cvs_add_up():
+    """Energy and forces against central differences of U + sum of V, each V by itself; 22 parameters."""
+    system = spiral_classification(hidden=(4,), box=Box(3.0), potential=LossPotential(2.0))
+    loss, accuracy, first = cv.LogLoss("train"), cv.SmoothedAccuracy("test", slope=5.0), cv.Parameter(0)
+    filled = Metadynamics([loss, accuracy], Grid((-3, -0.2), (4, 1.2), bins=70), 0.7, (0.3, 0.1), 1, name="hills")
+    grown = WangLandau(loss, Grid(-3, 4, bins=70), InverseTime(0.5, 1e6), kernel=0.2)
+    tempered = Metadynamics(loss, Grid(-3, 4, bins=70), 0.5, 0.3, 1, bias_factor=5.0, name="tempered")
+    biases = [
+        filled, grown, tempered, Umbrella([loss, first], (0.5, 0.1), (3.0, 2.0)), Wall(loss, upper=0.0, strength=5.0),
+        Wall(loss, lower=2.0, strength=5.0), Boltzmann(cv.Loss("train"), [1.0, 2.0, 3.0]),
+    ]  # fmt: skip
+    simulation = Simulation(system, Langevin(0.01, 1.0), bias=biases, walkers=3, seed=3, precision="double")
+    simulation.advance(20)
+    force_field, state = simulation.force_field, simulation.state
+    for one in (filled, grown, tempered):
+        one.frozen = True
+        assert float(one.potential.max()) > 0.5
+    found = force_field(state.positions, state.step)
+
+    def total(positions: torch.Tensor) -> torch.Tensor:
+        energy, bias_energy, _ = force_field.energies(positions, state.step)
+        evaluation = force_field.evaluate(positions)
+        each = [one.energy(torch.stack([c(evaluation) for c in one.cvs], 1).double(), state.step) for one in biases]
+        torch.testing.assert_close(bias_energy, sum(each))
+        return energy + bias_energy
+
+    for column in range(0, 22, 5):
+        shift = torch.zeros_like(state.positions)
+        shift[:, column] = 1e-5
+        slope = (total(state.positions + shift) - total(state.positions - shift)) / 2e-5
+        torch.testing.assert_close(found.forces[:, column], -slope, rtol=1e-5, atol=1e-5)
