@@ -3,7 +3,7 @@
     python benchmarks/methods.py small     the 22 parameters of a 2-4-2 network on the spiral, in a box of +-3
     python benchmarks/methods.py spiral    the 116 parameters of PAPERS.md
 
-    python benchmarks/methods.py spiral_long     the same for Monte Carlo, with 40 times the evaluations
+    python benchmarks/methods.py spiral_long     the same for Monte Carlo, with 20 times the evaluations
 
 Every method is run several times from random starts, with the same number of network evaluations (a move of Monte Carlo
 counts as one, a step of a dynamics, which takes a gradient, as one too). Each finished run is a file in docs/methods,
@@ -113,7 +113,7 @@ PROBLEMS = {
         walkers=(2, 64),
         mc=(0.001, 0.4, 0.0),
         md=(0.02, 0.15, 0.98),
-        hmd=(0.35, 0.2, 0.98),
+        hmd=(0.35, 0.4, 0.98),
         height=0.1,
         bias_factor=60.0,
         stiffness=300.0,
@@ -121,7 +121,7 @@ PROBLEMS = {
     ),
 }
 # Monte Carlo is compiled, and does as many evaluations in about the time that the dynamics take for theirs.
-PROBLEMS["spiral_long"] = replace(PROBLEMS["spiral"], budget=4e8, mc=(0.001, 0.0125, 0.0))
+PROBLEMS["spiral_long"] = replace(PROBLEMS["spiral"], budget=2e8, mc=(0.001, 0.025, 0.0))
 
 
 # ---------------------------------------------------------------------- the six methods

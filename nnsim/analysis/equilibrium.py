@@ -164,7 +164,7 @@ def _sampled(
         return _sampled_with_weights(trajectory, weighted, given, of, since, width)
     settings = boltzmann_settings(trajectory)
     if settings is None or bias not in (None, settings["name"]):
-        landscape = EntropyLandscape.from_trajectory(trajectory, bias)
+        landscape = EntropyLandscape.from_trajectory(trajectory, wang_landau_name(trajectory, bias))
         axis = landscape.axes[landscape.axis_index(given)]
         values = common_frames(trajectory, [*landscape.names, of], since)
         weights = log_weights(landscape, np.stack(values[:-1], axis=-1))
