@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nnsim.bias.boltzmann import Boltzmann
 from nnsim.errors import InputError, require_integer, shown
-from nnsim.protocols import CollectiveVariable
+from nnsim.protocols import CollectiveVariable, Integrator
 
 AS_GIVEN = 0.2  # share of the given ladder's spacing in that of the pilot run
 PILOT_ROUNDS = 5  # the pilot run spaces the ladder anew after 1/16, 1/8, 1/4, 1/2 and all of its steps
@@ -32,6 +32,11 @@ class ReplicaExchange(Boltzmann):
     Walkers swap beta and keep their positions, so that trajectories are continuous; forces are computed anew after a
     swap. W walkers on K rungs make W / K independent ladders, walkers 0 to K - 1 the first.
 
+    A swap changes beta at once, but `Langevin` keeps velocities, and `Brownian` of Leimkuhler and Matthews half of its
+    noise, of the steps before, which belong to the old beta: `every` must be longer than they remember, 10 steps and
+    more. At every = 1 mean energies of 0.92 to 1.08 times the exact ones have been measured, at every = 20 the exact
+    ones. Monte Carlo remembers nothing.
+
     The pilot run spaces the rungs so that all pairs reject alike, keeping the lowest and the highest: with r_k the
     mean rejection of pair k, the barrier Lambda(beta) = sum of r_k up to beta is interpolated, and the rungs go to
     equal steps of it. A fifth of the rungs stays spread as in the given ladder, in case that the pilot run has not come
@@ -42,8 +47,9 @@ class ReplicaExchange(Boltzmann):
         cv: the collective variable s, such as `cv.Loss("train")`.
         beta: of the K rungs, ascending, per unit of the CV, at least 2; the spacing is only the start if there is a
             pilot run. The lowest should leave the walkers free (0 is the flat prior).
-        every: steps from one round of swaps to the next, at least 1.
-        pilot: length of the pilot run in steps, at least 0; 0 leaves the ladder as it is.
+        every: steps from one round of swaps to the next, at least 1; of a dynamics 10 and more (see above).
+        pilot: length of the pilot run in steps, at least 0, rounded up to a multiple of `every`, so that all later
+            steps belong to the final ladder; 0 leaves the ladder as it is.
         kT: the temperature of the dynamics, above 0.
         name: name of the bias.
 
@@ -89,13 +95,18 @@ class ReplicaExchange(Boltzmann):
                 f"ReplicaExchange: pilot = {self.pilot} must be 0 or at least {least} steps at every = {self.every}, "
                 "to tell how often pairs swap; make it longer"
             )
+        self.pilot = -(-self.pilot // self.every) * self.every  # it ends with a round of swaps
+        self._generator: torch.Generator | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        """The given ladder, with nobody on it yet, and all counts at zero."""
         self.ladder = torch.tensor(self.beta, dtype=torch.float64)
         pairs = len(self.beta) - 1
         self.offers = torch.zeros(pairs, dtype=torch.int64)
         self.swaps = torch.zeros(pairs, dtype=torch.int64)
         self._acceptance = torch.zeros(pairs, dtype=torch.float64)  # sum of probabilities, less noisy than swaps
         self.rung = self.round_trips = self._been = torch.zeros(0, dtype=torch.int64)
-        self._generator: torch.Generator | None = None
 
     # ------------------------------------------------------------------ potential
 
@@ -105,9 +116,11 @@ class ReplicaExchange(Boltzmann):
         for name in ("ladder", "offers", "swaps", "_acceptance", "rung", "round_trips", "_been"):
             setattr(self, name, getattr(self, name).to(device))
 
-    def draw_from(self, generator: torch.Generator) -> None:
-        """Take the random numbers of swaps from the generator of the run."""
+    def attach(self, integrator: Integrator, generator: torch.Generator) -> None:
+        """Begin on the given ladder, with the random numbers of swaps from the generator of the run."""
         self._generator = generator
+        self._reset()
+        self.prepare(generator.device)
 
     def full_slope(self, walkers: int) -> Tensor:
         """Slope kT beta of each walker on its present rung, [W]."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nnsim.errors import InputError, require_cv, require_integer, require_number, require_numbers, shown
-from nnsim.protocols import Bias, CollectiveVariable, Observable
+from nnsim.protocols import Bias, CollectiveVariable, Integrator, Observable
 
 if TYPE_CHECKING:
     from nnsim.evaluation import Evaluation
@@ -26,12 +26,16 @@ class Umbrella(Bias):
     For a periodic CV the difference is that to the nearest image of the centre. Walkers with a centre each are the
     windows of umbrella sampling. A moving centre steers the walkers, and does work on each of them:
 
-        W(t) = sum over steps t' up to t of V(s(t'), t') - V(s(t'), t' - 1)
+        W(t) = sum over steps t' = 1 ... t of (1 - h) D(s(t' - 1), t') + h D(s(t'), t')
+        D(s, t) = V(s, t) - V(s, t - 1)
 
     in `work`, recorded by `observe=[Work(umbrella)]`. By Jarzynski's equality the mean of exp(-W / kT) over walkers
     that start in equilibrium is exp(-(F(t) - F(0)) / kT), F(t) the free energy of the system with the restraint at t.
-    A step moves the walkers first and the centre then, as in the splittings of a dynamics whose forces are new at the
-    end of a step; for others the sum differs by about k velocity (s(t) - s(0)) in all.
+
+    When in a step the centre moves is up to the integrator. A dynamics begins a step with the forces of t' - 1 and ends
+    it with those of t': h = 1/2, the trapezoid. Metropolis methods (`MonteCarlo`, `HybridMonteCarlo`) move the centre
+    first and compare energies at t' only: h = 0, for which Jarzynski's equality is exact at any velocity. For a
+    dynamics it holds up to the error of the time step, of second order where the splitting is symmetric.
 
     Args:
         cvs: the collective variables, 1 to 3 (or a single one).
@@ -68,7 +72,7 @@ class Umbrella(Bias):
         *,
         velocity: Values = 0.0,
         until: int | None = None,
-        periods: float | Sequence[float | None] | None = None,
+        periods: float | Sequence[float | None] | Tensor | None = None,
         name: str = "umbrella",
     ) -> None:
         self.cvs = tuple(cvs) if isinstance(cvs, Sequence) and not isinstance(cvs, str) else (cvs,)
@@ -93,6 +97,9 @@ class Umbrella(Bias):
         self.name = name
         self.moving = bool((self.velocity != 0).any())
         self.work: Tensor = torch.zeros(0, dtype=torch.float64)
+        self._last: Tensor = torch.zeros(0, len(self.cvs), dtype=torch.float64)  # s [W, k] of the step before
+        self._at_end = 0.5  # share of the work that is done at the end of a step
+        self._generator: torch.Generator | None = None  # of the run, by which `Work` knows it
         # a CV that is not periodic has length 0 and inverse 0 here, which takes nothing off a difference
         lengths = [0.0 if period is None else period for period in self.periods]
         self._length = torch.tensor(lengths, dtype=torch.float64)
@@ -111,11 +118,12 @@ class Umbrella(Bias):
             raise InputError(f"Umbrella: {name} = {shown(value)} must be {rule}; change {name}")
         return numbers
 
-    def _periods(self, periods: float | Sequence[float | None] | None) -> tuple[float | None, ...]:
+    def _periods(self, periods: float | Sequence[float | None] | Tensor | None) -> tuple[float | None, ...]:
         k = len(self.cvs)
         if periods is None:
             return (None,) * k
-        values = periods if isinstance(periods, (Sequence, Tensor)) and not isinstance(periods, str) else [periods]
+        given: Any = periods.tolist() if hasattr(periods, "tolist") else periods  # of an array or a tensor
+        values = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
         if len(values) != k:
             raise InputError(
                 f"Umbrella: {len(values)} values of periods for {k} CVs; give one for each CV, None where not periodic"
@@ -124,8 +132,14 @@ class Umbrella(Bias):
 
     def prepare(self, device: torch.device) -> None:
         """Bring the restraint to a device."""
-        for name in ("center", "stiffness", "velocity", "work", "_length", "_inverse"):
+        for name in ("center", "stiffness", "velocity", "work", "_last", "_length", "_inverse"):
             setattr(self, name, getattr(self, name).to(device))
+
+    def attach(self, integrator: Integrator, generator: torch.Generator) -> None:
+        """Learn where in a step of the integrator the centre moves."""
+        self._at_end = 0.0 if getattr(integrator, "metropolis", False) else 0.5
+        self._generator = generator
+        self.work = self.work[:0]
 
     def center_at(self, step: int) -> Tensor:
         """The centre at a step, [W, k], or [1, k] where all walkers have the same; not wrapped into a period."""
@@ -159,6 +173,7 @@ class Umbrella(Bias):
     def start(self, s: Tensor) -> None:
         """Begin to count the work of the walkers at s [W, k] from zero."""
         self.work = torch.zeros(len(s), dtype=torch.float64, device=s.device)
+        self._last = s.clone()
 
     def update(self, s: Tensor, step: int, mask: Tensor | None = None) -> None:
         """Add the work that the last move of the centre has done on the walkers at s [W, k]."""
@@ -166,8 +181,15 @@ class Umbrella(Bias):
             self.start(s)
         if not self.moving or (self.until is not None and step > self.until):
             return
-        work = self.energy(s, step) - self.energy(s, step - 1)
+        work = (1 - self._at_end) * self._change(self._last, step)
+        if self._at_end:
+            work += self._at_end * self._change(s, step)
         self.work += work if mask is None else work * mask
+        self._last = s.clone()
+
+    def _change(self, s: Tensor, step: int) -> Tensor:
+        """Change of V [W] at s [W, k] as the centre moves to its place at a step."""
+        return self.energy(s, step) - self.energy(s, step - 1)
 
     def observables(self) -> dict[str, float]:
         """Of a moving centre, the mean work over the walkers so far; see `Work` for that of each."""
@@ -187,13 +209,14 @@ class Umbrella(Bias):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """A copy of the work of a moving centre; a centre at rest has nothing to save."""
-        return {"work": self.work.clone()} if self.moving else {}
+        """A copy of the work of a moving centre, and of s; a centre at rest has nothing to save."""
+        return {"work": self.work.clone(), "last": self._last.clone()} if self.moving else {}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         if self.moving:
             self.work = saved["work"].to(self.work.device, copy=True)
+            self._last = saved["last"].to(self._last.device, copy=True)
 
 
 class Work(Observable):
@@ -203,7 +226,7 @@ class Work(Observable):
         umbrella: the bias, one of those of the simulation.
 
     Raises:
-        InputError: another thing than an `Umbrella`.
+        InputError: another thing than an `Umbrella`; when the simulation is made, one that is none of its biases.
     """
 
     def __init__(self, umbrella: Umbrella) -> None:
@@ -214,6 +237,11 @@ class Work(Observable):
 
     def observe(self, state: State, evaluation: Evaluation) -> Tensor:
         """The work done so far, [W]."""
+        if self.umbrella._generator is not state.generator:
+            raise InputError(
+                f"Work: the umbrella {self.umbrella.name!r} is none of the biases of this simulation, so it does no "
+                "work there; give it to the simulation as a bias too"
+            )
         if len(self.umbrella.work) != state.walkers:  # asked before the simulation has started
             return torch.zeros(state.walkers, dtype=torch.float64, device=state.positions.device)
         return self.umbrella.work

@@ -69,6 +69,8 @@ class HybridMonteCarlo(Integrator):
     True
     """
 
+    metropolis = True
+
     def __init__(
         self,
         dt: float,

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError, require_choice, require_integer, require_number
+from nnsim.errors import InputError, require_choice, require_integer, require_number, shown
 from nnsim.evaluation import Evaluation
 from nnsim.forcefield import ForceField
 from nnsim.integrators import pieces
@@ -157,12 +157,12 @@ class MonteCarlo(Integrator):
     """
 
     needs_gradients = False
+    metropolis = True
 
     def __init__(
         self, step: StepSize | float | None = None, *, kT: pieces.Temperature = 1.0, move: str = "one"
     ) -> None:
-        step = MixedStep() if step is None else step
-        self.step_size = FixedStep(float(step)) if isinstance(step, (int, float)) else step
+        self.step_size = _step_size(step)
         self.kT = pieces.check_temperature("MonteCarlo", kT, above=0.0)
         self.move = require_choice("MonteCarlo", "move", move, ("one", "all"))
         self._moves_a_sweep = 1
@@ -218,6 +218,19 @@ class MonteCarlo(Integrator):
         if box.kind == "periodic":
             box.confine_(trial)
         return trial
+
+
+def _step_size(step: StepSize | float | None) -> StepSize:
+    """The sizes of moves; raises `InputError` unless they are a `StepSize`, a number or None."""
+    if step is None:
+        return MixedStep()
+    if not isinstance(step, (int, float, type)) and hasattr(step, "sizes"):
+        return step
+    if getattr(step, "ndim", 0) or type(step).__name__ in ("bool", "bool_"):  # float() would take them
+        raise InputError(
+            f"MonteCarlo: step = {shown(step)} must be a finite number above 0, or a MixedStep, TunedStep or FixedStep"
+        )
+    return FixedStep(require_number("MonteCarlo", "step", step, above=0.0))
 
 
 class Acceptance(Observable):

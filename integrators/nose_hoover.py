@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nnsim.errors import require_integer, require_number
+from nnsim.errors import InputError, require_integer, require_number, shown
 from nnsim.evaluation import Evaluation
 from nnsim.forcefield import ForceField
 from nnsim.integrators import pieces
@@ -74,7 +74,9 @@ class NoseHoover(Integrator):
         self.tau = require_number("NoseHoover", "tau", tau, above=0.0)
         self.kT = pieces.check_temperature("NoseHoover", kT, above=0.0)
         self.chain = require_integer("NoseHoover", "chain", chain, least=1)
-        self.massive = bool(massive)
+        if not isinstance(massive, bool):
+            raise InputError(f"NoseHoover: massive = {shown(massive)} must be True or False; change massive")
+        self.massive = massive
         self.substeps = require_integer("NoseHoover", "substeps", substeps, least=1)
         self.masses = pieces.check_masses("NoseHoover", masses)
 

@@ -137,8 +137,11 @@ class Bias(Protocol):
         """Both at once, where they share work."""
         return self.energy(s, step), self.gradient(s, step)
 
-    def draw_from(self, generator: torch.Generator) -> None:
-        """Keep the random generator of the run, for a bias that needs random numbers; the state saves it."""
+    def attach(self, integrator: Integrator, generator: torch.Generator) -> None:
+        """Begin a run: learn who moves the walkers, and keep its random generator if need be (the state saves it).
+
+        A bias that forgets an earlier run does so here, before the first forces are computed.
+        """
         return
 
     def update(self, s: Tensor, step: int, mask: Tensor | None = None) -> bool | None:
@@ -180,10 +183,12 @@ class Integrator(Protocol):
 
     Attributes:
         needs_gradients: False for methods that only use energies, which then also work with CVs without a gradient.
+        metropolis: a step accepts or rejects at its new time: moving biases do their work before it.
         time_step: time that one step advances.
     """
 
     needs_gradients: bool = True
+    metropolis: bool = False
 
     @property
     def time_step(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -132,7 +133,7 @@ class Simulation:
             one.prepare(self.device)
         generator = torch.Generator(self.device).manual_seed(self.seed)
         for one in biases:
-            one.draw_from(generator)
+            one.attach(self.integrator, generator)
         positions = self.system.initial_positions(self.walkers, generator)
         positions = positions.to(self.device, self.precision.state).contiguous()
         self.force_field.probe(positions)
@@ -309,7 +310,7 @@ class Simulation:
             "precision": self.precision.name,
             "platform": type(self.platform).__name__,
             "system": {"flat": self.force_field.flat, **describe(self.system)},
-            "integrator": describe(self.integrator),
+            "integrator": {**describe(self.integrator), **_schedule_values(self.integrator)},
             "bias": {bias.name: describe(bias) for bias in self.force_field.biases},
             "recording": {
                 "every": plan.every,
@@ -328,6 +329,21 @@ def _due(reporter: Reporter, step: int) -> int:
             f"{type(reporter).__name__}: due({step}) returned {due}; it must return a later step than it was given"
         )
     return due
+
+
+def _schedule_values(integrator: Integrator) -> dict[str, Any]:
+    """The values at some steps of a schedule of kT that does not say how it was set up, such as a lambda."""
+    kT = getattr(integrator, "kT", None)
+    if not callable(kT) or dataclasses.is_dataclass(kT):
+        return {}
+    return {"kT_at": {str(step): _value_of(kT, step) for step in (0, *(10**power for power in range(7)))}}
+
+
+def _value_of(kT: Callable[[int], float], step: int) -> Any:
+    try:
+        return float(kT(step))
+    except Exception as error:  # beyond its end, where the run may never come
+        return type(error).__name__
 
 
 def _recording(

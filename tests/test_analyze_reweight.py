@@ -9,18 +9,20 @@ import pytest
 import torch
 from command_line import error_of, nnsim
 from conftest import statistics_scale
-from in_memory import Record
+from in_memory import Record, umbrella
 
 from nnsim import Box, Grid, Trajectory, cv
 from nnsim.analysis import equilibrium, frame_weights, profile
 from nnsim.analysis.potentials import grid_values
+from nnsim.analysis.weights import FrameWeights
 from nnsim.bias import Metadynamics, Umbrella, Wall, WangLandau
+from nnsim.cli.analyze import POOR_OVERLAP
 from nnsim.errors import InputError
-from nnsim.integrators import Langevin
+from nnsim.integrators import Langevin, VelocityVerlet
 from nnsim.plotting import plot_profile
-from nnsim.schedules import FlatnessHalving
+from nnsim.schedules import FlatnessHalving, LinearRamp
 from nnsim.simulation import Simulation
-from nnsim.systems import AnalyticSystem, Harmonic
+from nnsim.systems import AnalyticSystem, Harmonic, LossPotential, spiral_classification
 from nnsim.trajectory_writer import TrajectoryWriter
 
 NINE = 9  # standard errors of 7 degrees of freedom, as unlikely as 4 to 5 sigma
@@ -253,6 +255,9 @@ def test_bad_input_is_named() -> None:
         ({"bins": (3, 4)}, "2 numbers of bins for 1 observables"),
         ({"between": (1.0, 1.0)}, "between = 1 to 1 must rise"),
         ({"between": ((0.0, 1.0), (0.0, 1.0))}, "must be a pair"),
+        ({"between": 5.0}, "between = 5.0 must be a pair"),
+        ({"between": ()}, "must be a pair"),
+        ({"between": (None, 2.0)}, "between = None must be a finite number"),
         ({"between": (50.0, 51.0)}, "no frame lies between the limits; change between"),
         ({"since": 1.0}, "since = 1 must be at least 0 and below 1"),
         ({"blocks": 1}, "blocks = 1 must be a whole number of at least 2"),
@@ -260,7 +265,7 @@ def test_bad_input_is_named() -> None:
     ):
         with pytest.raises((InputError, KeyError), match=message):
             profile(run, "x", **settings)  # type: ignore[arg-type]
-    for along in ((), ("x", "x"), ("x", "y", "level")):
+    for along in (0, (0, 1), (), ("x", "x"), ("x", "y", "level")):
         with pytest.raises(InputError, match="must be one observable or two different ones"):
             profile(run, along)
     with pytest.raises(InputError, match="x is 1 in all frames; give between, or bins = 'values'"):
@@ -270,6 +275,76 @@ def test_bad_input_is_named() -> None:
         profile(unsaved, "x")
     with pytest.raises(InputError, match="has no kT"):
         frame_weights(Record({"wl": {**wang_landau(), "kT": None}}, kT=None, x=run["x"][:]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_runs_without_one_temperature_are_refused(tmp_path: Path, biased: bool) -> None:
+    """Schedules that are objects or functions, and a dynamics without a temperature."""
+    path, system = tmp_path / "run.zarr", AnalyticSystem(1, Harmonic(), start=0.1)
+    bias = [Wall(cv.Parameter(0), upper=1.0, strength=1.0)] if biased else []
+    options: dict[str, Any] = {"bias": bias, "observe": [cv.Parameter(0)], "every": 5}
+    for integrator, message in (
+        (Langevin(0.1, 1.0, LinearRamp(1.0, 0.5, 10)), "run.zarr: kT followed a schedule, so its frames belong to no"),
+        (Langevin(0.1, 1.0, lambda step: 1.0), "single temperature; run at a constant kT"),
+        (VelocityVerlet(0.1), "run.zarr has no kT: a dynamics without a temperature has no equilibrium to weight for"),
+    ):
+        Simulation(system, integrator, **options).run(50, output=path, overwrite=True, progress=False)
+        with pytest.raises(InputError, match=message):
+            profile(path, "parameter_0")
+        assert message in error_of("analyze", "reweight", path, "--along", "parameter_0")
+
+
+def test_energies_of_mini_batches_do_not_weight_frames(tmp_path: Path) -> None:
+    path = tmp_path / "run.zarr"
+    system = spiral_classification((3,), points_per_class=5, potential=LossPotential(1.0))
+    run = Simulation(system, Langevin(0.01, 1.0, batch_size=2), every=5, observe=[cv.Loss("train")])
+    run.run(50, output=path, progress=False)
+    assert frame_weights(path).effective == pytest.approx(5)
+    with pytest.raises(InputError, match=r"energies of mini-batches \(batch_size = 2\) are estimates"):
+        frame_weights(path, kT=2.0)
+
+
+def test_observables_of_another_shape_are_refused() -> None:
+    """Such as the swap rates of pairs of rungs, which have no walkers."""
+    run = under_a_frozen_bias(50, 4)
+    run.columns["swap_rate"] = type(run["x"])(np.zeros((50, 3)))
+    for ask in (lambda: frame_weights(run).values("swap_rate"), lambda: profile(run, "swap_rate")):
+        with pytest.raises(
+            InputError, match=r"swap_rate has shape \(3,\) in a frame of 4 walkers; one number for each"
+        ):
+            ask()
+
+
+def test_a_trajectory_may_be_a_path(tmp_path: Path) -> None:
+    path = saved(tmp_path, 40, 8)
+    expected = profile(Trajectory(path), "x", bins=5)
+    for one in (path, str(path)):
+        np.testing.assert_array_equal(profile(one, "x", bins=5).p, expected.p)
+        assert frame_weights(one).effective == expected.total_effective
+
+
+def test_widths_and_the_spacing_of_a_grid(tmp_path: Path) -> None:
+    """Of metadynamics any width will do; of Wang-Landau the message names the nearest one that does."""
+    grid, options = Grid(-4.0, 4.0, 60), {"walkers": 4, "every": 5, "threads": 1}
+    for bias, name in (
+        (Metadynamics(cv.Parameter(0), grid, height=0.02, sigma=0.3, pace=50), "metadynamics"),
+        (WangLandau(cv.Parameter(0), grid, FlatnessHalving(1e-3)), "wang_landau"),
+    ):
+        system = AnalyticSystem(1, Harmonic(), start=0.0, box=Box(4.0))
+        simulation = Simulation(system, Langevin(0.1, 1.0), bias=bias, **options)  # type: ignore[arg-type]
+        simulation.run(1000, output=tmp_path / f"{name}.zarr", progress=False)
+    for width in (0.5, 0.4):  # the spacing is 2 / 15
+        for centred in (False, True):
+            table = equilibrium(
+                Trajectory(tmp_path / "metadynamics.zarr"), "parameter_0", "potential_energy", width=width,
+                centred=centred,
+            )  # fmt: skip
+            np.testing.assert_allclose(np.diff(table.edges), width)
+    command = ("analyze", "equilibrium", tmp_path / "wang_landau.zarr", "--of", "potential_energy", "--width")
+    message = error_of(*command, "0.5")
+    assert "width = 0.5 must be a multiple of 0.1333333333" in message
+    assert message.endswith("the nearest is --width 0.5333333333")
+    assert nnsim(*command, "0.5333333333").status == 0
 
 
 # ------------------------------------------------------------------------------------------------------- command line
@@ -296,6 +371,12 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     result = nnsim("analyze", "reweight", "run.zarr", "--along", "x", "--along", "y", "--bins", "6")
     assert result.status == 0, result.err
     assert Path("run_x_y.png").exists()
+    limits = ("--between", "-2", "2", "--between", "-1", "1.5", "--bins", "6", "--bins", "4")
+    result = nnsim("analyze", "reweight", "run.zarr", "--along", "x", "--along", "y", *limits, "-o", "map.csv")
+    assert result.status == 0, result.err
+    with Path("map.csv").open() as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    assert rows == profile(path, ("x", "y"), bins=(6, 4), between=((-2, 2), (-1, 1.5))).rows()
 
 
 def test_the_command_line_of_windows(tmp_path: Path) -> None:
@@ -318,10 +399,30 @@ def test_the_command_line_of_windows(tmp_path: Path) -> None:
     )
 
 
+def test_long_chains_of_windows_do_not_overlap_poorly() -> None:
+    """46 windows of which neighbours overlap well, though the ends have little in common; and 3 that are far apart."""
+    rng = np.random.default_rng(5)
+    for centers, k, poor in ((np.linspace(-15, 15, 46), 4.0, False), (np.linspace(-5, 5, 3), 1.0, True)):
+        x = rng.normal(centers, 1 / np.sqrt(k), (3000, len(centers)))  # of U = 0
+        weights = frame_weights(Record({"u": umbrella(centers, k)}, x=x), since=0.0, blocks=2)
+        assert weights.overlap * 3000 < 100
+        assert (weights.neighbour_overlap < POOR_OVERLAP) == poor
+    chain = FrameWeights(
+        *[None] * 6,  # type: ignore[arg-type]
+        states=[{}] * 8,
+        overlap=2 * 0.2 * (1 - np.cos(np.pi / 8)),
+    )
+    assert chain.neighbour_overlap == pytest.approx(0.2)
+
+
 def test_errors_of_the_command_line(tmp_path: Path) -> None:
     path = saved(tmp_path, 40, 8)
     command = ("analyze", "reweight", path, "--along", "x")
     assert "--bins few: must be a whole number of at least 1, or `values`" in error_of(*command, "--bins", "few")
+    both = (*command, "--along", "y")
+    assert "--between is given 1 times for 2 observables; give" in error_of(*both, "--between", "0", "1")
+    assert "--bins is given 2 times for 1 observables" in error_of(*command, "--bins", "2", "--bins", "3")
+    assert "--bins: `values` of one observable go with" in error_of(*both, "--bins", "2", "--bins", "values")
     assert "has no observable 'z'" in error_of("analyze", "reweight", path, "--along", "z")
     assert "must end in a known format" in error_of(*command, "--picture", tmp_path / "x.nothing")
     assert "cannot be written" in error_of(*command, "-o", tmp_path / "no" / "x.csv")

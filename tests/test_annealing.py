@@ -248,6 +248,20 @@ def test_another_ramp_is_not_resumed(tmp_path: Path):
         )
 
 
+def test_another_function_of_the_same_name_is_not_resumed(tmp_path: Path):
+    path, system = tmp_path / "run.zarr", AnalyticSystem(3, Harmonic(), start=0.0)
+
+    def build(factor, length=10**7):
+        return Simulation(system, Langevin(0.1, 1.0, lambda step: [factor / (1 + step)][step // length]))
+
+    build(1.0).run(3, output=path, progress=False)
+    with pytest.raises(InputError, match=r"integrator.kT_at.0: 1.0 -> 2.0"):
+        build(2.0).run(9, output=path, resume=True, progress=False)
+    with pytest.raises(InputError, match=r"integrator.kT_at.1000000: .* -> IndexError"):
+        build(1.0, 5000).run(9, output=path, resume=True, progress=False)
+    assert build(1.0).run(9, output=path, resume=True, progress=False).state.step == 9
+
+
 @pytest.mark.parametrize("name", MAKE)
 def test_the_temperature_is_recorded_and_shown(name):
     ramp = LinearRamp(2.0, 1.0, 100)

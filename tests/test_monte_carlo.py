@@ -411,7 +411,12 @@ def test_what_native_code_does_not_know_goes_to_the_reference_or_is_refused():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MonteCarlo(0.0), "size = 0 must be a finite number above 0"),
+        (lambda: MonteCarlo(0.0), "MonteCarlo: step = 0 must be a finite number above 0"),
+        (lambda: MonteCarlo("0.5"), "MonteCarlo: step = '0.5' must be a finite number above 0"),
+        (lambda: MonteCarlo([0.5]), r"MonteCarlo: step = \[0.5\] must be a finite number above 0"),
+        (lambda: MonteCarlo(True), "MonteCarlo: step = True must be a finite number above 0"),
+        (lambda: MonteCarlo(np.array([0.5])), "MonteCarlo: step = array"),
+        (lambda: MonteCarlo(MixedStep), "MonteCarlo: step = <class"),
         (lambda: MonteCarlo(0.1, kT=-1), "kT = -1"),
         (lambda: MonteCarlo(0.1, move="some"), "move = 'some' is not known"),
         (lambda: MixedStep(1.0, 0.1), "largest = 0.1 must be a finite number of at least 1"),
@@ -422,6 +427,11 @@ def test_what_native_code_does_not_know_goes_to_the_reference_or_is_refused():
 def test_bad_input(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+@pytest.mark.parametrize("step", [np.float32(0.5), np.int64(1), torch.tensor(0.5)], ids=["float32", "int64", "tensor"])
+def test_a_step_may_be_a_scalar_of_numpy_or_torch(step):
+    assert MonteCarlo(step).step_size == FixedStep(float(step))
 
 
 @pytest.mark.slow

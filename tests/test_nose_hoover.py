@@ -127,6 +127,7 @@ def test_resume_is_bitwise(tmp_path):
         ({"kT": 0.0}, "NoseHoover: kT"),
         ({"chain": 0}, "NoseHoover: chain"),
         ({"substeps": 1.5}, "NoseHoover: substeps"),
+        ({"massive": "no"}, "NoseHoover: massive = 'no' must be True or False"),
         ({"masses": -1.0}, "NoseHoover: masses"),
     ],
 )

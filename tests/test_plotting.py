@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,19 @@ def test_timeseries(trajectory: Any) -> None:
     thin: Any = plot_timeseries(trajectory, "ln_loss_train", max_points=10, max_walkers=2)[0]
     assert [len(line.get_xdata()) for line in thin.lines] == [10, 10, 10]
     np.testing.assert_allclose(thin.lines[-1].get_ydata(), values[::4].mean(1))  # of all walkers
+
+
+def test_labels_of_neighbouring_panels_do_not_run_into_each_other(trajectory: Any) -> None:
+    names = ["wang_landau_on_two_cvs_mean_increment", "replica_exchange_least_swap_rate", "umbrella_mean_work_done"]
+    for name in names:
+        trajectory.record[name] = trajectory.record["increment"]
+    panels: Any = plot_timeseries(trajectory, names)
+    figure = panels[0].figure
+    figure.draw_without_rendering()
+    boxes = [panel.yaxis.label.get_window_extent() for panel in panels]
+    assert all(upper.y0 > lower.y1 for upper, lower in pairwise(boxes))
+    assert boxes[0].y1 < figure.bbox.height
+    assert " ".join(panels[1].get_ylabel().split()) == "replica exchange least swap rate"
 
 
 def test_histograms(trajectory: Any) -> None:

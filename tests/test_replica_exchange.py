@@ -210,6 +210,29 @@ def test_the_pilot_run_does_not_change_what_is_sampled():
 # ---------------------------------------------------------------------- resume, record and bad input
 
 
+def test_a_bias_begins_anew_in_another_simulation():
+    """After a pilot run on two rungs and more, the same bias object gives the same bits in a second simulation."""
+    bias = ReplicaExchange(cv.Energy(Harmonic()), [1.0, 2.0, 9.0], every=2, pilot=320)
+    runs = []
+    for _ in range(2):
+        simulation = harmonic(bias, 6, Langevin(0.2, 1.0), every=10).advance(401)
+        ladder = {name: value.clone() for name, value in bias.state_dict().items()}
+        runs.append({**ladder, "q": simulation.state.positions.clone()})
+    assert runs[0]["ladder"][1] != 2.0
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+
+
+def test_the_pilot_run_ends_with_a_round_of_swaps():
+    bias = ReplicaExchange(cv.Energy(Harmonic()), [1.0, 2.0, 9.0], every=3, pilot=500)
+    assert bias.pilot == bias.describe()["pilot"] == 501
+    simulation = harmonic(bias, 3).advance(501)
+    ladder = bias.ladder.clone()
+    assert ladder[1] != 2.0
+    assert int(bias.offers.sum()) == 0
+    simulation.advance(30)
+    assert torch.equal(bias.ladder, ladder)
+
+
 def small(kind: str, **more: object) -> Simulation:
     """Four walkers of a small network on two ladders, with a pilot run."""
     integrator = {

@@ -8,7 +8,7 @@ import torch
 
 from nnsim import Bias, Box, Grid, InputError, Simulation, cv
 from nnsim.bias import Metadynamics, Umbrella, Work
-from nnsim.integrators import Langevin
+from nnsim.integrators import Brownian, HybridMonteCarlo, Langevin, MonteCarlo, NoseHoover
 from nnsim.systems import AnalyticSystem, Harmonic
 
 X, Y, Z = cv.Parameter(0), cv.Parameter(1), cv.Parameter(2)
@@ -159,17 +159,29 @@ def test_steered_walkers_lag_and_the_work_obeys_jarzynski():
 
 
 def test_work_is_the_sum_of_the_changes_of_the_restraint():
-    bias = Umbrella(X, [0.0, 1.0], 2.0, velocity=[0.5, -1.0], until=2)
-    bias.update(column(1.0, 1.0), step=1)  # centres 0.5 and 0
-    assert bias.work.tolist() == [0.25 - 1.0, 1.0 - 0.0]
-    bias.update(column(1.0, 3.0), step=2, mask=torch.tensor([True, False]))  # centre 1
-    assert bias.work.tolist() == [-1.0, 1.0]
-    assert bias.observables() == {"mean_work": 0.0}
-    saved = bias.state_dict()
-    bias.update(column(5.0, 5.0), step=2)
-    assert bias.work.tolist() == [-1.0 - 4.25, 1.0 + 11.0]
-    assert saved["work"].tolist() == [-1.0, 1.0]  # a copy
-    bias.load_state_dict(saved)
+    """Half of a change is counted where a step of a dynamics begins and half where it ends; of Metropolis, all before.
+
+    V = (s - c)^2, the centres of the two walkers at 0, 0.5, 1 and 1, 0, -1.
+    """
+    for integrator, first, second in (
+        (Langevin(0.1, 1.0), [(0.25 - 0.75) / 2, (1.0 + 1.0) / 2], (-0.25 - 0.25) / 2),
+        (MonteCarlo(0.1), [0.25, 1.0], -0.25),
+        (HybridMonteCarlo(0.1, 2), [0.25, 1.0], -0.25),
+    ):
+        bias = Umbrella(X, [0.0, 1.0], 2.0, velocity=[0.5, -1.0], until=2)
+        bias.attach(integrator, torch.Generator())
+        bias.start(column(0.0, 1.0))
+        bias.update(column(1.0, 1.0), step=1)
+        assert bias.work.tolist() == first
+        saved = bias.state_dict()
+        bias.update(column(1.0, 3.0), step=2, mask=torch.tensor([True, False]))
+        assert bias.work.tolist() == [first[0] + second, first[1]]
+        assert bias.observables() == {"mean_work": sum(first) / 2 + second / 2}
+        assert saved["work"].tolist() == first  # a copy
+        bias.load_state_dict(saved)
+        bias.update(column(1.0, 3.0), step=2, mask=torch.tensor([True, False]))
+        assert bias.work.tolist() == [first[0] + second, first[1]]
+    bias.work = torch.tensor([-1.0, 1.0], dtype=torch.float64)
     bias.update(column(5.0, 5.0), step=3)  # the centres have stopped
     copied = Umbrella(X, [0.0, 1.0], 2.0, velocity=[0.5, -1.0], until=2)
     copied.load_state_dict(bias.state_dict())
@@ -178,6 +190,69 @@ def test_work_is_the_sum_of_the_changes_of_the_restraint():
     at_rest = Umbrella(X, 0.0, 2.0)
     at_rest.update(column(1.0), step=1)
     assert (at_rest.work.tolist(), at_rest.observables(), at_rest.state_dict()) == ([0.0], {}, {})
+
+
+FAST = {
+    "BAOAB": (lambda: Langevin(0.05, 3.0), 200),
+    "OBABO": (lambda: Langevin(0.05, 3.0, splitting="OBABO"), 200),
+    "Euler-Maruyama": (lambda: Brownian(0.005, 1.0, scheme="euler-maruyama"), 400),
+    "Leimkuhler-Matthews": (lambda: Brownian(0.01, 1.0), 400),
+    "Nose-Hoover": (lambda: NoseHoover(0.02, 0.5), 200),
+    "HMC": (lambda: HybridMonteCarlo(0.05, 10), 50),
+    "MC": (lambda: MonteCarlo(0.8), 400),
+}
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_jarzynski_far_from_equilibrium(name):
+    """A stiff centre drawn fast from 0 to 2 through U = q^2 / 2, 10,000 walkers that start in equilibrium."""
+    (make, steps), k, walkers = FAST[name], 20.0, 10_000
+    start = torch.randn(walkers, 1, generator=torch.Generator().manual_seed(11), dtype=torch.float64)
+    bias = Umbrella(X, 0.0, k, velocity=2.0 / steps, until=steps)
+    simulation = Simulation(
+        AnalyticSystem(1, Harmonic(), start=start / math.sqrt(1 + k)), make(), bias=bias, walkers=walkers, seed=12,
+        every=steps, precision="double",
+    )  # fmt: skip
+    simulation.advance(steps)
+    weight = torch.exp(-bias.work).numpy()
+    exact, error = 0.5 * k / (1 + k) * 2.0**2, weight.std() / weight.mean() / math.sqrt(walkers)
+    assert error < 0.06
+    assert abs(-math.log(weight.mean()) - exact) < 4.5 * error
+
+
+def test_work_goes_on_after_a_resume(tmp_path):
+    def build():
+        bias = Umbrella(X, 0.0, 5.0, velocity=0.01)
+        return Simulation(
+            AnalyticSystem(1, Harmonic(), start=0.1),
+            MonteCarlo(0.5),
+            bias=bias,
+            observe=[Work(bias)],
+            walkers=3,
+            every=5,
+        )
+
+    whole = build().run(40, output=tmp_path / "whole.zarr", progress=False)
+    build().run(20, output=tmp_path / "parts.zarr", progress=False)
+    parts = build().run(40, output=tmp_path / "parts.zarr", resume=True, progress=False)
+    one, other = (run.force_field.biases[0].state_dict() for run in (whole, parts))
+    assert one["work"].tolist() == other["work"].tolist()
+    assert one["last"].tolist() == other["last"].tolist()
+
+
+def test_the_work_of_an_umbrella_that_does_none_is_refused():
+    other, own = Umbrella(X, 0.0, 1.0, velocity=0.1, name="other"), Umbrella(X, 0.0, 1.0)
+    system = AnalyticSystem(1, start=0.0)
+    for bias in ((), own):
+        with pytest.raises(InputError, match="Work: the umbrella 'other' is none of the biases of this simulation"):
+            Simulation(system, Langevin(0.1, 1.0), bias=bias, observe=[Work(other)])
+    assert Simulation(system, Langevin(0.1, 1.0), bias=other, observe=[Work(other)]).advance(2).state.step == 2
+
+
+def test_periods_may_be_arrays():
+    for periods in (torch.tensor(6.28), np.array([6.28]), np.float32(6.28), [6.28]):
+        assert Umbrella(X, 0.0, 1.0, periods=periods).periods == pytest.approx((6.28,))
+    assert Umbrella((X, Y), 0.0, 1.0, periods=np.array([3.0, None])).periods == (3.0, None)
 
 
 def test_umbrella_needs_as_many_walkers_as_rows():

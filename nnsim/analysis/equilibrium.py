@@ -99,7 +99,8 @@ def equilibrium(
         given: a CV of a Wang-Landau bias; for a Boltzmann bias its CV, or the logarithm of it; for the others any
             recorded observable.
         of: a recorded observable with one number for each walker.
-        width: of the bins of the table, in units of the CV; a multiple of the grid's spacing.
+        width: of the bins of the table, in units of the CV; of a Wang-Landau run a multiple of the grid's spacing (of
+            twice that if `centred`).
         since: fraction of the run that is left out at the beginning, where the bias was still growing, from 0 to 1.
         centred: whether the centres of the bins, and not their edges, lie at multiples of the width.
         bias: its name, if there are several.
@@ -109,7 +110,7 @@ def equilibrium(
     """
     require_number("equilibrium", "width", width, above=0.0)
     require_fraction("equilibrium", since)
-    x, y, weights, edges, groups = _sampled(trajectory, given, of, since, bias, width)
+    x, y, weights, edges, groups = _sampled(trajectory, given, of, since, bias, width, 2 if centred else 1)
     coupled = _weighted(trajectory, bias) is not None  # walkers of a group belong together
     fine = _means(x, y, weights, edges, groups, coupled)
     origin = _origin(edges, width) + (0.5 * width if centred else 0.0)
@@ -157,15 +158,25 @@ def _weighted(trajectory: Trajectory, bias: str | None) -> dict[str, Any] | None
 
 
 def _sampled(
-    trajectory: Trajectory, given: str, of: str, since: float, bias: str | None, width: float
+    trajectory: Trajectory, given: str, of: str, since: float, bias: str | None, width: float, least: int
 ) -> tuple[Floats, Floats, Floats, Floats, int]:
-    """Frames [T, W] of both, logarithms of their weights, edges of narrow bins, and how many groups of walkers."""
+    """Frames [T, W] of both, logarithms of their weights, edges of narrow bins, and how many groups of walkers.
+
+    A bin of the table holds a multiple of `least` narrow ones.
+    """
     if (weighted := _weighted(trajectory, bias)) is not None:
-        return _sampled_with_weights(trajectory, weighted, given, of, since, width)
+        return _sampled_with_weights(trajectory, weighted, given, of, since, width, least)
     settings = boltzmann_settings(trajectory)
     if settings is None or bias not in (None, settings["name"]):
         landscape = EntropyLandscape.from_trajectory(trajectory, wang_landau_name(trajectory, bias))
         axis = landscape.axes[landscape.axis_index(given)]
+        spacing = float(axis.edges[1] - axis.edges[0])
+        if not _divides(least * spacing, width):
+            nearest = least * spacing * max(1, round(width / (least * spacing)))
+            raise InputError(
+                f"equilibrium: width = {width:g} must be a multiple of {least * spacing:.10g}, so that bins hold "
+                f"whole bins of the grid; the nearest is --width {nearest:.10g}"
+            )
         values = common_frames(trajectory, [*landscape.names, of], since)
         weights = log_weights(landscape, np.stack(values[:-1], axis=-1))
         return values[landscape.axis_index(given)], values[-1], weights, axis.edges, GROUPS
@@ -178,20 +189,21 @@ def _sampled(
     x, y = common_frames(trajectory, [given, of], since_ramp(trajectory, settings, since))
     order, chains = _across(settings["beta"])
     x, y = x[:, order], y[:, order]
-    return x, y, np.zeros_like(x), _narrow(x, width), chains if chains > 1 else GROUPS
+    return x, y, np.zeros_like(x), _narrow(x, width, least), chains if chains > 1 else GROUPS
 
 
 def _sampled_with_weights(
-    trajectory: Trajectory, settings: dict[str, Any], given: str, of: str, since: float, width: float
+    trajectory: Trajectory, settings: dict[str, Any], given: str, of: str, since: float, width: float, least: int
 ) -> tuple[Floats, Floats, Floats, Floats, int]:
     """The same from a run under other biases; walkers that are independent of each other make the groups."""
     weights = frame_weights(trajectory, since=since, names=(given, of))
     order = np.argsort(weights.sets, kind="stable")
     x, y, logs = (one[:, order] for one in (weights.values(given), weights.values(of), weights.log_weights))
-    edges = _narrow(x, width)
+    edges = _narrow(x, width, least)
     if "grid" in settings and given in settings["cvs"]:
         d, grid = settings["cvs"].index(given), settings["grid"]
-        edges = np.linspace(grid["lower"][d], grid["upper"][d], grid["bins"][d] + 1)
+        of_grid = np.linspace(grid["lower"][d], grid["upper"][d], grid["bins"][d] + 1)
+        edges = of_grid if _divides(least * (of_grid[1] - of_grid[0]), width) else edges
     biased = str(settings["cvs"][0])
     if (
         settings["type"] == "ReplicaExchange"
@@ -202,11 +214,18 @@ def _sampled_with_weights(
     return x, y, logs, edges, min(int(weights.sets.max()) + 1, GROUPS)
 
 
-def _narrow(x: Floats, width: float) -> Floats:
-    """Edges of narrow bins over all of x, every `NARROW`-th at a multiple of the width."""
-    step = width / NARROW
+def _divides(spacing: float, width: float) -> bool:
+    """Whether a width is a multiple of a spacing, up to rounding."""
+    ratio = width / spacing
+    return ratio > 0.5 and abs(ratio - round(ratio)) <= 1e-6
+
+
+def _narrow(x: Floats, width: float, least: int) -> Floats:
+    """Edges of narrow bins over all of x, a multiple of `least` and at least `NARROW` of them in a width."""
+    parts = -(-NARROW // least) * least
+    step = width / parts
     first, last = np.floor(x.min() / width), np.ceil(x.max() / width)
-    count = round(NARROW * max(last - first, 1))
+    count = round(parts * max(last - first, 1))
     if count > MOST_BINS:
         raise InputError(f"equilibrium: width = {width:g} makes {count:.3g} bins, more than {MOST_BINS}; widen it")
     return np.asarray(first * width + step * np.arange(count + 1))

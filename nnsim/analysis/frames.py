@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,15 @@ from nnsim.errors import InputError
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
+
+
+def opened(trajectory: Trajectory | str | Path) -> Trajectory:
+    """A trajectory, opened if it is a path."""
+    if not isinstance(trajectory, (str, Path)):
+        return trajectory
+    from nnsim.trajectory import Trajectory
+
+    return Trajectory(trajectory)
 
 
 def common_frames(trajectory: Trajectory, names: list[str], since: float, until: float = 1.0) -> list[Floats]:

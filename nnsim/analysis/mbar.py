@@ -13,13 +13,14 @@ of the paper.
 | f_k | `free_energies`: -ln Z_k, that of the first state 0 | [K] |
 
 Reference: M. R. Shirts and J. D. Chodera, J. Chem. Phys. 129, 124105 (2008), doi:10.1063/1.2978177, eqs. 11 and 13;
-solved by pymbar.
+solved by pymbar, and the blocks of a jackknife, which begin close to the solution, by scipy.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ from nnsim.errors import InputError
 
 Counts = NDArray[np.int64]
 CONVERGED = 1e-6  # change of f_k in one more iteration
-MOST_STEPS = 20  # of Newton's method
+LEAST_OVERLAP = 1e-9  # below which f_k are lost in rounding
 
 
 def solve_mbar(reduced: Floats, counts: Counts, initial: Floats | None = None) -> Floats:
@@ -49,52 +50,63 @@ def solve_mbar(reduced: Floats, counts: Counts, initial: Floats | None = None) -
     """
     if len(counts) == 1:
         return np.zeros(1)
-    found = None if initial is None else _newton(reduced, counts, initial)
-    if found is None:
-        found = _by_pymbar(reduced, counts, _neighbours(reduced, counts))
-    if not np.abs(_iterated(reduced, counts, found) - found).max() < CONVERGED:
+    found = _minimised(reduced, counts, _neighbours(reduced, counts) if initial is None else initial)
+    apart = overlap(reduced, counts, found) < LEAST_OVERLAP
+    if initial is None and not apart:
+        found = _by_pymbar(reduced, counts, found)  # which alone may need minutes from afar
+    if apart or not np.abs(_iterated(reduced, counts, found) - found).max() < CONVERGED:
         raise InputError(
-            f"MBAR: the free energies of the {len(counts)} states do not converge, since some states have no frames in "
-            "common with the others; put states between them, or run longer"
+            f"MBAR: the {len(counts)} states have no overlap, so that their free energies are not known: some have no "
+            "frames in common with the others; put states between them, or run longer"
         )
     return found
 
 
 def _by_pymbar(reduced: Floats, counts: Counts, initial: Floats) -> Floats:
-    """The solution from a start that may be far from it; NaN where none is found."""
+    """The solution from a start close to it; NaN where none is found."""
     with _quiet():
         # a seed that is given leaves numpy's global random state alone
-        options: dict[str, Any] = {"initial_f_k": initial, "relative_tolerance": 1e-10, "rseed": 0}
+        protocol = ({"method": "adaptive", "options": {"maximum_iterations": 20}},)
+        options: dict[str, Any] = {"initial_f_k": initial, "solver_protocol": protocol, "rseed": 0}
         try:
             return np.asarray(importlib.import_module("pymbar").MBAR(reduced, counts, **options).f_k, np.float64)
         except (ValueError, ArithmeticError, np.linalg.LinAlgError):
             return np.full(len(counts), np.nan)
 
 
-def _newton(reduced: Floats, counts: Counts, initial: Floats) -> Floats | None:
-    """The solution from a start close to it, ten times as fast as pymbar; None if that does not lead there.
+def _minimised(reduced: Floats, counts: Counts, initial: Floats) -> Floats:
+    """The minimum of the convex function sum_n ln sum_k N_k exp(f_k - u_k(x_n)) - sum_k N_k f_k, which f_k are.
 
-    It is the minimum of the convex function sum_n ln sum_k N_k exp(f_k - u_k(x_n)) - sum_k N_k f_k.
+    States without frames do not enter; their f_k follow from those of the others.
     """
-    f, seen = initial.copy(), np.flatnonzero(counts)
+    seen = np.flatnonzero(counts)
+    u, frames = reduced[seen], counts[seen]
+    total, logs = frames.sum(), np.log(frames)[:, None]
+    newest: dict[str, Any] = {}  # value, gradient and Hessian share nearly all their work
+
+    def at(f: Floats) -> dict[str, Any]:
+        if newest.get("at") is None or not np.array_equal(newest["at"], f):
+            full = np.concatenate(([0.0], f))
+            mixture = log_mixture(u, frames, full)
+            share = np.exp(full[:, None] + logs - u - mixture)  # probability that a frame is of state k, [K, N]
+            each = share.sum(axis=1)
+            hessian = np.diag(each) - share @ share.T
+            value = (mixture.sum() - frames @ full) / total
+            newest.update(at=f.copy(), value=value, slope=(each - frames)[1:] / total, hessian=hessian[1:, 1:] / total)
+        return newest
+
+    from scipy import optimize
+
+    start = initial[seen] - initial[seen[0]]
+    found = optimize.minimize(
+        lambda f: at(f)["value"], start[1:], jac=lambda f: at(f)["slope"], hess=lambda f: at(f)["hessian"],
+        method="trust-exact", options={"gtol": 1e-12, "max_trust_radius": 100.0},
+    )  # fmt: skip
+    f = np.zeros(len(counts))
+    f[seen[1:]] = found.x
     if len(seen) < len(counts):
-        return None
-    for _ in range(MOST_STEPS):
-        share = (f + np.log(counts))[:, None] - reduced - log_mixture(reduced, counts, f)
-        np.exp(share, out=share)  # probability that a frame is of state k, [K, N]
-        total = share.sum(axis=1)
-        hessian = np.diag(total) - share @ share.T
-        try:
-            step = np.linalg.solve(hessian[1:, 1:], (total - counts)[1:])
-        except np.linalg.LinAlgError:
-            return None
-        f[1:] -= step
-        largest = np.abs(step).max()
-        if not largest < 10:
-            return None
-        if largest < 1e-9:
-            return f
-    return None
+        f = _iterated(reduced, counts, f)
+    return f - f[0]
 
 
 def log_mixture(reduced: Floats, counts: Counts, free_energies: Floats) -> Floats:
@@ -123,17 +135,23 @@ def overlap(reduced: Floats, counts: Counts, free_energies: Floats) -> float:
 
 
 def _neighbours(reduced: Floats, counts: Counts) -> Floats:
-    """f_k from one state to the next, by the mean work between them: rough, but of the right size."""
-    mean, first = [], 0
-    for count in counts:  # frames are sorted by state
-        mean.append(reduced[:, first : first + count].mean(axis=1) if count else np.full(len(counts), np.nan))
-        first += count
-    steps = [0.0]
+    """f_k from each state to the next one by Bennett's acceptance ratio, which is MBAR of two states."""
+    ends, steps = np.cumsum(counts), [0.0]
     for k in range(len(counts) - 1):
-        works = [mean[k][k + 1] - mean[k][k], mean[k + 1][k + 1] - mean[k + 1][k]]
-        known = [work for work in works if np.isfinite(work)]
-        steps.append(float(np.mean(known)) if known else 0.0)
+        both = slice(ends[k] - counts[k], ends[k + 1])  # frames are sorted by state
+        steps.append(_bennett(reduced[k + 1, both] - reduced[k, both], int(counts[k]), int(counts[k + 1])))
     return np.cumsum(steps)
+
+
+def _bennett(work: Floats, first: int, second: int) -> float:
+    """f of the second state minus that of the first; `work` [N] is u of the second minus u of the first."""
+    from scipy import optimize, special
+
+    if not first or not second:
+        return float(work.mean()) if len(work) else 0.0
+    ratio = math.log(second / first)
+    low, high = work.min() - abs(ratio) - 50.0, work.max() + abs(ratio) + 50.0
+    return float(optimize.brentq(lambda f: special.expit(ratio + f - work).sum() - second, low, high))
 
 
 def _iterated(reduced: Floats, counts: Counts, free_energies: Floats) -> Floats:

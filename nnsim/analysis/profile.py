@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -135,7 +136,7 @@ class Profile:
 
 
 def profile(
-    trajectory: Trajectory,
+    trajectory: Trajectory | str | Path,
     along: str | Sequence[str],
     *,
     bins: int | str | Sequence[int] = 50,
@@ -149,7 +150,7 @@ def profile(
     """Distribution, entropy and free energy along one or two recorded observables, biased or not.
 
     Args:
-        trajectory: of a run with any of the biases that `frame_weights` knows, or none.
+        trajectory: of a run with any of the biases that `frame_weights` knows, or none; or its path.
         along: one or two observables with a number for each walker.
         bins: number of bins along each, at least 1; `"values"` is a bin for each value that occurs, for discrete
             observables such as an accuracy.
@@ -168,8 +169,9 @@ def profile(
     Reference: S. Kumar et al., J. Comput. Chem. 13, 1011 (1992), doi:10.1002/jcc.540130812; weights by MBAR: M. R.
     Shirts and J. D. Chodera, J. Chem. Phys. 129, 124105 (2008), doi:10.1063/1.2978177, eqs. 11 to 13.
     """
-    names = (along,) if isinstance(along, str) else tuple(along)
-    if not 1 <= len(names) <= 2 or len(set(names)) < len(names):
+    names = (along,) if isinstance(along, str) or not isinstance(along, Sequence) else tuple(along)
+    strings = all(isinstance(name, str) for name in names)
+    if not strings or not 1 <= len(names) <= 2 or len(set(names)) < len(names):
         raise InputError(f"profile: along = {shown(along)} must be one observable or two different ones")
     counts, limits = _bins(bins, len(names)), _limits(between, len(names))
     options: dict[str, Any] = {"since": since, "beta": beta, "kT": kT, "final_bias": final_bias, "blocks": blocks}
@@ -178,7 +180,7 @@ def profile(
     known = np.isfinite(weights.log_weights) & np.logical_and.reduce([np.isfinite(one) for one in values])
     axes = [_axis(*parts, known) for parts in zip(names, values, counts, limits, strict=True)]
     table = _Table(weights, values, [edges for _, edges in axes], known, discrete=counts[0] is None)
-    flat = bool(trajectory.header.get("system", {}).get("flat", False)) and beta is None
+    flat = bool(weights.trajectory.header.get("system", {}).get("flat", False)) and beta is None
     centers, edges = (tuple(parts) for parts in zip(*axes, strict=True))
     return Profile(names, centers, edges, table.discrete, **table.results(), weights=weights, flat=flat)
 
@@ -262,8 +264,11 @@ def _limits(between: Between, axes: int) -> list[tuple[float, float] | None]:
     """Lowest and highest value along each axis."""
     if between is None:
         return [None] * axes
-    nested: list[Any] = [between] if not isinstance(between[0], Sequence) else list(between)
-    if len(nested) != axes or any(len(pair) != 2 for pair in nested):
+    given: Any = between.tolist() if isinstance(between, np.ndarray) else between
+    nested = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    if nested and not isinstance(nested[0], Sequence):
+        nested = [nested]
+    if len(nested) != axes or any(not isinstance(pair, Sequence) or len(pair) != 2 for pair in nested):
         raise InputError(f"profile: between = {shown(between)} must be a pair (low, high) for each observable")
     found: list[tuple[float, float] | None] = []
     for pair in nested:

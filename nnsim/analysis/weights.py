@@ -17,9 +17,10 @@ V(s, t) - c(t): P. Tiwary and M. Parrinello, J. Phys. Chem. B 119, 736 (2015), d
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 from nnsim.analysis import potentials
 from nnsim.analysis.axes import Floats
 from nnsim.analysis.boltzmann import require_fraction
-from nnsim.analysis.frames import common_steps, frames_at
+from nnsim.analysis.frames import common_steps, frames_at, opened
 from nnsim.analysis.mbar import log_mixture, overlap, solve_mbar
 from nnsim.analysis.potentials import StateFamily
 from nnsim.analysis.reweight import jackknife
@@ -76,6 +77,17 @@ class FrameWeights:
     _order: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # frames in that order, [N]
 
     @property
+    def neighbour_overlap(self) -> float:
+        """Overlap of neighbours in a chain of as many states, each overlapping its neighbours only, of this `overlap`.
+
+        Ends of a chain of K states compare through all between them, so its eigenvalue gap falls as 1 / K^2 however
+        well neighbours overlap: gap = 2 p (1 - cos(pi / K)), p the probability to come from a state to a neighbour.
+        Below 0.03 it is poor (Klimovich, Shirts and Mobley, doi:10.1007/s10822-015-9840-9); above 1/2 the states
+        overlap beyond their neighbours, too.
+        """
+        return self.overlap / (2 * (1 - np.cos(np.pi / max(2, len(self.states)))))
+
+    @property
     def effective(self) -> float:
         """Effective number of frames, (sum w)^2 / sum w^2 (Kish)."""
         weights = np.exp(self.log_weights - self.log_weights.max())
@@ -88,7 +100,13 @@ class FrameWeights:
             InputError: an observable that was not recorded at all of them, or not one number for each walker.
             TrajectoryError: one that was not recorded.
         """
-        return frames_at(self.trajectory, name, self.steps)
+        found = frames_at(self.trajectory, name, self.steps)
+        if found.shape != self.log_weights.shape:
+            raise InputError(
+                f"{name} has shape {found.shape[1:]} in a frame of {self.log_weights.shape[1]} walkers; one number for "
+                "each walker is needed"
+            )
+        return found
 
     @property
     def block_count(self) -> int:
@@ -134,7 +152,7 @@ class FrameWeights:
 
 
 def frame_weights(
-    trajectory: Trajectory,
+    trajectory: Trajectory | str | Path,
     *,
     since: float = 0.5,
     beta: float | None = None,
@@ -156,7 +174,7 @@ def frame_weights(
     All walkers share what a Wang-Landau or metadynamics bias has learnt: its error shows in independent runs only.
 
     Args:
-        trajectory: of a run with any number of the biases listed above, or none.
+        trajectory: of a run with any number of the biases listed above, or none; or its path.
         since: fraction of the run that is left out at its beginning, from 0 to below 1. The ramp of `Boltzmann`, the
             pilot run of `ReplicaExchange` and the way of an `Umbrella` that has moved and stopped are always left out.
         beta: additional factor exp(-beta L), L the train loss (recorded as `loss_train` or `ln_loss_train`), or, where
@@ -175,6 +193,7 @@ def frame_weights(
     owner = "frame_weights"
     require_fraction(owner, since)
     count = require_integer(owner, "blocks", blocks, least=2)
+    trajectory = opened(trajectory)
     run = _Run(trajectory, final_bias)
     factor_names = _factor_names(run, beta, kT)
     steps = common_steps(trajectory, list(dict.fromkeys([*run.names, *factor_names, *names])), run.after(since))
@@ -192,7 +211,7 @@ def frame_weights(
     for j, family in enumerate(families):
         reduced = reduced + family.reduced(values)[picks[:, j]]
     sets = run.sets(factor.shape[1], state)
-    described: dict[str, Any] = {"kT": run.kT_or_one if kT is None else float(kT), "sets": sets, "stride": stride}
+    described: dict[str, Any] = {"kT": run.kT if kT is None else float(kT), "sets": sets, "stride": stride}
     described["blocks"] = _blocks(len(steps), sets, count)
     if len(picks) > 1:
         found = _combined(factor, reduced, state)
@@ -281,16 +300,16 @@ class _Run:
     def kT(self) -> float:
         """Temperature of the dynamics."""
         found = self.trajectory.header.get("kT")
+        if isinstance(found, (str, Mapping)):  # what describes a schedule
+            raise InputError(
+                f"{self.path}: kT followed a schedule, so its frames belong to no single temperature; run at a "
+                "constant kT"
+            )
         known = [found, *(settings.get("kT") for settings in self.biases.values())]
         for value in known:
             if value is not None:
                 return float(value)
         raise InputError(f"{self.path} has no kT: a dynamics without a temperature has no equilibrium to weight for")
-
-    @property
-    def kT_or_one(self) -> float:
-        """The same; 1 for a run without biases, whose weights need none."""
-        return self.kT if self.biases or self.trajectory.header.get("kT") is not None else 1.0
 
     @property
     def names(self) -> list[str]:
@@ -345,7 +364,7 @@ class _Run:
         self, values: _Values, families: list[StateFamily], state: NDArray[np.int64], picks: NDArray[np.int64]
     ) -> Floats:
         """V / kT [T, W] of the biases that all walkers share."""
-        kT = self.kT_or_one
+        kT = self.kT
         if self.learnt:
             # the recorded energy is that of all biases at that time: those of the state are taken off, c(t) too
             own = [family.reduced(values)[picks[:, j]] for j, family in enumerate(families)]
@@ -408,6 +427,16 @@ def _loss_name(run: _Run) -> str:
     )
 
 
+def _refuse_estimates(trajectory: Trajectory) -> None:
+    """Raise `InputError` where the recorded energies are those of mini-batches."""
+    size = (trajectory.header.get("integrator") or {}).get("batch_size")
+    if size is not None:
+        raise InputError(
+            f"{trajectory.path}: energies of mini-batches (batch_size = {size}) are estimates, whose noise would "
+            "weight the frames; another kT needs a run without batch_size"
+        )
+
+
 def _target(run: _Run, values: _Values, beta: float | None, kT: float | None) -> Floats | float:
     """Ln of the factor that makes another ensemble of that without the biases, [T, W]."""
     total: Floats | float = 0.0
@@ -417,6 +446,7 @@ def _target(run: _Run, values: _Values, beta: float | None, kT: float | None) ->
         total = total - require_number("frame_weights", "beta", beta) * (np.exp(s) if name == "ln_loss_train" else s)
     if kT is not None:
         target = require_number("frame_weights", "kT", kT, above=0.0)
+        _refuse_estimates(run.trajectory)
         if run.trajectory.header.get("system", {}).get("flat", False):
             raise InputError(
                 f"frame_weights: kT = {target:g} changes nothing in a system with U = 0; leave it out, or give beta"

@@ -20,7 +20,7 @@ from nnsim.cli.options import (
 )
 from nnsim.errors import InputError
 
-FEWEST_SHARED = 10  # frames of a state that it has in common with the others, below which the table says so
+POOR_OVERLAP = 0.03  # of neighbouring states, below which the table says so: Klimovich et al. 2015
 
 if TYPE_CHECKING:
     from nnsim.analysis import Diagnosis, EquilibriumTable, Profile
@@ -92,8 +92,21 @@ def equilibrium(
 @analyze.command()
 @trajectory_argument
 @click.option("--along", multiple=True, required=True, help="A recorded observable; give the option twice for a map.")
-@click.option("--bins", default="50", show_default=True, help="Number of bins, or `values` for one of each value.")
-@click.option("--between", type=float, nargs=2, metavar="LOW HIGH", help="Range of the bins; all values by default.")
+@click.option(
+    "--bins",
+    multiple=True,
+    default=["50"],
+    show_default="50",
+    help="Number of bins, or `values` for one of each value; of a map give the option twice for two numbers.",
+)
+@click.option(
+    "--between",
+    type=float,
+    nargs=2,
+    multiple=True,
+    metavar="LOW HIGH",
+    help="Range of the bins, once for each --along; all values by default.",
+)
 @click.option("--since", default=0.5, show_default=True, help="Fraction of the run to leave out at its beginning.")
 @click.option("--blocks", default=8, show_default=True, help="Number of blocks, left out one by one for the errors.")
 @click.option("--beta", type=float, help="Weight with exp(-beta L) too: the ensemble at loss temperature 1 / beta.")
@@ -105,8 +118,8 @@ def equilibrium(
 def reweight(
     trajectory: Path,
     along: tuple[str, ...],
-    bins: str,
-    between: tuple[float, float] | None,
+    bins: tuple[str, ...],
+    between: tuple[tuple[float, float], ...],
     since: float,
     blocks: int,
     beta: float | None,
@@ -127,15 +140,17 @@ def reweight(
       nnsim analyze reweight windows.zarr --along parameter_0 --between -2 2
       nnsim analyze reweight replica.zarr --along ln_loss_train -o S.csv --picture S.png
       nnsim analyze reweight replica.zarr --along accuracy_test --bins values --beta 100
+      nnsim analyze reweight run.zarr --along x --along y --between -2 2 --between 0 1 --bins 40 --bins 20
     """
     from nnsim import analysis, plotting
     from nnsim.trajectory import Trajectory
 
-    if not bins.isdecimal() and bins != "values":
-        raise InputError(f"--bins {bins}: must be a whole number of at least 1, or `values`; change it")
-    pairs = None if between is None else [between] * len(along)
+    if between and len(between) != len(along):
+        raise InputError(
+            f"--between is given {len(between)} times for {len(along)} observables; give a LOW HIGH for each --along"
+        )
     found = analysis.profile(
-        Trajectory(trajectory), along, bins=int(bins) if bins != "values" else bins, between=pairs,
+        Trajectory(trajectory), along, bins=_bins(bins, len(along)), between=between or None,
         since=since, blocks=blocks, beta=beta, kT=kT, final_bias=final_bias,
     )  # fmt: skip
     if output is None and picture is None:
@@ -148,6 +163,22 @@ def reweight(
     if picture is not None:
         plotting.save(plotting.plot_profile(found), picture)
         click.echo(f"wrote {picture}")
+
+
+def _bins(given: tuple[str, ...], axes: int) -> str | list[int]:
+    """Number of bins along each observable, or `values`."""
+    for one in given:
+        if not one.isdecimal() and one != "values":
+            raise InputError(f"--bins {one}: must be a whole number of at least 1, or `values`; change it")
+    if len(given) not in (1, axes):
+        raise InputError(
+            f"--bins is given {len(given)} times for {axes} observables; give it once, or for each --along"
+        )
+    if "values" in given:
+        if set(given) != {"values"}:
+            raise InputError("--bins: `values` of one observable go with `values` of the other only; give it once")
+        return "values"
+    return [int(one) for one in given] * (axes // len(given))
 
 
 def _print_profile(found: Profile) -> None:
@@ -168,8 +199,9 @@ def _print_profile(found: Profile) -> None:
     console.print(shown)
     if weights.states:
         console.print(_states_table(found))
-        click.echo(f"overlap of the states: {weights.overlap:.2g} (0 none, 1 all alike)")
-        if weights.overlap * weights.counts.min() < FEWEST_SHARED:
+        neighbours = f"of neighbours about {weights.neighbour_overlap:.2g}"
+        click.echo(f"overlap of the states: {weights.overlap:.2g} (0 none, 1 all alike), {neighbours}")
+        if weights.neighbour_overlap < POOR_OVERLAP:
             click.echo("POOR OVERLAP: some free energies are hardly known; put states between them, or run longer")
     for name, mean, error in zip(found.along, found.means, found.mean_errors, strict=True):
         click.echo(f"mean {name}: {_with_error(mean, error, 5)}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 
 from nnsim.analysis.axes import Floats
 from nnsim.errors import InputError, require_integer, require_number
@@ -56,7 +58,7 @@ def plot_timeseries(
             panel.plot(
                 x, _mean_of_known(y), color=COLORS[0] if single else "black", label=f"mean of {y.shape[1]}", zorder=3
             )
-            panel.set_ylabel(readable(name))
+            panel.set_ylabel(_fitting(readable(name), panel))
             frame(panel, (x[0], x[-1]))
         several = len(panels[0].lines) > 1
         if several:  # above the panel, where there are no data
@@ -167,6 +169,13 @@ def plot_parameters(
         left_out = f"{len(wanted)} of {len(offsets)} tensors" if layers is None and len(wanted) < len(offsets) else None
         write_note(panels[0], "; ".join(filter(None, (note, left_out))) or None)
     return panels
+
+
+def _fitting(label: str, panel: Axes) -> str:
+    """The label of a panel in lines no longer than the panel is high; formulas, which are short, stay whole."""
+    height = panel.get_position().height * cast(Figure, panel.get_figure(root=True)).get_figheight()
+    letters = max(6, int(10.5 * height))  # of 12 points, less than 0.1 inches each
+    return label if "$" in label else textwrap.fill(label, letters)
 
 
 def _scalar(trajectory: Trajectory, name: str) -> tuple[Any, Floats]:
