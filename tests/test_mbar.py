@@ -282,7 +282,7 @@ def test_conditional_averages_of_replica_exchange() -> None:
 def test_bad_input_is_named() -> None:
     x = np.random.default_rng(0).normal([-50.0, 50.0], 0.1, (200, 2))
     apart = Record({"u": umbrella([-50.0, 50.0], 100.0)}, x=x)
-    with pytest.raises(InputError, match=r"the 2 states have no overlap .* put states between them"):
+    with pytest.raises(InputError, match=r"the 2 states have no overlap.* put states between them"):
         frame_weights(apart)
     moving = umbrella([0.0], 1.0, velocity=[[0.1]])
     with pytest.raises(InputError, match="umbrella 'u' moves to the end of the run"):
