@@ -226,7 +226,7 @@ def _tempering(problem: Problem, loss: Any) -> tuple[Any, Any, int, int]:
 
 
 def one_run(name: str, method: str, seed: int) -> dict[str, Any]:
-    """S of each bin (mean 0 over those compared), accuracy at given loss, round trips, evaluations, seconds."""
+    """S of each bin (null where no frame has been), accuracy at given loss, round trips, evaluations, seconds."""
     from nnsim import Trajectory
     from nnsim.analysis import round_trips
 
@@ -251,8 +251,12 @@ def one_run(name: str, method: str, seed: int) -> dict[str, Any]:
     return {
         "problem": name, "method": method, "seed": seed, "evaluations": steps * running.walkers * per_step,
         "walkers": running.walkers, "seconds": round(sampled - start, 1), "round_trips": trips, **extra,
-        "entropy": np.round(entropy - entropy.mean(), 4).tolist(), "accuracy": np.round(accuracy, 4).tolist(),
+        "entropy": _storable(entropy - np.nanmax(entropy)), "accuracy": _storable(accuracy),
     }  # fmt: skip
+
+
+def _storable(values: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(value) else round(float(value), 4) for value in values]
 
 
 def _edges(problem: Problem) -> np.ndarray:
@@ -296,17 +300,22 @@ def load(name: str) -> list[dict[str, Any]]:
 
 
 def summary(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each method: S with its standard error, evaluations, seconds, accuracy, round trips."""
+    """For each method: S with its standard error, evaluations, seconds, accuracy, round trips.
+
+    S is known up to a constant, which is taken off every single run as its mean over the bins that all runs know.
+    """
     problem, found = PROBLEMS[name], []
     centers = 0.5 * (_edges(problem)[1:] + _edges(problem)[:-1])
+    known = np.isfinite(np.array([row["entropy"] for row in rows], dtype=float)).all(axis=0)
     for method in METHODS:
         own = [row for row in rows if row["method"] == method]
         if len(own) < 2:
             continue
         entropy = np.array([row["entropy"] for row in own], dtype=float)
+        entropy -= entropy[:, known].mean(axis=1, keepdims=True)
         spread = entropy.std(axis=0, ddof=1) / np.sqrt(len(own))
         # An error estimated from few runs is itself uncertain: no bin's is below the mean square of all.
-        error = np.maximum(spread, np.sqrt((spread**2).mean()))
+        error = np.maximum(spread, np.sqrt(np.nanmean(spread**2)))
         found.append(
             {
                 "method": method, "runs": len(own), "centers": centers, "entropy": entropy.mean(axis=0),
@@ -317,23 +326,29 @@ def summary(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def table(found: list[dict[str, Any]]) -> str:
+def table(name: str, found: list[dict[str, Any]]) -> str:
     """Markdown."""
-    best = min(found, key=lambda one: one["error"].mean())
+    low, high = PROBLEMS[name].low, PROBLEMS[name].high
     lines = [
-        "| method | runs | evaluations a run | seconds a run | largest SE of S | largest deviation from "
-        f"{best['method']} in SE | S(low) - S(high) (spread over runs) | round trips a run |",
+        f"| method | runs | evaluations a run | seconds a run | largest SE of S | S({low:g}) - S({high:g}) "
+        "| spread over runs | round trips a run |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for one in found:
-        deviation = np.abs(one["entropy"] - best["entropy"]) / np.hypot(one["error"], best["error"])
         ends = one["each"][:, 0] - one["each"][:, -1]
+        entropy = f"{np.nanmax(one['error']):.2f} | {ends.mean():.2f} | {ends.std(ddof=1):.2f}"
+        if np.isnan(ends).any():
+            entropy = f"- | not reached by {np.isnan(ends).sum()} of {len(ends)} | -"
+        trips = "-" if one["method"] == "umbrella" else f"{one['round_trips'].mean():.1f}"
         lines.append(
-            f"| {NAMES[one['method']]} | {one['runs']} | {one['evaluations'].mean():.1e} | {one['seconds'].mean():.0f} "
-            f"| {one['error'].max():.2f} | {deviation.max():.1f} | {ends.mean():.2f} ({ends.std(ddof=1):.2f}) "
-            f"| {one['round_trips'].mean():.1f} |"
+            f"| {NAMES[one['method']]} | {one['runs']} | {_power(one['evaluations'].mean())} "
+            f"| {np.median(one['seconds']):.0f} | {entropy} | {trips} |"
         )
     return "\n".join(lines)
+
+
+def _power(number: float) -> str:
+    return f"{number:.1e}".replace("e+0", "e").replace(".0e", "e")
 
 
 def pairs(found: list[dict[str, Any]]) -> str:
@@ -342,7 +357,7 @@ def pairs(found: list[dict[str, Any]]) -> str:
     for i, one in enumerate(found):
         for other in found[:i]:
             deviation = (one["entropy"] - other["entropy"]) / np.hypot(one["error"], other["error"])
-            worst = int(np.abs(deviation).argmax())
+            worst = int(np.nan_to_num(np.abs(deviation)).argmax())
             lines.append(
                 f"{one['method']} - {other['method']}: {deviation[worst]:+.1f} SE at {one['centers'][worst]:.2f}"
             )
@@ -359,8 +374,9 @@ def accuracies(found: list[dict[str, Any]], levels: tuple[float, ...]) -> str:
         cells = []
         for level in levels:
             near = np.abs(one["centers"] - level) < 0.25
-            values = np.nanmean(one["accuracy"][:, near], axis=1)
-            cells.append(f"{np.nanmean(values):.3f} ± {np.nanstd(values, ddof=1):.3f}")
+            seen = one["accuracy"][np.isfinite(one["accuracy"][:, near]).any(axis=1)][:, near]
+            values = np.array([row[np.isfinite(row)].mean() for row in seen])
+            cells.append(f"{values.mean():.3f} ± {values.std(ddof=1):.3f}" if len(values) > 1 else "-")
         lines.append(f"| {NAMES[one['method']]} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -381,15 +397,16 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
     colors = ("#000000", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7")
     figure = Figure(figsize=(5.2, 5.6), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1.4))
-    middle = np.mean([one["entropy"] for one in found], axis=0)
+    weights = np.array([1 / one["error"] ** 2 for one in found])
+    middle = np.nansum(weights * [one["entropy"] for one in found], axis=0) / np.nansum(weights, axis=0)
     for i, one in enumerate(found):
         color, x = colors[METHODS.index(one["method"])], one["centers"] + 0.012 * (i - (len(found) - 1) / 2)
-        label = f"{NAMES[one['method']]}, {one['evaluations'].sum():.0e} evaluations".replace("e+0", "e")
+        label = f"{NAMES[one['method']]}, {_power(one['evaluations'].sum())} evaluations"
         top.plot(one["centers"], one["entropy"], "o-", color=color, label=label, markersize=2.5, linewidth=0.8)
         bottom.errorbar(x, one["entropy"] - middle, one["error"], fmt="o", color=color, markersize=2.5, linewidth=0.8)
     bottom.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     top.set_ylabel("S (nats, mean 0)")
-    bottom.set_ylabel("S − mean of all")
+    bottom.set_ylabel("S − weighted mean")
     bottom.set_xlabel(r"ln L$_\mathrm{train}$")
     top.legend(frameon=False, fontsize="x-small")
     figure.savefig(path, dpi=200)
@@ -417,8 +434,8 @@ def main() -> None:
     found = summary(arguments.problem, load(arguments.problem))
     write_csv(found, DOCS / f"methods_{arguments.problem}.csv")
     draw(found, DOCS / f"methods_{arguments.problem}.png")
-    levels = (-4.0, -3.0, -2.0, -1.0) if arguments.problem == "spiral" else (-0.4, 0.0, 1.0, 2.0)
-    print(table(found), pairs(found), accuracies(found, levels), sep="\n\n")
+    levels = (-4.0, -3.0, -2.0, -1.0) if "spiral" in arguments.problem else (-0.4, 0.0, 1.0, 2.0)
+    print(table(arguments.problem, found), pairs(found), accuracies(found, levels), sep="\n\n")
 
 
 if __name__ == "__main__":
