@@ -1,13 +1,12 @@
 """Six methods on one network: the entropy S(ln L_train), what it cost, and how far independent runs differ.
 
-    python benchmarks/methods.py small     the 22 parameters of a 2-4-2 network on the spiral, in a box of +-3
-    python benchmarks/methods.py spiral    the 116 parameters of PAPERS.md
+    python benchmarks/methods.py small          the 22 parameters of a 2-4-2 network on the spiral, in a box of +-3
+    python benchmarks/methods.py spiral         the 116 parameters of PAPERS.md
+    python benchmarks/methods.py spiral_long    the same for Monte Carlo, with 20 times the evaluations
 
-    python benchmarks/methods.py spiral_long     the same for Monte Carlo, with 20 times the evaluations
-
-Every method is run several times from random starts, on the spiral with the same number of network evaluations (a move of
-Monte Carlo counts as one, a step of a dynamics, which takes a gradient, as one too). Each finished run is a file in docs/methods,
-and a run that is there is not done again. The table and the picture are made from those files.
+Every method is run several times from random starts, on the spiral with the same number of network evaluations (a move
+of Monte Carlo counts as one, a step of a dynamics, which takes a gradient, as one too). Each finished run is a file in
+docs/methods, and a run that is there is not done again. The table and the picture are made from those files.
 """
 
 from __future__ import annotations
