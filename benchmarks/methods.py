@@ -102,7 +102,8 @@ PROBLEMS = {
         weighted=True,
         stiffness=150.0,
         beta=(-1.0, -0.6, -0.3, -0.1, 0.0, 0.3, 1.0, 3.0, 7.0, 13.0, 21.0, 30.0, 40.0, 60.0),
-        longer=(("wlmc", 7.5), ("wlhmc", 3.0)),  # until the history of the bias no longer shows in S
+        # compiled moves are cheap; and until the history of a bias hardly shows in S
+        longer=(("wlmc", 7.5), ("tempering", 7.5), ("wlhmc", 3.0)),
     ),
     "spiral": Problem(
         hidden=(6, 6, 6),
@@ -303,7 +304,8 @@ def _accuracy(losses: np.ndarray, accuracy: np.ndarray, edges: np.ndarray) -> np
 
 
 def load(name: str) -> list[dict[str, Any]]:
-    return [json.loads(file.read_text()) for file in sorted((DOCS / "methods").glob(f"{name}_*.json"))]
+    rows = [json.loads(file.read_text()) for file in sorted((DOCS / "methods").glob("*.json"))]
+    return [row for row in rows if row["problem"] == name]
 
 
 def summary(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -404,18 +406,23 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
     colors = ("#000000", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7")
     figure = Figure(figsize=(5.2, 5.6), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1.4))
-    weights = np.array([1 / one["error"] ** 2 for one in found])
-    middle = np.nansum(weights * [one["entropy"] for one in found], axis=0) / np.nansum(weights, axis=0)
+    weights = np.array([1 / one["error"] ** 2 for one in found if np.isfinite(one["entropy"]).all()])
+    entropies = [one["entropy"] for one in found if np.isfinite(one["entropy"]).all()]
+    middle = (weights * entropies).sum(axis=0) / weights.sum(axis=0)
     for i, one in enumerate(found):
         color, x = colors[METHODS.index(one["method"])], one["centers"] + 0.012 * (i - (len(found) - 1) / 2)
         label = f"{NAMES[one['method']]}, {_power(one['evaluations'].sum())} evaluations"
         top.plot(one["centers"], one["entropy"], "o-", color=color, label=label, markersize=2.5, linewidth=0.8)
         bottom.errorbar(x, one["entropy"] - middle, one["error"], fmt="o", color=color, markersize=2.5, linewidth=0.8)
     bottom.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+    whole = [one for one in found if np.isfinite(one["entropy"]).all()]  # a method that got lost leaves the picture
+    for ax, values in ((top, [one["entropy"] for one in whole]), (bottom, [one["entropy"] - middle for one in whole])):
+        low, high = np.min(values), np.max(values)
+        ax.set_ylim(low - 0.15 * (high - low), high + 0.15 * (high - low))
     top.set_ylabel("S (nats, mean 0)")
     bottom.set_ylabel("S − weighted mean")
     bottom.set_xlabel(r"ln L$_\mathrm{train}$")
-    top.legend(frameon=False, fontsize="x-small")
+    top.legend(frameon=False, fontsize="x-small", loc="lower right")
     figure.savefig(path, dpi=200)
 
 
