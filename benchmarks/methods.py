@@ -335,11 +335,11 @@ def summary(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def table(name: str, found: list[dict[str, Any]]) -> str:
-    """Markdown."""
-    low, high = PROBLEMS[name].low, PROBLEMS[name].high
+def table(found: list[dict[str, Any]]) -> str:
+    """Markdown; the bins at the ends go by their centres."""
+    low, high = found[0]["centers"][[0, -1]]
     lines = [
-        f"| method | runs | evaluations a run | seconds a run | largest SE of S | S({low:g}) - S({high:g}) "
+        f"| method | runs | evaluations a run | seconds a run | largest SE of S | S({low:.2f}) - S({high:.2f}) "
         "| spread over runs | round trips a run |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -449,7 +449,7 @@ def main() -> None:
     write_csv(found, DOCS / f"methods_{arguments.problem}.csv")
     draw(found, DOCS / f"methods_{arguments.problem}.png")
     levels = (-4.0, -3.0, -2.0, -1.0) if "spiral" in arguments.problem else (-0.4, 0.0, 1.0, 2.0)
-    print(table(arguments.problem, found), pairs(found), accuracies(found, levels), sep="\n\n")
+    print(table(found), pairs(found), accuracies(found, levels), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -141,9 +141,10 @@ class ReplicaExchange(Boltzmann):
     # ------------------------------------------------------------------ swaps
 
     def update(self, s: Tensor, step: int, mask: Tensor | None = None) -> bool:
-        """At every `every`-th step offer swaps to the walkers at s [W, 1]; True if there were any."""
+        """At every `every`-th step offer swaps to the walkers at s [W, 1]; True if any walker has another beta then."""
         if step % self.every:
             return False
+        before = self.ladder[self.rung]
         first = step // self.every % 2
         low = torch.arange(first, len(self.beta) - 1, 2, device=s.device)
         if len(low):
@@ -151,7 +152,7 @@ class ReplicaExchange(Boltzmann):
             self._count_trips()
         if any(step - self.every < end <= step for end in self._rounds()):
             self._space(step)
-        return True
+        return not torch.equal(before, self.ladder[self.rung])
 
     def _swap(self, s: Tensor, low: Tensor) -> None:
         """Offer swaps of rungs `low` [P] and low + 1 in every ladder."""

@@ -23,6 +23,9 @@ class WangLandau(GridBias):
     constant; with a potential U it converges to the logarithm of the integral of delta(s(q') - s) exp(-U / kT), minus
     a free energy. It is a density in the CV itself: for a CV ln L, per unit of ln L.
 
+    On a spline grid V has zero slope at an edge. Where S is steep there the histogram cannot become flat, and V goes on
+    to grow beside the edge: put a wall well inside it, or the edge where the walkers hardly come.
+
     Args:
         cvs: the collective variables, 1 to 3, in the order of the grid's axes (or a single one).
         grid: the grid; steps outside it deposit nothing and are counted in `outside`.
