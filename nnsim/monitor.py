@@ -78,7 +78,7 @@ class Monitor(Reporter):
         if abs(mean - kT) <= TOLERANCE * kT + 5 * error:
             return
         self._warned = True
-        cause = "the bias heats the walkers faster than the thermostat cools them: let it grow slower, start nearer to it"
+        cause = "the bias heats the walkers faster than the thermostat cools them: let it grow more slowly"
         if mean < kT:
             cause = "the thermostat has not caught up"
         warnings.warn(

@@ -19,7 +19,7 @@ def simulation(increment: float, friction: float) -> Simulation:
 
 def test_a_bias_that_grows_too_fast_is_reported_once_with_the_settings_to_change():
     with pytest.warns(
-        NNSimWarning, match=r"kinetic temperature .* instead of kT = 1; .*increment's maximum, raise the"
+        NNSimWarning, match=r"kinetic temperature .* instead of kT = 1; .*grow more slowly, raise the"
     ) as seen:
         simulation(increment=5.0, friction=0.1).run(2000)
     assert len(seen) == 1
