@@ -8,19 +8,13 @@ are tested against each other.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nnsim.systems.layout import Layout
-
-# Modules that act on each number alone, so that they may act on [W, N, C] as well as on [N, C].
-ELEMENTWISE = (
-    nn.ReLU, nn.Tanh, nn.SiLU, nn.GELU, nn.Sigmoid, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.Identity, nn.Hardtanh,
-    nn.SELU, nn.CELU, nn.Mish, nn.ReLU6, nn.Softsign, nn.LogSigmoid,
-)  # fmt: skip
+from nnsim.networks.dense import DenseLayer, dense_layers
+from nnsim.networks.layout import Layout
 
 # d(activation)/dz times g, from g, the input z and the output h of the activation.
 _BACKWARD: dict[type[nn.Module], Callable[[Tensor, Tensor, Tensor], Tensor]] = {
@@ -37,41 +31,16 @@ _FORWARD: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
 }
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """A linear layer, where it lies in the positions, and the activations that follow it."""
-
-    weight: slice
-    bias: slice | None
-    shape: tuple[int, int]  # out, in
-    activations: tuple[nn.Module, ...]
-
-    @property
-    def written_out(self) -> bool:
-        return len(self.activations) <= 1 and all(type(one) in _BACKWARD for one in self.activations)
-
-    def matrix(self, positions: Tensor) -> Tensor:
-        """Weights [W, out, in]."""
-        return positions[:, self.weight].view(-1, *self.shape)
-
-    def linear(self, positions: Tensor, h: Tensor) -> Tensor:
-        """W h + b, [W, N, out], for h [W, N, in]."""
-        weight = self.matrix(positions).transpose(1, 2)
-        if self.bias is None:
-            return torch.bmm(h, weight)
-        return torch.baddbmm(positions[:, self.bias].unsqueeze(1), h, weight)
-
-
 class BatchedDense:
-    """Outputs of a dense network for many walkers; see `fits` for which modules."""
+    """Outputs of a dense network for many walkers; see `is_dense` for which modules."""
 
     kind = "batched"
 
     def __init__(self, module: nn.Module, layout: Layout, dtype: torch.dtype) -> None:
         self.layout, self.dtype = layout, dtype
-        self.layers = _layers(module, layout)
+        self.layers = dense_layers(module, layout)
         # Between linear layers without activation there is nothing to gain.
-        self.written_out = all(layer.written_out for layer in self.layers)
+        self.written_out = all(_written_out(layer) for layer in self.layers)
 
     def plain(self) -> tuple[list[int], list[int], list[int], str] | None:
         """Widths, places of weights and biases, and the one hidden activation; None if it is not as regular as that."""
@@ -82,20 +51,6 @@ class BatchedDense:
             return None
         sizes = [self.layers[0].shape[1], *(layer.shape[0] for layer in self.layers)]
         return sizes, [layer.weight.start for layer in self.layers], biases, names.pop() if names else "relu"
-
-    @staticmethod
-    def fits(module: nn.Module) -> bool:
-        """Whether a module is a `Sequential` of trainable linear layers and elementwise activations."""
-        if type(module) is not nn.Sequential or not all(p.requires_grad for p in module.parameters()):
-            return False
-        layers = list(module)
-        if layers and isinstance(layers[0], nn.Flatten) and (layers[0].start_dim, layers[0].end_dim) == (1, -1):
-            layers = layers[1:]
-        plain = all(type(layer) is nn.Linear or type(layer) in ELEMENTWISE for layer in layers)
-        hooked = any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
-        parameters = [id(p) for layer in layers for p in layer.parameters()]
-        starts_linear = bool(layers) and type(layers[0]) is nn.Linear
-        return plain and starts_linear and not hooked and len(parameters) == len(set(parameters)) > 0
 
     def __call__(self, positions: Tensor, x: Tensor) -> Tensor:
         """Outputs [W, N, C] of positions [W, n] at points x [N, ...]."""
@@ -117,18 +72,8 @@ class BatchedDense:
         return h
 
 
-def _layers(module: nn.Module, layout: Layout) -> list[_Layer]:
-    offsets = layout.slices()
-    layers: list[_Layer] = []
-    for name, part in module.named_children():
-        if isinstance(part, nn.Linear):
-            bias = None if part.bias is None else offsets[f"{name}.bias"]
-            shape = (part.out_features, part.in_features)
-            layers.append(_Layer(offsets[f"{name}.weight"], bias, shape, ()))
-        elif not isinstance(part, nn.Flatten):
-            last = layers.pop()
-            layers.append(_Layer(last.weight, last.bias, last.shape, (*last.activations, part)))
-    return layers
+def _written_out(layer: DenseLayer) -> bool:
+    return len(layer.activations) <= 1 and all(type(one) in _BACKWARD for one in layer.activations)
 
 
 class _Dense(torch.autograd.Function):

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from nnsim.errors import InputError
-from nnsim.systems.checks import close, first_line
+from nnsim.networks.checks import close, first_line
+from nnsim.networks.dense import is_dense
+from nnsim.networks.layout import Layout
 from nnsim.systems.dense import BatchedDense
-from nnsim.systems.layout import Layout
 
 logger = logging.getLogger("nnsim")
 
@@ -68,14 +69,14 @@ def choose_kind(module: nn.Module, layout: Layout, x: Tensor, how: str) -> str:
         x: some points [N, ...] to try it on, of the module's type.
         how: `"auto"`, or one of the three to insist; an `InputError` if that one cannot do it.
     """
-    if how == "batched" and not BatchedDense.fits(module):
+    if how == "batched" and not is_dense(module):
         raise InputError(
             "NeuralNetwork: walkers = 'batched' needs a Sequential of Linear layers and elementwise activations; "
             "use 'auto'"
         )
     if how in ("batched", "loop"):
         return _announced(how)
-    if how == "auto" and BatchedDense.fits(module):
+    if how == "auto" and is_dense(module):
         return _announced("batched")
     problem = _vmap_problem(module, layout, x[:4])
     if problem is None:

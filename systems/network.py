@@ -16,13 +16,14 @@ from nnsim.box import Box
 from nnsim.describe import describe
 from nnsim.errors import InputError, require_choice, require_number
 from nnsim.evaluation import Evaluation
+from nnsim.networks.checks import first_line, refuse_unfit
+from nnsim.networks.layout import Layout
 from nnsim.platforms.native import DenseNetwork
 from nnsim.precision import Precision
 from nnsim.protocols import System
-from nnsim.systems.checks import Data, checked_parameters, checked_points, first_line, fitting, refuse_unfit, single
+from nnsim.systems.checks import Data, checked_parameters, checked_points, fitting, single
 from nnsim.systems.dense import BatchedDense
 from nnsim.systems.forward import FORWARDS, choose_kind
-from nnsim.systems.layout import Layout
 from nnsim.systems.potentials import Potential, potential_terms
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -273,7 +274,7 @@ class NeuralNetwork(System):
         """Outputs of a few points, after checking that the module is deterministic point by point."""
         few = single(x[:8])
         try:
-            refuse_unfit(module, few)
+            refuse_unfit("NeuralNetwork", module, few)
             with torch.no_grad():
                 return module(few)
         except InputError:

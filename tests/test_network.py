@@ -12,10 +12,10 @@ from torch import nn
 
 from nnsim import Box, Evaluation, ForceField, InputError, Simulation, cv
 from nnsim.integrators import Langevin
+from nnsim.networks.layout import Layout
 from nnsim.precision import Precision
 from nnsim.systems import AnalyticSystem, GaussianPrior, LossPotential, NeuralNetwork
 from nnsim.systems.forward import BatchedDense, LoopForward, VmapForward, choose_kind
-from nnsim.systems.layout import Layout
 from nnsim.systems.modules import mlp
 from nnsim.systems.potentials import potential_terms
 
