@@ -68,6 +68,25 @@ class Evaluation:
             self._kept[key] = compute()
         return self._kept[key]
 
+    def has(self, key: object) -> bool:
+        """Whether `keep` has a value for the key."""
+        return key in self._kept
+
+    def tangent_kernel(self, split: str, index: Tensor | None = None, outputs: str = "mean") -> Tensor:
+        """The tangent kernel [W, size, size] of all points of a split, or of those numbered `index` [N]."""
+        points = self._points(split, index)
+        return self.system.tangent().kernel(self.positions, points, outputs=outputs)
+
+    def tangent_diagonal(self, split: str, index: Tensor | None = None, outputs: str = "mean") -> Tensor:
+        """The diagonal [W, size] of the tangent kernel, which is much cheaper than the whole."""
+        points = self._points(split, index)
+        return self.system.tangent().diagonal(self.positions, points, outputs=outputs)
+
+    def _points(self, split: str, index: Tensor | None) -> Tensor:
+        self._refuse_batch("tangent kernel", split)
+        points = self.system.points(split)
+        return points if index is None else points[index]
+
     def _loss(self, split: str) -> Tensor:
         if not self._is_batch(split):
             return self.system.loss(self.outputs(split), split)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nnsim.box import Box
+    from nnsim.cv.ntk.kernel import TangentKernel
     from nnsim.evaluation import Evaluation
     from nnsim.forcefield import ForceField
     from nnsim.precision import Precision
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from nnsim.state import State
 
 NEEDS_DATA = (
-    "CVs of a loss or an accuracy (Loss, LogLoss, Accuracy, SmoothedAccuracy) need a system with data, such as a "
-    "NeuralNetwork: use one, or a CV of the positions such as LogEnergy"
+    "CVs of a loss or an accuracy (Loss, LogLoss, Accuracy, SmoothedAccuracy) or of the tangent kernel (NTKEntropy) "
+    "need a system with data, such as a NeuralNetwork: use one, or a CV of the positions such as LogEnergy"
 )
 
 
@@ -60,6 +61,14 @@ class System(Protocol):
     def targets(self, split: str) -> Tensor:
         """Labels or values of a split, [N] or [N, C]."""
         raise InputError(f"{type(self).__name__} has no data, so no targets; {NEEDS_DATA}")
+
+    def points(self, split: str) -> Tensor:
+        """Points of a split, [N, ...]."""
+        raise InputError(f"{type(self).__name__} has no data, so no points; {NEEDS_DATA}")
+
+    def tangent(self) -> TangentKernel:
+        """How the tangent kernel of the network is computed."""
+        raise InputError(f"{type(self).__name__} has no torch module, so no tangent kernel; use a NeuralNetwork")
 
     def energy(self, evaluation: Evaluation) -> Tensor | None:
         """The potential U [W]; None means U = 0 everywhere, a flat prior on the box."""
@@ -111,10 +120,14 @@ class Bias(Protocol):
     Attributes:
         name: unique among the biases of a simulation.
         cvs: the k collective variables it acts on.
+        moving: whether V moves with time and `update` keeps account of that at every step, as the work of a moving
+            `Umbrella` does; such a bias cannot be evaluated every few steps only. A bias that learns at an interval of
+            its own calls that `pace` or `every`, by which it is known whether the two go together.
     """
 
     name: str
     cvs: Sequence[CollectiveVariable]
+    moving: bool = False
 
     def prepare(self, device: torch.device) -> None:
         """Bring tables to the device of the run."""
@@ -184,11 +197,14 @@ class Integrator(Protocol):
     Attributes:
         needs_gradients: False for methods that only use energies, which then also work with CVs without a gradient.
         metropolis: a step accepts or rejects at its new time: moving biases do their work before it.
+        multiple_time_stepping: whether a bias may be evaluated every few steps: all kicks use forces of the two ends of
+            a step, brought up to date by `nnsim.integrators.pieces.update_forces_`.
         time_step: time that one step advances.
     """
 
     needs_gradients: bool = True
     metropolis: bool = False
+    multiple_time_stepping: bool = False
 
     @property
     def time_step(self) -> float:

@@ -13,22 +13,25 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from nnsim.box import Box
+from nnsim.cv.ntk.kernel import TangentKernel
 from nnsim.describe import describe
 from nnsim.errors import InputError, require_choice, require_number
 from nnsim.evaluation import Evaluation
 from nnsim.networks.checks import first_line, refuse_unfit
 from nnsim.networks.layout import Layout
+from nnsim.networks.scaled import ntk_parametrised
 from nnsim.platforms.native import DenseNetwork
 from nnsim.precision import Precision
 from nnsim.protocols import System
 from nnsim.systems.checks import Data, checked_parameters, checked_points, fitting, single
 from nnsim.systems.dense import BatchedDense
 from nnsim.systems.forward import FORWARDS, choose_kind
+from nnsim.systems.initialisation import SCHEMES, initial_values, starts
 from nnsim.systems.potentials import Potential, potential_terms
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
-INITIAL = ("module", "normal", "uniform", "reinitialise")
+INITIAL = ("module", "normal", "uniform", "reinitialise", *SCHEMES)
 
 
 class NeuralNetwork(System):
@@ -46,16 +49,20 @@ class NeuralNetwork(System):
         box: where the parameters may live; None is an open box. For the papers' box of one limit for each tensor:
             `Box(per_tensor_limits([p.shape for p in module.parameters()], 2.0))`.
         initial: where walkers start: `"module"` (its own values), `"normal"` (independent, standard deviation
-            `initial_scale`), `"uniform"` in the box, or `"reinitialise"` (every layer's `reset_parameters`, anew for
-            each walker). Random starts outside the box are mirrored back into it.
+            `initial_scale`), `"uniform"` in the box, `"reinitialise"` (every layer's `reset_parameters`, anew for each
+            walker: torch's default initialisation), or with zero biases `"lecun_normal"`, `"lecun_truncated"`,
+            `"he_normal"`, `"he_uniform"`, `"glorot_normal"`, `"glorot_uniform"` or `"ntk"` (see
+            `nnsim.systems.initialisation`). With `"ntk"` the system's `module` is a copy whose layers divide by
+            sqrt(fan_in). Random starts outside the box are mirrored back into it.
         initial_scale: above 0; for `"normal"`.
         walkers: how many walkers are evaluated: `"auto"`, `"batched"`, `"vmap"` or `"loop"`; what was chosen is logged
             once and is `kind`.
 
     Raises:
         InputError: data that do not fit each other or the module, values that are not finite, labels outside the
-            classes, or a module that is compiled by TorchScript, has uninitialised or non-finite parameters, cannot be
-            evaluated as `walkers` says, or whose outputs are random or depend on the rest of the batch.
+            classes, or a module that is compiled by TorchScript, has uninitialised or non-finite parameters or some
+            that `initial` has no rule for, cannot be evaluated as `walkers` says, or whose outputs are random or depend
+            on the rest of the batch.
     """
 
     def __init__(
@@ -72,15 +79,17 @@ class NeuralNetwork(System):
         walkers: str = "auto",
     ) -> None:
         trainable = checked_parameters(module)
-        self.module = module
+        self.initial = require_choice("NeuralNetwork", "initial", initial, INITIAL)
+        self.module = ntk_parametrised(module, "NeuralNetwork") if initial == "ntk" else module
         self.parameters = {name: tuple(p.shape) for name, p in trainable.items()}
+        if initial in SCHEMES:
+            starts(self.module, self.parameters, initial)  # refuses here what it has no rule for
         self.box = Box(kind="open") if box is None else box
         self.box.check_size(self.size)
         self.loss_function = loss if callable(loss) else require_choice(
             "NeuralNetwork", "loss", loss, ("cross_entropy", "mse")
         )  # fmt: skip
         self.potential = potential
-        self.initial = require_choice("NeuralNetwork", "initial", initial, INITIAL)
         self.initial_scale = require_number("NeuralNetwork", "initial_scale", initial_scale, above=0.0)
         require_choice("NeuralNetwork", "walkers", walkers, ("auto", "batched", "vmap", "loop"))
         self._data = {"train": checked_points("train", train)}
@@ -116,6 +125,7 @@ class NeuralNetwork(System):
         self._module = copy.deepcopy(self.module).to(device, precision.network)
         self._points = {split: self._converted(x).to(device) for split, (x, _) in self._data.items()}
         self._targets = {split: self._converted(y).to(device) for split, (_, y) in self._data.items()}
+        self._tangent: TangentKernel | None = None
         self._joined: dict[tuple[str, ...], Tensor] = {}
         self._labels: dict[str, tuple[int, Tensor]] = {}
         self._forward = FORWARDS[self.kind](self._module, self._layout, self._dtype)
@@ -137,6 +147,16 @@ class NeuralNetwork(System):
     def targets(self, split: str) -> Tensor:
         """Labels [N] or values [N, C] of a split."""
         return self._split(self._targets, split)
+
+    def points(self, split: str) -> Tensor:
+        """Points [N, ...] of a split."""
+        return self._split(self._points, split)
+
+    def tangent(self) -> TangentKernel:
+        """How the tangent kernel of the module is computed; found out by a trial when it is first asked for."""
+        if self._tangent is None:
+            self._tangent = TangentKernel(self._module, self._layout, self._points["train"], dtype=self._dtype)
+        return self._tangent
 
     def loss(self, outputs: Tensor, split: str) -> Tensor:
         """Mean loss [W] of outputs [W, N, C] on a split."""
@@ -216,6 +236,8 @@ class NeuralNetwork(System):
         if self.initial == "normal":
             drawn = torch.randn(walkers, self.size, generator=generator, dtype=torch.float64, device=generator.device)
             positions = self.initial_scale * drawn
+        elif self.initial in SCHEMES:
+            positions = initial_values(self.module, self.parameters, self.initial, walkers, generator)
         elif self.initial == "reinitialise":
             seeds = torch.randint(2**62, (walkers,), generator=generator, device=generator.device).tolist()
             positions = torch.stack([self._reinitialised(seed) for seed in seeds]).to(generator.device)

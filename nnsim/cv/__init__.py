@@ -2,6 +2,15 @@
 
 from nnsim.cv.accuracy import Accuracy, SmoothedAccuracy
 from nnsim.cv.loss import LogLoss, Loss
+from nnsim.cv.ntk.variables import (
+    LossDerivative,
+    NTKCovarianceEntropy,
+    NTKEntropy,
+    NTKMagnitudeEntropy,
+    NTKMagnitudeVariance,
+    NTKSpectrum,
+    NTKTrace,
+)
 from nnsim.cv.parameters import Distance, Energy, LogEnergy, Parameter, WeightNorm
 from nnsim.protocols import CollectiveVariable
 
@@ -13,6 +22,13 @@ __all__ = [
     "LogEnergy",
     "LogLoss",
     "Loss",
+    "LossDerivative",
+    "NTKCovarianceEntropy",
+    "NTKEntropy",
+    "NTKMagnitudeEntropy",
+    "NTKMagnitudeVariance",
+    "NTKSpectrum",
+    "NTKTrace",
     "Parameter",
     "SmoothedAccuracy",
     "WeightNorm",

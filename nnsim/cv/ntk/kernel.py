@@ -1,0 +1,428 @@
+r"""The empirical neural tangent kernel of any module on any points.
+
+    K[(i, a), (j, b)] = sum over the parameters of d f_a(x_i) / d theta  d f_b(x_j) / d theta
+
+with `outputs="all"`, of size N O, sample-major; and its mean over the outputs a = b with `outputs="mean"`, of size N.
+
+Every parameter is dealt with in the first of these ways that gives the right result for it:
+
+1. plain dense networks, all walkers together and the output gradients written out (`dense.py`);
+2. layers with a rule, from their inputs and output gradients, by one forward and O backward passes (`layers.py`);
+3. any other parameter, by its Jacobian in pieces (`jacobian.py`).
+
+References: arXiv 2410.07451; A. Jacot, F. Gabriel, C. Hongler, arXiv 1806.07572; layer-wise products: R. Novak,
+J. Sohl-Dickstein, S. S. Schoenholz, arXiv 2206.08720.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from nnsim.cv.ntk import dense
+from nnsim.cv.ntk.factors import Factor
+from nnsim.cv.ntk.jacobian import JacobianRows
+from nnsim.cv.ntk.layers import rule_of, work_bytes
+from nnsim.cv.ntk.layerwise import LayerwiseFactors, record
+from nnsim.cv.ntk.memory import free_bytes, readable
+from nnsim.errors import InputError, require_choice, require_integer, require_number
+from nnsim.networks.checks import close, first_line, refuse_unfit
+from nnsim.networks.layout import Layout
+
+OUTPUTS = ("mean", "all")
+METHODS = ("auto", "layerwise", "jacobian")
+TRIAL_POINTS = 3
+
+
+def kernel(
+    module: nn.Module,
+    points: Tensor,
+    *,
+    outputs: str = "mean",
+    positions: Tensor | None = None,
+    batch_size: int | None = None,
+    method: str = "auto",
+    max_memory: float | None = None,
+    create_graph: bool = False,
+) -> Tensor:
+    r"""The empirical neural tangent kernel of a module on points.
+
+    With `outputs="mean"` K_ij = (1 / O) sum_a sum_theta df_a(x_i)/dtheta df_a(x_j)/dtheta, [N, N]; with `"all"` all
+    pairs of outputs, [N O, N O], sample-major. Parameters with `requires_grad=False` do not count.
+
+    Args:
+        module: maps points [N, ...] to outputs [N, O], each point by itself.
+        points: [N, ...], converted to the type of the module's parameters unless they are integers.
+        outputs: `"mean"` or `"all"`.
+        positions: parameters [W, n] of several walkers, in the order of `module.named_parameters()`; the result is
+            then [W, size, size]. It is differentiable if they need a gradient. None is the module's own.
+        batch_size: points that are dealt with together; None is as many as memory allows. The result does not depend
+            on it but for rounding.
+        method: `"auto"`; `"layerwise"`, which insists on rules for all parameters; or `"jacobian"`, which uses none.
+        max_memory: bytes that may be used; None is half of what is free.
+        create_graph: make the result differentiable with respect to the module's own parameters.
+
+    Raises:
+        InputError: no points, points that the module cannot evaluate or that are not finite, outputs that are not
+            [N, O], a module that is random or mixes points (such as BatchNorm in training mode), too little memory.
+
+    Reference: arXiv 2410.07451; see the head of this file for the ways it is computed.
+
+    >>> import torch
+    >>> from nnsim.cv import ntk
+    >>> ntk.kernel(torch.nn.Linear(3, 2), torch.eye(3))  # x x' + 1
+    tensor([[2., 1., 1.],
+            [1., 2., 1.],
+            [1., 1., 2.]])
+    """
+    tangent, own, x = _prepared(module, points, positions, method, create_graph)
+    found = tangent.kernel(own, x, outputs=outputs, batch_size=batch_size, max_memory=max_memory)
+    return found if positions is not None else found[0]
+
+
+def diagonal(
+    module: nn.Module,
+    points: Tensor,
+    *,
+    outputs: str = "mean",
+    positions: Tensor | None = None,
+    batch_size: int | None = None,
+    method: str = "auto",
+    max_memory: float | None = None,
+    create_graph: bool = False,
+) -> Tensor:
+    """The diagonal of `kernel`, [size] or [W, size], at the cost of N points instead of N^2 pairs; same arguments."""
+    tangent, own, x = _prepared(module, points, positions, method, create_graph)
+    found = tangent.diagonal(own, x, outputs=outputs, batch_size=batch_size, max_memory=max_memory)
+    return found if positions is not None else found[0]
+
+
+def _prepared(
+    module: nn.Module, points: Tensor, positions: Tensor | None, method: str, create_graph: bool
+) -> tuple[TangentKernel, Tensor, Tensor]:
+    """The kernel's ways, the positions [W, n] and the points, all checked."""
+    if not isinstance(module, nn.Module):
+        raise InputError(f"ntk: module is a {type(module).__name__}; give a torch.nn.Module")
+    named = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    if not named:
+        raise InputError("ntk: the module has no trainable parameters; set requires_grad=True on some")
+    dtype = next(iter(named.values())).dtype
+    if any(p.dtype != dtype for p in named.values()):
+        raise InputError("ntk: the parameters are of several types; convert the module, as by module.double()")
+    layout = Layout({name: tuple(p.shape) for name, p in named.items()})
+    x = checked_points(points, dtype)
+    if positions is None:
+        flat = torch.cat([p.flatten() for p in named.values()])[None]
+        positions = flat if create_graph else flat.detach()
+    elif positions.ndim != 2 or positions.shape[1] != sum(layout.sizes):
+        raise InputError(
+            f"ntk: positions have shape {tuple(positions.shape)}, but the module has {sum(layout.sizes)} parameters; "
+            "give [W, n]"
+        )
+    return TangentKernel(module, layout, x, dtype=dtype, method=method, check=True), positions, x
+
+
+def checked_points(points: object, dtype: torch.dtype) -> Tensor:
+    """Points [N, ...] in the type of the module, unless they are integers; raises `InputError` for none or NaN."""
+    if not isinstance(points, Tensor):
+        raise InputError(f"ntk: points are a {type(points).__name__}; give a tensor [N, ...]")
+    if points.ndim < 1 or not len(points):
+        raise InputError(f"ntk: points of shape {tuple(points.shape)} hold no point (N = 0); give at least one")
+    if not points.is_floating_point():
+        return points
+    bad = int((~torch.isfinite(points)).sum())
+    if bad:
+        raise InputError(f"ntk: {bad} values of the points are NaN or infinite; clean the data first")
+    return points.to(dtype)
+
+
+class TangentKernel:
+    """How the kernel of one module is computed, settled once by a trial; then for any positions and points.
+
+    Args:
+        module: the network; its structure must stay as it is.
+        layout: names and shapes of the parameters that count, in the order of the positions.
+        example: some points [N, ...] to try it on, of the type that the module takes.
+        dtype: type to compute in, that of the module.
+        method: see `kernel`.
+        check: look for modules that are random or mix points; a system has done so already.
+
+    Attributes:
+        outputs: O.
+        rules: parameters with a rule, by the name of their layer; all layers of a plain dense network.
+        rest: parameters whose Jacobian is computed.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        layout: Layout,
+        example: Tensor,
+        *,
+        dtype: torch.dtype,
+        method: str = "auto",
+        check: bool = False,
+    ) -> None:
+        require_choice("ntk", "method", method, METHODS)
+        self.module, self.layout, self.dtype = module, layout, dtype
+        self.rules: dict[str, frozenset[str]] = {}
+        self.rest: tuple[str, ...] = ()
+        self._dense = None
+        if method != "jacobian" and dense.fits(module) and len(layout.shapes) == len(list(module.parameters())):
+            self._dense = dense.DenseFactors(module, layout)
+            self._refuse_other_shape(example)
+            self.outputs = self._dense.outputs
+            self._point_bytes = self._dense.point_bytes(dtype.itemsize)
+            return
+        with sdpa_kernel(SDPBackend.MATH):
+            self._settle(example, method, check)
+        if method == "layerwise" and self.rest:
+            raise InputError(
+                f"ntk: method = 'layerwise', but there is no rule for {', '.join(self.rest)}; use method='auto'"
+            )
+
+    # ------------------------------------------------------------------ results
+
+    def kernel(
+        self,
+        positions: Tensor,
+        x: Tensor,
+        *,
+        outputs: str = "mean",
+        batch_size: int | None = None,
+        max_memory: float | None = None,
+    ) -> Tensor:
+        """K [W, size, size] at positions [W, n] and points x [N, ...]; see the function `kernel`."""
+        require_choice("ntk", "outputs", outputs, OUTPUTS)
+        walkers, batch = self._plan(positions, x, outputs, batch_size, max_memory, diagonal=False)
+        with sdpa_kernel(SDPBackend.MATH):  # attention's other ways cannot be differentiated twice
+            found = [self._blocks(some, x, outputs, batch) for some in positions.split(walkers)]
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def diagonal(
+        self,
+        positions: Tensor,
+        x: Tensor,
+        *,
+        outputs: str = "mean",
+        batch_size: int | None = None,
+        max_memory: float | None = None,
+    ) -> Tensor:
+        """The diagonal of `kernel`, [W, size]."""
+        require_choice("ntk", "outputs", outputs, OUTPUTS)
+        walkers, batch = self._plan(positions, x, outputs, batch_size, max_memory, diagonal=True)
+        rows = []
+        for some in positions.split(walkers):
+            with sdpa_kernel(SDPBackend.MATH):
+                pieces = [self._squares(some, part) for part in x.split(batch)]
+            squares = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+            rows.append(squares.mean(-1) if outputs == "mean" else squares.flatten(1))
+        return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+    def _blocks(self, positions: Tensor, x: Tensor, outputs: str, batch: int) -> Tensor:
+        """K [W, size, size] of walkers that are dealt with together, block by block of points."""
+        parts = x.split(batch)
+        rows: list[list[Tensor]] = [[] for _ in parts]
+        for i, part in enumerate(parts):
+            own = self._factors(positions, part)
+            for j, other_part in enumerate(parts[:i]):
+                block = self._products(own, self._factors(positions, other_part), outputs)
+                rows[i].append(block)
+                rows[j].append(block.mT)
+            rows[i].append(self._products(own, own, outputs))
+        if len(parts) == 1:
+            return rows[0][0]
+        return torch.cat([torch.cat(row, dim=-1) for row in rows], dim=-2)
+
+    def _products(self, own: list[Factor], others: list[Factor], outputs: str) -> Tensor:
+        total: Tensor | None = None
+        for one, other in zip(own, others, strict=True):
+            product = one.mean(other) if outputs == "mean" else one.all(other)
+            if total is None:
+                total = product
+            else:
+                total = total + product if product.requires_grad or total.requires_grad else total.add_(product)
+        assert total is not None
+        total = total if total.ndim == 3 else total[None]
+        return total / self.outputs if outputs == "mean" else total
+
+    def _squares(self, positions: Tensor, x: Tensor) -> Tensor:
+        total = sum((factor.squares() for factor in self._factors(positions, x)), start=positions.new_zeros(()))
+        total = total.to(self.dtype)
+        return total if total.ndim == 3 else total[None]
+
+    def _factors(self, positions: Tensor, x: Tensor) -> list[Factor]:
+        """Factors of all parameters; of several walkers for dense networks, of one for others."""
+        numbers = positions.to(self.dtype)
+        if self._dense is not None:
+            return self._dense.factors(numbers, x)
+        tensors = self.layout.split(numbers[0])
+        covectors = torch.eye(self.outputs, dtype=self.dtype, device=x.device)
+        found = list(self._layerwise.factors(tensors, x, covectors).values())
+        if self.rest:
+            found.append(self._jacobian.factor(tensors, x, covectors))
+        return found
+
+    # ------------------------------------------------------------------ memory
+
+    def _plan(
+        self,
+        positions: Tensor,
+        x: Tensor,
+        outputs: str,
+        batch_size: int | None,
+        max_memory: float | None,
+        *,
+        diagonal: bool,
+    ) -> tuple[int, int]:
+        """How many walkers and how many points are dealt with together; raises `InputError` if nothing fits."""
+        walkers, points = len(positions), len(x)
+        if batch_size is not None:
+            batch_size = min(require_integer("ntk", "batch_size", batch_size, least=1), points)
+        if max_memory is not None:
+            allowed = require_number("ntk", "max_memory", max_memory, above=0.0)
+        else:
+            allowed = 0.5 * free_bytes(x.device)
+        graph = torch.is_grad_enabled() and positions.requires_grad
+        size = points if outputs == "mean" else points * self.outputs
+        terms = len(self._dense.layers) if self._dense else len(self.rules) + 1
+        # K, a sum and a product; a graph keeps two products of each layer, and the entropy its eigenvectors
+        copies = (2 * terms + 4 if graph else 3) if not diagonal else 0
+        result = copies * self.dtype.itemsize * size * (1 if diagonal else size)
+        own = self._point_bytes * (3 if graph else 1)
+        least = result + own * (batch_size or 1)
+        if least > allowed:
+            raise InputError(
+                f"ntk: the kernel of {points} points and {self.outputs} outputs (outputs={outputs!r}, size {size}) "
+                f"needs about {readable(least)}, but {readable(allowed)} may be used; use fewer points or subsamples"
+                f"{', outputs=' + repr('mean') if outputs == 'all' else ''}, or raise max_memory"
+            )
+        batch = batch_size or max(1, min(points, int((allowed - result) / max(own, 1))))
+        if self._dense is None:
+            return 1, batch
+        return max(1, min(walkers, int(allowed / max(result + own * batch, 1)))), batch
+
+    # ------------------------------------------------------------------ which way for which parameter
+
+    def _settle(self, example: Tensor, method: str, check: bool) -> None:
+        """Try the module on a few points, and find which parameters the rules are right for."""
+        few = example[:TRIAL_POINTS]
+        if len(few) < TRIAL_POINTS:
+            few = few[torch.arange(TRIAL_POINTS, device=few.device) % len(few)]
+        tensors = self._trial_tensors(few.device)
+        self._try(few, check)
+        candidates = {} if method == "jacobian" else self._candidates()
+        outputs, calls = record(self.module, candidates, tensors, few)
+        if outputs.ndim != 2 or len(outputs) != len(few):
+            raise InputError(
+                f"ntk: outputs have shape {tuple(outputs.shape)} for {len(few)} points; a module must return [N, O]"
+            )
+        self.outputs = outputs.shape[1]
+        covector = torch.linspace(1.0, 2.0, self.outputs, dtype=self.dtype, device=few.device)[None]
+        names = tuple(self.layout.shapes)
+        exact = JacobianRows(self.module, names).rows(tensors, few, covector)
+        whole = {
+            layer: frozenset(own)
+            for layer, own in candidates.items()
+            if len(calls.get(layer, ())) == 1 and all(len(t) == len(few) for t in calls[layer][0])
+        }
+        by_name = dict(zip(names, exact.split(self.layout.sizes, 2), strict=True))
+        self.rules = self._right(whole, tensors, few, covector, by_name)
+        ruled = {_join(layer, own) for layer, owns in self.rules.items() for own in owns}
+        self.rest = tuple(name for name in names if name not in ruled)
+        self._layerwise = LayerwiseFactors(self.module, self.rules)
+        self._jacobian = JacobianRows(self.module, self.rest)
+        if self.rest:
+            self._jacobian.vectorise(tensors, few, covector)
+        self._point_bytes = self._measure(calls, few)
+
+    def _trial_tensors(self, device: torch.device) -> dict[str, Tensor]:
+        """Parameters at which no gradient vanishes by chance: random ones, since a start may hold many zeros."""
+        generator = torch.Generator(device).manual_seed(0)
+        named = dict(self.module.named_parameters())
+        return {
+            name: named[name].detach() + 0.1 * torch.randn(shape, generator=generator, dtype=self.dtype, device=device)
+            for name, shape in self.layout.shapes.items()
+        }
+
+    def _try(self, few: Tensor, check: bool) -> None:
+        try:
+            if check:
+                refuse_unfit("ntk", self.module, few)
+            else:
+                with torch.no_grad():
+                    self.module(few)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"ntk: the module cannot evaluate points of shape {tuple(few.shape[1:])}: {first_line(error)}; "
+                "give the shape that it takes"
+            ) from error
+
+    def _refuse_other_shape(self, example: Tensor) -> None:
+        """A dense network takes points [N, features], or any shape of as many numbers if it flattens them itself."""
+        assert self._dense is not None
+        flattens = isinstance(next(self.module.children()), nn.Flatten)
+        shape, features = tuple(example.shape[1:]), self._dense.features
+        if not example.is_floating_point():
+            raise InputError(
+                f"ntk: the module cannot evaluate points of type {example.dtype}; give floating-point ones"
+            )
+        if example[0].numel() != features or (len(shape) != 1 and not flattens):
+            raise InputError(
+                f"ntk: the module cannot evaluate points of shape {shape}: its first layer takes {features} features; "
+                "give the shape that it takes"
+            )
+
+    def _candidates(self) -> dict[str, list[str]]:
+        """Layers with a rule whose parameters are theirs alone, with the names of those that count."""
+        owners: dict[int, int] = {}
+        for layer in self.module.modules():
+            for p in layer._parameters.values():
+                if p is not None:
+                    owners[id(p)] = owners.get(id(p), 0) + 1
+        found = {}
+        for name, layer in self.module.named_modules():
+            own = {key: p for key, p in layer._parameters.items() if p is not None}
+            counting = [key for key in own if _join(name, key) in self.layout.shapes]
+            alone = all(owners[id(p)] == 1 for p in own.values())
+            if counting and alone and rule_of(layer) is not None:
+                found[name] = counting
+        return found
+
+    def _right(
+        self,
+        layers: Mapping[str, frozenset[str]],
+        tensors: Mapping[str, Tensor],
+        few: Tensor,
+        covector: Tensor,
+        exact: Mapping[str, Tensor],
+    ) -> dict[str, frozenset[str]]:
+        """Those layers whose products of Jacobians are the ones of a few points that were computed one by one."""
+        found = {}
+        for layer, factor in LayerwiseFactors(self.module, layers).factors(tensors, few, covector).items():
+            rows = torch.cat([exact[_join(layer, own)] for own in sorted(layers[layer])], dim=2)[:, 0]
+            try:
+                product = factor.mean(factor)
+            except RuntimeError:  # shapes that the rule does not expect
+                continue
+            if close(product, rows @ rows.T):
+                found[layer] = layers[layer]
+        return found
+
+    def _measure(self, calls: Mapping[str, Sequence[tuple[Tensor, Tensor]]], few: Tensor) -> int:
+        """Bytes that the work needs for each point."""
+        total = few[0].numel() * few.element_size()
+        for layer in self.rules:
+            a, z = calls[layer][0]
+            total += 2 * work_bytes(self.module.get_submodule(layer), a, z, self.outputs)
+        rest = sum(size for name, size in zip(self.layout.shapes, self.layout.sizes, strict=True) if name in self.rest)
+        return total + 2 * rest * self.dtype.itemsize
+
+
+def _join(layer: str, parameter: str) -> str:
+    return f"{layer}.{parameter}" if layer else parameter

@@ -1,0 +1,91 @@
+"""One forward pass and O backward passes of any module, in which the layers with a rule note what they need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from nnsim.cv.ntk.factors import Factor
+from nnsim.cv.ntk.layers import rule_of
+
+Call = tuple[Tensor, Tensor]  # inputs and outputs of one call of a layer
+
+
+@contextmanager
+def _noting(module: nn.Module, names: Mapping[str, object], calls: dict[str, list[Call]]) -> Iterator[None]:
+    """While it lasts, every call of the named layers is noted."""
+
+    def note_for(name: str) -> Any:
+        def note(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor:
+            probe = output if output.requires_grad else output.detach().requires_grad_()
+            calls.setdefault(name, []).append((inputs[0] if inputs else output.new_zeros(0), probe))
+            return probe.clone()  # which an activation may change in place
+
+        return note
+
+    handles = [module.get_submodule(name).register_forward_hook(note_for(name)) for name in names]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def record(
+    module: nn.Module, names: Mapping[str, object], tensors: Mapping[str, Tensor], x: Tensor
+) -> tuple[Tensor, dict[str, list[Call]]]:
+    """Outputs [N, O] at points x [N, ...], and every call of the named layers."""
+    calls: dict[str, list[Call]] = {}
+    with torch.enable_grad(), _noting(module, names, calls):
+        outputs = functional_call(module, dict(tensors), (x,))
+    return outputs, calls
+
+
+class LayerwiseFactors:
+    """Factors of layers with a rule.
+
+    Args:
+        module: the network.
+        layers: names of the layers, each with the names of its parameters that count, such as `"weight"`.
+    """
+
+    def __init__(self, module: nn.Module, layers: Mapping[str, frozenset[str]]) -> None:
+        self.module, self.layers = module, dict(layers)
+
+    def factors(self, tensors: Mapping[str, Tensor], x: Tensor, covectors: Tensor) -> dict[str, Factor]:
+        """The factor of each layer at points x [N, ...], of the combinations `covectors` [C, O] of the outputs.
+
+        A graph is kept if grad mode is on and the parameters need one.
+        """
+        if not self.layers:
+            return {}
+        keep = torch.is_grad_enabled() and any(value.requires_grad for value in tensors.values())
+        plain = tensors if keep else {name: value.detach() for name, value in tensors.items()}
+        outputs, calls = record(self.module, self.layers, plain, x)
+        inputs = {name: calls[name][0][0] for name in self.layers}
+        probes = {name: calls[name][0][1] for name in self.layers}
+        rows = []
+        for one in covectors:
+            found = torch.autograd.grad(
+                outputs,
+                list(probes.values()),
+                one.expand_as(outputs),
+                retain_graph=True,
+                create_graph=keep,
+                materialize_grads=True,
+            )
+            rows.append(found)
+        gradients = [torch.stack(column, dim=1) for column in zip(*rows, strict=True)]
+        del outputs, calls, rows
+        factors = {}
+        for (name, a), g in zip(inputs.items(), gradients, strict=True):
+            layer = self.module.get_submodule(name)
+            rule = rule_of(layer)
+            assert rule is not None
+            factors[name] = rule(layer, a if keep else a.detach(), g, self.layers[name])
+        return factors

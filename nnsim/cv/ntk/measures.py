@@ -1,0 +1,148 @@
+r"""Numbers that describe a tangent kernel K: entropy, trace, magnitudes and spectrum.
+
+All take kernels [..., n, n], symmetric and positive semi-definite, of any float type, and differentiate where that
+makes sense. Definitions: arXiv 2410.07451, and papers cited there.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nnsim.errors import InputError
+
+SMALLEST = 1e-14  # eigenvalues are clipped there: a kernel has exact zeros, and rounding makes some of them negative
+
+
+def entropy(kernel: Tensor, *, normalised: bool = False) -> Tensor:
+    r"""The von Neumann entropy of the kernel, S = -sum_i p_i ln p_i with p_i = lambda_i / sum_j lambda_j, in nats.
+
+    Eigenvalues lambda are clipped at 1e-14 before. S is 0 for a kernel of rank one and ln n for a multiple of the
+    identity; a kernel that is zero counts as the latter. The gradient is dS/dK = -(ln rho + S) / tr K with
+    rho = K / tr K, taken with eigenvectors that are never differentiated themselves, so that equal eigenvalues do no
+    harm.
+
+    Args:
+        kernel: K [..., n, n].
+        normalised: divide by ln n, its largest value; the entropy of a kernel of one point is then 0.
+
+    Returns:
+        S [...], between 0 and ln n; NaN for a kernel that is not finite.
+
+    Reference: arXiv 2410.07451, "NTK entropy".
+
+    >>> import math, torch
+    >>> from nnsim.cv import ntk
+    >>> bool(torch.isclose(ntk.entropy(torch.eye(4)), torch.tensor(math.log(4))))
+    True
+    """
+    size = _size(kernel)
+    found: Tensor = _Entropy.apply(kernel)
+    return found / math.log(size) if normalised and size > 1 else found
+
+
+def trace(kernel: Tensor, *, per_row: bool = False) -> Tensor:
+    """Sum of the diagonal, [...]; with `per_row` its mean."""
+    size = _size(kernel)
+    found = kernel.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return found / size if per_row else found
+
+
+def covariance_entropy(kernel: Tensor, *, normalised: bool = False) -> Tensor:
+    """The entropy of K_ij / sqrt(K_ii K_jj), which knows the angles between the gradients but not their lengths, [...].
+
+    Points without any gradient count as at right angles to all others.
+    """
+    diagonal = kernel.diagonal(dim1=-2, dim2=-1)
+    scale = torch.where(diagonal > 0, diagonal, 1).rsqrt()
+    covariance = kernel * scale[..., :, None] * scale[..., None, :]
+    return entropy(covariance, normalised=normalised)
+
+
+def magnitudes(diagonal: Tensor) -> Tensor:
+    """How the lengths of the gradients are distributed over the points, sqrt(K_ii) / sum_j sqrt(K_jj), [..., n].
+
+    Args:
+        diagonal: K_ii [..., n].
+    """
+    lengths = diagonal.clamp_min(0).sqrt()
+    return lengths / lengths.sum(-1, keepdim=True)
+
+
+def magnitude_entropy(diagonal: Tensor, *, normalised: bool = False) -> Tensor:
+    """Shannon entropy of the magnitudes m, -sum_i m_i ln m_i, in nats, [...]; of the diagonal K_ii [..., n]."""
+    found = torch.special.entr(magnitudes(diagonal)).sum(-1)
+    size = diagonal.shape[-1]
+    return found / math.log(size) if normalised and size > 1 else found
+
+
+def magnitude_variance(diagonal: Tensor) -> Tensor:
+    """Variance over the points of n m, the magnitudes in units of their mean, [...]; of the diagonal K_ii [..., n]."""
+    return (diagonal.shape[-1] * magnitudes(diagonal)).var(-1, correction=0)
+
+
+def spectrum(kernel: Tensor) -> Tensor:
+    """Eigenvalues of K [..., n, n], the largest first, those that rounding has made negative as 0, [..., n]."""
+    _size(kernel)
+    if not bool(torch.isfinite(kernel).all()):
+        return torch.full_like(kernel[..., 0], math.nan)
+    return torch.linalg.eigvalsh(kernel).clamp_min(0).flip(-1)
+
+
+def class_blocks(kernel: Tensor, labels: Tensor) -> dict[int, Tensor]:
+    """The kernels of each class on its own: blocks of the whole, by label.
+
+    Args:
+        kernel: K [..., n, n], of N points (n = N) or of N points and O outputs, sample-major (n = N O).
+        labels: class of each point, [N] integers.
+
+    Raises:
+        InputError: the number of labels does not divide the size of the kernel.
+    """
+    size, points = _size(kernel), len(labels)
+    if not points or size % points:
+        raise InputError(f"class_blocks: {points} labels do not fit a kernel of size {size}; give one for each point")
+    rows = labels.repeat_interleave(size // points)
+    blocks = {}
+    for label in labels.unique().tolist():
+        chosen = (rows == label).nonzero()[:, 0]
+        blocks[int(label)] = kernel[..., chosen[:, None], chosen]
+    return blocks
+
+
+def _size(kernel: Tensor) -> int:
+    """The n of a kernel [..., n, n]; raises `InputError` for another shape."""
+    if kernel.ndim < 2 or kernel.shape[-1] != kernel.shape[-2] or not kernel.shape[-1]:
+        raise InputError(f"ntk: a kernel of shape {tuple(kernel.shape)} must be square, [..., n, n] with n above 0")
+    return kernel.shape[-1]
+
+
+class _Entropy(torch.autograd.Function):
+    """Entropy of the eigenvalues, with the eigenvectors only where the gradient needs them."""
+
+    @staticmethod
+    def forward(ctx: Any, kernel: Tensor) -> Tensor:
+        if not bool(torch.isfinite(kernel).all()):
+            ctx.slope, ctx.vectors = kernel.new_full(kernel.shape[:-1], math.nan), kernel
+            return kernel.new_full(kernel.shape[:-2], math.nan)
+        if ctx.needs_input_grad[0]:
+            values, vectors = torch.linalg.eigh(kernel)
+        else:
+            values, vectors = torch.linalg.eigvalsh(kernel), None
+        kept = values.clamp_min(SMALLEST)
+        total = kept.sum(-1, keepdim=True)
+        p = kept / total
+        found = torch.special.entr(p).sum(-1)
+        if vectors is not None:
+            slope = torch.where(values > SMALLEST, -(p.log() + found[..., None]) / total, 0)
+            ctx.slope, ctx.vectors = slope, vectors
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return (ctx.vectors * (ctx.slope * g[..., None])[..., None, :]) @ ctx.vectors.mT
