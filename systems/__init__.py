@@ -1,7 +1,10 @@
 """Systems: what the parameters are, where they may live, and the energy they have."""
 
 from nnsim.systems.analytic import AnalyticSystem, DoubleWell, Harmonic
+from nnsim.systems.auto_mpg import auto_mpg
+from nnsim.systems.digits import digits
 from nnsim.systems.house_prices import house_prices
+from nnsim.systems.mnist import convolutional_mnist, dense_mnist
 from nnsim.systems.network import NeuralNetwork
 from nnsim.systems.potentials import GaussianPrior, LossPotential
 from nnsim.systems.spiral import spiral_classification, spiral_regression
@@ -13,6 +16,10 @@ __all__ = [
     "Harmonic",
     "LossPotential",
     "NeuralNetwork",
+    "auto_mpg",
+    "convolutional_mnist",
+    "dense_mnist",
+    "digits",
     "house_prices",
     "spiral_classification",
     "spiral_regression",

@@ -2,19 +2,25 @@
 
 Each loader looks for its file in the folder named by the environment variable `NNSIM_DATA`, then in nnsim's cache
 folder; a file found there must have the right sha256. Otherwise it fetches and parses the original public format.
-Both ways give the same table.
+Both ways give the same table or arrays.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import warnings
+import zipfile
+import zlib
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nnsim.errors import InputError, NNSimWarning
+import numpy as np
+
+from nnsim.errors import InputError, NNSimWarning, require_choice
+from nnsim.systems.tables import table_sha256, tidy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +33,47 @@ HOUSE_PRICES_OPENML = 42165
 # Of the tidy table rather than of a file: what both formats must give.
 HOUSE_PRICES_TABLE_SHA256 = "1a93279ac739e07fd6674b8f0da45f2d17e4d02b17948936740de6c981873e4a"
 
-# Ways to write "missing" in text: Kaggle's NA and ARFF's ?. "None" is not one of them: it is a category of MasVnrType.
-MISSING = frozenset({"", "NA", "?"})
+AUTO_MPG_FILE = "auto_mpg.csv"
+AUTO_MPG_SHA256 = "0f4dc6964316e4f8fe3bd17434d733196e999c0c761ed796fe419483e5d45858"
+AUTO_MPG_URL = "https://archive.ics.uci.edu/static/public/9/auto+mpg.zip"
+AUTO_MPG_ZIP, AUTO_MPG_MEMBER = "auto_mpg.zip", "auto-mpg.data"
+AUTO_MPG_COLUMNS = (
+    "mpg", "cylinders", "displacement", "horsepower", "weight", "acceleration", "model_year", "origin", "name"
+)  # fmt: skip
+AUTO_MPG_TABLE_SHA256 = "1aba55f922532d43396e6c493f65bb533ccd9f64d99d7db153bfba705f5452f3"
+
+MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+MNIST_FILES = {
+    "train": ("mnist_train.npz", "11bf48d67d8e90b9d940549ce9565b4921ad2ec150e4491e0c670aeb165169a9"),
+    "test": ("mnist_test.npz", "3ba302235efdc3e7e4e84db9ce6a6d6cbc9dd1162d4e79dd0b6a606afc745423"),
+}
+# Images and labels of each split: the original's name, torchvision's MD5 of it, and sha256 of what it unpacks to.
+MNIST_ORIGINALS = {
+    "train": (
+        (
+            "train-images-idx3-ubyte.gz",
+            "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        ),
+        (
+            "train-labels-idx1-ubyte.gz",
+            "d53e105ee54ea40749a09fcbcd1e9432",
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        ),
+    ),
+    "test": (
+        (
+            "t10k-images-idx3-ubyte.gz",
+            "9fb629c4189551a2d022fa330f9573f3",
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        ),
+        (
+            "t10k-labels-idx1-ubyte.gz",
+            "ec29112dd5afa0611ce80d1b7f02629c",
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        ),
+    ),
+}
 
 
 def cache_folder() -> Path:
@@ -93,6 +138,24 @@ def not_found(filename: str, sha256: str, source: str, error: Exception) -> Inpu
     )
 
 
+def _downloaded(url: str, filename: str, md5: str | None, copy: tuple[str, str]) -> Path:
+    """Fetch a file into the cache folder, unless it is there already; `copy` is the local copy that would do as well.
+
+    Raises:
+        InputError: no network, or bytes with another MD5.
+    """
+    import pooch
+
+    known = None if md5 is None else f"md5:{md5}"
+    try:
+        return Path(pooch.retrieve(url, known_hash=known, fname=filename, path=cache_folder()))
+    except (OSError, HTTPException, ValueError) as error:  # the last one: a wrong checksum
+        raise not_found(*copy, url, error) from error
+
+
+# ---------------------------------------------------------------- house prices
+
+
 def house_prices_frame() -> pd.DataFrame:
     """Load the 1460 houses of Kaggle's House Prices (Ames, Iowa): `Id`, 79 descriptors, `SalePrice` in dollars.
 
@@ -144,44 +207,136 @@ def _house_prices_from_openml() -> pd.DataFrame:
     return bunch.frame
 
 
-def tidy(frame: pd.DataFrame) -> pd.DataFrame:
-    """Give the same table, whatever reader it came from.
+# ---------------------------------------------------------------- Auto MPG
 
-    Readers of CSV and ARFF disagree on types (integers, floats, categories, text or objects), on what a missing value
-    is (NaN, None, pandas' NA, the text NA or ?) and keep or strip the quotes that ARFF puts around text with spaces.
-    Here a column whose values are all numbers becomes float64, every other one text without quotes, with NaN for
-    missing values in both; rows are numbered from 0.
+
+def auto_mpg_frame() -> pd.DataFrame:
+    """Load the 398 cars of Auto MPG: miles per gallon, seven numbers about the car, and its name.
+
+    From the local copy `auto_mpg.csv` (see `local_copy`), or else from the UCI repository's `auto+mpg.zip`, which is
+    kept in the cache folder.
+
+    Returns:
+        A table [398, 9] with the columns `AUTO_MPG_COLUMNS`: `name` text, all others float64; six of `horsepower` are
+        missing, NaN. `origin` is 1 USA, 2 Europe, 3 Japan.
+
+    Raises:
+        InputError: a local copy with a wrong checksum, no local copy and no network, or a download that is no such
+            table.
+
+    Reference: R. Quinlan, UCI Machine Learning Repository (1993), doi 10.24432/C5859H.
+    """
+    path = local_copy(AUTO_MPG_FILE, AUTO_MPG_SHA256)
+    frame = tidy(_auto_mpg_from_uci() if path is None else _auto_mpg_from_csv(path))
+    if table_sha256(frame) != AUTO_MPG_TABLE_SHA256:
+        warnings.warn(
+            f"auto_mpg_frame: UCI's table ({frame.shape[0]} rows x {frame.shape[1]} columns) differs from the known "
+            f"one, so results may differ too; compare it with {AUTO_MPG_FILE}",
+            NNSimWarning,
+            stacklevel=2,
+        )
+    return frame
+
+
+def _auto_mpg_from_csv(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+
+
+def _auto_mpg_from_uci() -> pd.DataFrame:
+    path = _downloaded(AUTO_MPG_URL, AUTO_MPG_ZIP, None, (AUTO_MPG_FILE, AUTO_MPG_SHA256))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return parse_auto_mpg(archive.read(AUTO_MPG_MEMBER).decode("latin-1"))
+    except (OSError, KeyError, InputError, zipfile.BadZipFile, zlib.error) as error:
+        path.unlink(missing_ok=True)  # no checksum is known for it, so it would be taken for good the next time
+        raise not_found(AUTO_MPG_FILE, AUTO_MPG_SHA256, AUTO_MPG_URL, error) from error
+
+
+def parse_auto_mpg(text: str) -> pd.DataFrame:
+    """Read UCI's `auto-mpg.data`: eight numbers between blanks, `?` for a missing one, a tab, the name in quotes.
 
     Args:
-        frame: a table [rows, columns].
+        text: of the file.
+
+    Returns:
+        A table [rows, 9] of text, for `tidy`.
+
+    Raises:
+        InputError: a line of another form.
     """
     import pandas as pd
 
-    return pd.DataFrame({str(name): _tidy_column(frame[name]) for name in frame.columns})
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        numbers, _, name = line.partition("\t")
+        row = [*numbers.split(), name]
+        if not line.strip():
+            continue
+        if len(row) != len(AUTO_MPG_COLUMNS) or not name.strip():
+            raise InputError(
+                f"{AUTO_MPG_MEMBER}: line {number} has {len(row) - 1} numbers and the name {name!r}, expected 8 and a "
+                "name after a tab; get the original file"
+            )
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(AUTO_MPG_COLUMNS))
 
 
-def _tidy_column(column: pd.Series) -> pd.Series:
-    import pandas as pd
-
-    missing = column.isna().to_numpy()
-    values = [None if gone else _plain(value) for value, gone in zip(column.tolist(), missing, strict=True)]
-    try:
-        return pd.Series([float("nan") if value is None else float(value) for value in values], dtype="float64")
-    except (TypeError, ValueError):  # at least one is not a number
-        return pd.Series([float("nan") if value is None else str(value) for value in values], dtype=object)
+# ---------------------------------------------------------------- MNIST
 
 
-def _plain(value: Any) -> Any:
-    """Strip white space and quotes around text; None for a word that means missing."""
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
-        text = text[1:-1]
-    return None if text in MISSING else text
+def mnist_arrays(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Load the images and labels of MNIST, in the order of the original files.
+
+    From the local copy `mnist_train.npz` or `mnist_test.npz` (see `local_copy`), or else from the mirror that
+    torchvision uses, kept in the cache folder.
+
+    Args:
+        split: `"train"`, 60000 images, or `"test"`, 10000.
+
+    Returns:
+        Images [N, 28, 28], 0 ... 255, and labels [N], 0 ... 9, uint8.
+
+    Raises:
+        InputError: a file with a wrong checksum, or no local copy and no network.
+
+    Reference: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Proc. IEEE 86, 2278 (1998), doi 10.1109/5.726791.
+    """
+    copy = MNIST_FILES[require_choice("mnist_arrays", "split", split, MNIST_FILES)]
+    path = local_copy(*copy)
+    if path is None:
+        images, labels = (_mnist_original(*original, copy) for original in MNIST_ORIGINALS[split])
+        return images, labels
+    with np.load(path, allow_pickle=False) as arrays:
+        return arrays["x"], arrays["y"]
 
 
-def table_sha256(frame: pd.DataFrame) -> str:
-    """Checksum of a tidy table: of its names and values, not of how a program stores or prints it."""
-    columns = [[name, *map(str, frame[name].tolist())] for name in frame.columns]
-    return hashlib.sha256(repr(columns).encode()).hexdigest()
+def _mnist_original(name: str, md5: str, sha256: str, copy: tuple[str, str]) -> np.ndarray:
+    path = _downloaded(MNIST_URL + name, name, md5, copy)
+    content = gzip.decompress(path.read_bytes())
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise InputError(f"{path}: unpacked it has sha256 {found}, expected {sha256}; remove it")
+    return parse_idx(content)
+
+
+def parse_idx(content: bytes) -> np.ndarray:
+    """Read an IDX file of bytes: two zeros, the type 8, the number of axes, their lengths (big-endian), the values.
+
+    Args:
+        content: of the file.
+
+    Raises:
+        InputError: something else.
+    """
+    axes = content[3] if content[:3] == b"\0\0\x08" and len(content) > 3 else 0
+    start = 4 + 4 * axes
+    if not axes or len(content) < start:
+        raise InputError(f"IDX file: it starts with {content[:4].hex()}, expected 0000080N; get the original file")
+    shape = np.frombuffer(content, ">u4", axes, 4).astype(int)
+    if len(content) - start != shape.prod():
+        raise InputError(
+            f"IDX file: it holds {len(content) - start} values, expected {shape.prod()}; get the original file"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()

@@ -6,17 +6,29 @@ import hashlib
 import io
 import json
 import os
+import zipfile
 from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
 import pandas as pd
+import pooch
 import pytest
 import sklearn.datasets
 
 from nnsim.errors import InputError, NNSimWarning
 from nnsim.systems import datasets
-from nnsim.systems.datasets import house_prices_frame, local_copy, table_sha256, tidy
+from nnsim.systems.auto_mpg import prepare as prepare_cars
+from nnsim.systems.datasets import (
+    auto_mpg_frame,
+    house_prices_frame,
+    local_copy,
+    mnist_arrays,
+    parse_auto_mpg,
+    parse_idx,
+    table_sha256,
+    tidy,
+)
 from nnsim.systems.house_prices import prepare
 
 
@@ -37,7 +49,23 @@ def no_local_data(tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     monkeypatch.setattr(datasets, "cache_folder", lambda: cache)
     monkeypatch.setattr("sklearn.datasets._openml.urlopen", no_network)
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", no_network)
     return cache
+
+
+@pytest.fixture
+def public_files(no_local_data, monkeypatch):
+    """What the internet holds, by address, for pooch; and a list of what was asked for."""
+    files, asked = {}, []
+
+    def download(self, url, output_file, *args, **settings):
+        asked.append(url)
+        if url not in files:
+            raise URLError("404")
+        Path(output_file).write_bytes(files[url])
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", download)
+    return files, asked
 
 
 def no_network(*args, **settings):
@@ -300,3 +328,212 @@ def test_another_table_from_openml_warns(no_local_data, monkeypatch):
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", lambda **settings: Bunch)
     with pytest.warns(NNSimWarning, match="2 rows x 2 columns"):
         house_prices_frame()
+
+
+# ---------------------------------------------------------------- Auto MPG
+
+
+# Lines of the original file: a missing number, a name with a quote mark, a number without a digit after its point.
+AUTO_MPG_LINES = """\
+18.0   8   307.0      130.0      3504.      12.0   70  1\t"chevrolet chevelle malibu"
+14.0   8   340.0      160.0      3609.       8.0   70  1\t"plymouth 'cuda 340"
+9.0    8   304.0      193.0      4732.      18.5   70  1\t"hi 1200d"
+25.0   4   98.00      ?          2046.      19.0   71  1\t"ford pinto"
+"""
+
+
+def original_lines(csv_path):
+    """The local copy, written as UCI's file is."""
+    with open(csv_path, newline="") as file:
+        _, *rows = csv.reader(file)
+    for mpg, cylinders, displacement, horsepower, weight, acceleration, year, origin, name in rows:
+        power = f"{float(horsepower):.1f}" if horsepower else "?"
+        yield (
+            f"{float(mpg):<7.1f}{cylinders:<4}{float(displacement):<11.1f}{power:<11}{weight + '.':<11}"
+            f'{float(acceleration):<7.1f}{year:<4}{origin}\t"{name}"'
+        )
+
+
+def zipped(**members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def test_auto_mpg_from_the_local_copy(data_folder, monkeypatch):
+    monkeypatch.setenv("NNSIM_DATA", str(data_folder))
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", no_network)
+    frame = auto_mpg_frame()
+    assert frame.shape == (398, 9)
+    assert table_sha256(frame) == datasets.AUTO_MPG_TABLE_SHA256
+    assert list(frame.dtypes) == [np.float64] * 8 + [object]
+    # as given with the file
+    assert frame["mpg"].mean() == pytest.approx(23.5146, abs=1e-4)
+    assert frame["horsepower"].isna().sum() == frame.isna().to_numpy().sum() == 6
+    assert [int((frame["origin"] == origin).sum()) for origin in (1, 2, 3)] == [249, 70, 79]
+
+
+def test_lines_of_the_original_file_are_those_of_the_copy(data_folder, monkeypatch):
+    monkeypatch.setenv("NNSIM_DATA", str(data_folder))
+    copy = auto_mpg_frame().iloc[[0, 11, 28, 32]].reset_index(drop=True)
+    pd.testing.assert_frame_equal(tidy(parse_auto_mpg(AUTO_MPG_LINES)), copy, check_exact=True)
+    assert next(original_lines(data_folder / datasets.AUTO_MPG_FILE)) == AUTO_MPG_LINES.splitlines()[0]
+
+
+def test_ucis_zip_gives_the_same_table(data_folder, public_files, no_local_data, monkeypatch):
+    files, asked = public_files
+    text = "\n".join(original_lines(data_folder / datasets.AUTO_MPG_FILE)) + "\n"
+    files[datasets.AUTO_MPG_URL] = zipped(**{"Index": "", "auto-mpg.names": "about", "auto-mpg.data": text})
+    downloaded, again = auto_mpg_frame(), auto_mpg_frame()
+    assert asked == [datasets.AUTO_MPG_URL]  # once
+    assert (no_local_data / "auto_mpg.zip").is_file()
+    monkeypatch.setenv("NNSIM_DATA", str(data_folder))
+    copied = auto_mpg_frame()
+    for frame in (downloaded, again):
+        pd.testing.assert_frame_equal(frame, copied, check_exact=True)
+    for ours, theirs in zip(prepare_cars(downloaded, 3), prepare_cars(copied, 3), strict=True):
+        assert all(bool((a == b).all()) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"<html>come back later</html>", "not a zip file"),
+        (zipped(other="x"), "auto-mpg.data"),
+        (zipped(**{"auto-mpg.data": AUTO_MPG_LINES + "1 2 3\t'x'\n"}), "line 5 has 3 numbers"),
+        (zipped(**{"auto-mpg.data": AUTO_MPG_LINES.replace("\t", " ")}), "line 1 has"),
+    ],
+)
+def test_a_download_that_is_no_table_is_refused_and_not_kept(public_files, no_local_data, content, words):
+    files, asked = public_files
+    files[datasets.AUTO_MPG_URL] = content
+    for attempt in (1, 2):
+        with pytest.raises(InputError, match=words) as raised:
+            auto_mpg_frame()
+        assert "\n" not in str(raised.value)
+        assert len(asked) == attempt
+        assert not list(no_local_data.iterdir())
+
+
+def test_another_table_of_cars_warns(public_files):
+    files, _ = public_files
+    files[datasets.AUTO_MPG_URL] = zipped(**{"auto-mpg.data": AUTO_MPG_LINES})
+    with pytest.warns(NNSimWarning, match="4 rows x 9 columns"):
+        assert len(auto_mpg_frame()) == 4
+
+
+# ---------------------------------------------------------------- MNIST
+
+
+def idx(array):
+    """An array of bytes as an IDX file."""
+    return b"\0\0\x08" + bytes([array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+
+
+def test_mnist_from_the_local_copies(data_folder, monkeypatch):
+    """First labels, class counts and checksums of the original files, as given with the data."""
+    monkeypatch.setenv("NNSIM_DATA", str(data_folder))
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", no_network)
+    for split, count in (("train", 60_000), ("test", 10_000)):
+        images, labels = mnist_arrays(split)
+        assert (images.shape, labels.shape) == ((count, 28, 28), (count,))
+        assert images.dtype == labels.dtype == np.uint8
+        for array, (_, _, sha256) in zip((images, labels), datasets.MNIST_ORIGINALS[split], strict=True):
+            assert hashlib.sha256(idx(array)).hexdigest() == sha256
+        if split == "train":
+            assert labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+            assert np.bincount(labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+
+
+def test_mnists_original_files_give_the_same_arrays(data_folder, public_files, monkeypatch):
+    """Rebuilt from the local copy; the MD5 of the compressed files depend on the compressor, so they are set anew."""
+    files, asked = public_files
+    monkeypatch.setenv("NNSIM_DATA", str(data_folder))
+    expected = mnist_arrays("test")
+    monkeypatch.delenv("NNSIM_DATA")
+    originals = []
+    for array, (name, _, sha256) in zip(expected, datasets.MNIST_ORIGINALS["test"], strict=True):
+        content = gzip.compress(idx(array), 1)
+        files[datasets.MNIST_URL + name] = content
+        originals.append((name, hashlib.md5(content).hexdigest(), sha256))
+    monkeypatch.setitem(datasets.MNIST_ORIGINALS, "test", tuple(originals))
+    for _ in range(2):
+        for ours, theirs in zip(mnist_arrays("test"), expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+            assert ours.dtype == np.uint8
+            assert ours.flags.writeable
+    assert asked == [datasets.MNIST_URL + name for name, _, _ in originals]  # each once
+
+
+def test_the_addresses_and_checksums_are_torchvisions():
+    from_torchvision = {
+        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+    }
+    assert {name: md5 for files in datasets.MNIST_ORIGINALS.values() for name, md5, _ in files} == from_torchvision
+
+
+@pytest.mark.parametrize(
+    ("load", "words"),
+    [
+        (lambda: mnist_arrays("train"), ("mnist_train.npz", "train-images-idx3-ubyte.gz", "NNSIM_DATA is not set")),
+        (
+            lambda: mnist_arrays("test"),
+            ("mnist_test.npz", "t10k-images-idx3-ubyte.gz", datasets.MNIST_FILES["test"][1]),
+        ),
+        (auto_mpg_frame, ("auto_mpg.csv", "archive.ics.uci.edu", datasets.AUTO_MPG_SHA256)),
+    ],
+)
+def test_neither_data_nor_network_is_one_line(no_local_data, load, words):
+    with pytest.raises(InputError) as raised:
+        load()
+    message = str(raised.value)
+    assert "\n" not in message
+    assert all(part in message for part in (*words, "Name or service", "go online once", str(no_local_data)))
+
+
+def test_images_with_a_wrong_checksum_are_never_used(public_files, no_local_data, monkeypatch):
+    files, _ = public_files
+    name = datasets.MNIST_ORIGINALS["test"][0][0]
+    files[datasets.MNIST_URL + name] = content = gzip.compress(idx(np.zeros((2, 28, 28), np.uint8)))
+    with pytest.raises(InputError, match="does not match"):  # torchvision's MD5
+        mnist_arrays("test")
+    assert not (no_local_data / name).exists()
+    damaged = (name, hashlib.md5(content).hexdigest(), datasets.MNIST_ORIGINALS["test"][0][2])
+    monkeypatch.setitem(datasets.MNIST_ORIGINALS, "test", (damaged, datasets.MNIST_ORIGINALS["test"][1]))
+    with pytest.raises(InputError, match=r"unpacked it has sha256 .*, expected 0fa7898d.*; remove it"):
+        mnist_arrays("test")
+
+
+def test_a_local_copy_of_mnist_with_a_wrong_checksum_is_refused(no_local_data, tmp_path, monkeypatch):
+    (tmp_path / "mnist_test.npz").write_bytes(b"not a zip")
+    monkeypatch.setenv("NNSIM_DATA", str(tmp_path))
+    with pytest.raises(InputError, match=r"mnist_test.npz: this data file has sha256 .*replace or remove"):
+        mnist_arrays("test")
+    with pytest.raises(InputError, match=r"split = 'validation' is not known; choose one of 'train', 'test'"):
+        mnist_arrays("validation")
+
+
+def test_idx_files_of_any_number_of_axes():
+    for shape in ((3,), (2, 3), (2, 3, 4)):
+        array = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+        np.testing.assert_array_equal(parse_idx(idx(array)), array)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "starts with , expected 0000080N"),
+        (b"\0\0\x0d\1\0\0\0\1\0", "starts with 00000d01"),
+        (b"\0\0\x08\2\0\0\0\1", "starts with 00000802"),
+        (idx(np.zeros(3, np.uint8))[:-1], "holds 2 values, expected 3"),
+        (idx(np.zeros(3, np.uint8)) + b"x", "holds 4 values, expected 3"),
+    ],
+)
+def test_what_is_no_idx_file_is_refused(content, words):
+    with pytest.raises(InputError, match=words):
+        parse_idx(content)
