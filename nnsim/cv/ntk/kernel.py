@@ -16,14 +16,15 @@ J. Sohl-Dickstein, S. S. Schoenholz, arXiv 2206.08720.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nnsim.cv.ntk import dense
-from nnsim.cv.ntk.factors import Factor
+from nnsim.cv.ntk.factors import Factor, squared
 from nnsim.cv.ntk.jacobian import JacobianRows
 from nnsim.cv.ntk.layers import rule_of, work_bytes
 from nnsim.cv.ntk.layerwise import LayerwiseFactors, record
@@ -177,7 +178,7 @@ class TangentKernel:
             self.outputs = self._dense.outputs
             self._point_bytes = self._dense.point_bytes(dtype.itemsize)
             return
-        with sdpa_kernel(SDPBackend.MATH):
+        with self._twice_differentiable():
             self._settle(example, method, check)
         if method == "layerwise" and self.rest:
             raise InputError(
@@ -198,9 +199,10 @@ class TangentKernel:
         """K [W, size, size] at positions [W, n] and points x [N, ...]; see the function `kernel`."""
         require_choice("ntk", "outputs", outputs, OUTPUTS)
         walkers, batch = self._plan(positions, x, outputs, batch_size, max_memory, diagonal=False)
-        with sdpa_kernel(SDPBackend.MATH):  # attention's other ways cannot be differentiated twice
+        with self._twice_differentiable():
             found = [self._blocks(some, x, outputs, batch) for some in positions.split(walkers)]
-        return found[0] if len(found) == 1 else torch.cat(found)
+        whole = found[0] if len(found) == 1 else torch.cat(found)
+        return whole.expand(len(positions), -1, -1)  # that of a single linear layer is the same for all walkers
 
     def diagonal(
         self,
@@ -216,11 +218,16 @@ class TangentKernel:
         walkers, batch = self._plan(positions, x, outputs, batch_size, max_memory, diagonal=True)
         rows = []
         for some in positions.split(walkers):
-            with sdpa_kernel(SDPBackend.MATH):
+            with self._twice_differentiable():
                 pieces = [self._squares(some, part) for part in x.split(batch)]
             squares = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
             rows.append(squares.mean(-1) if outputs == "mean" else squares.flatten(1))
-        return rows[0] if len(rows) == 1 else torch.cat(rows)
+        whole = rows[0] if len(rows) == 1 else torch.cat(rows)
+        return whole.expand(len(positions), -1)
+
+    def _twice_differentiable(self) -> AbstractContextManager[None]:
+        """Attention in the one of its ways that can be differentiated twice."""
+        return nullcontext() if self._dense else sdpa_kernel(SDPBackend.MATH)
 
     def _blocks(self, positions: Tensor, x: Tensor, outputs: str, batch: int) -> Tensor:
         """K [W, size, size] of walkers that are dealt with together, block by block of points."""
@@ -238,20 +245,17 @@ class TangentKernel:
         return torch.cat([torch.cat(row, dim=-1) for row in rows], dim=-2)
 
     def _products(self, own: list[Factor], others: list[Factor], outputs: str) -> Tensor:
-        total: Tensor | None = None
-        for one, other in zip(own, others, strict=True):
-            product = one.mean(other) if outputs == "mean" else one.all(other)
-            if total is None:
-                total = product
-            else:
-                total = total + product if product.requires_grad or total.requires_grad else total.add_(product)
-        assert total is not None
+        """Sum over the layers of the products of their factors, [W or 1, size, size]."""
+        if self._dense is not None and own is others and outputs == "mean" and own[-1].g is not None:
+            total = squared(own)
+        else:
+            total = _sum((a.mean(b) if outputs == "mean" else a.all(b)) for a, b in zip(own, others, strict=True))
         total = total if total.ndim == 3 else total[None]
-        return total / self.outputs if outputs == "mean" else total
+        return total / self.outputs if outputs == "mean" and self.outputs > 1 else total
 
     def _squares(self, positions: Tensor, x: Tensor) -> Tensor:
-        total = sum((factor.squares() for factor in self._factors(positions, x)), start=positions.new_zeros(()))
-        total = total.to(self.dtype)
+        """Sum over the layers of the squares of J, [W or 1, N, O]."""
+        total = _sum(factor.squares() for factor in self._factors(positions, x))
         return total if total.ndim == 3 else total[None]
 
     def _factors(self, positions: Tensor, x: Tensor) -> list[Factor]:
@@ -422,6 +426,20 @@ class TangentKernel:
             total += 2 * work_bytes(self.module.get_submodule(layer), a, z, self.outputs)
         rest = sum(size for name, size in zip(self.layout.shapes, self.layout.sizes, strict=True) if name in self.rest)
         return total + 2 * rest * self.dtype.itemsize
+
+
+def _sum(terms: Iterable[Tensor]) -> Tensor:
+    """The sum, in place where no graph is kept and the shapes allow it."""
+    total: Tensor | None = None
+    for term in terms:
+        if total is None:
+            total = term
+        elif total.requires_grad or term.requires_grad or total.shape != term.shape or not total.is_contiguous():
+            total = total + term
+        else:
+            total.add_(term)
+    assert total is not None
+    return total
 
 
 def _join(layer: str, parameter: str) -> str:

@@ -88,7 +88,7 @@ def magnitude_variance(diagonal: Tensor) -> Tensor:
 def spectrum(kernel: Tensor) -> Tensor:
     """Eigenvalues of K [..., n, n], the largest first, those that rounding has made negative as 0, [..., n]."""
     _size(kernel)
-    if not bool(torch.isfinite(kernel).all()):
+    if not math.isfinite(float(kernel.sum())):
         return torch.full_like(kernel[..., 0], math.nan)
     return torch.linalg.eigvalsh(kernel).clamp_min(0).flip(-1)
 
@@ -126,7 +126,7 @@ class _Entropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, kernel: Tensor) -> Tensor:
-        if not bool(torch.isfinite(kernel).all()):
+        if not math.isfinite(float(kernel.sum())):
             ctx.slope, ctx.vectors = kernel.new_full(kernel.shape[:-1], math.nan), kernel
             return kernel.new_full(kernel.shape[:-2], math.nan)
         if ctx.needs_input_grad[0]:
