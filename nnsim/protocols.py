@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nnsim.box import Box
-    from nnsim.cv.ntk.kernel import TangentKernel
+    from nnsim.cv.ntk.tangent import TangentKernel
     from nnsim.evaluation import Evaluation
     from nnsim.forcefield import ForceField
     from nnsim.precision import Precision

@@ -7,9 +7,10 @@ import warnings
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from nnsim.errors import InputError
+from nnsim.networks.call import call_with
 from nnsim.networks.checks import close, first_line
 from nnsim.networks.dense import is_dense
 from nnsim.networks.layout import Layout
@@ -30,7 +31,7 @@ class VmapForward:
         """Outputs [W, N, C] of positions [W, n] at points x [N, ...]."""
 
         def one(tensors: dict[str, Tensor]) -> Tensor:
-            return functional_call(self.module, tensors, (x,))
+            return call_with(self.module, tensors, x)
 
         return vmap(one)(self.layout.split(positions.to(self.dtype)))
 
@@ -46,7 +47,7 @@ class LoopForward:
     def __call__(self, positions: Tensor, x: Tensor) -> Tensor:
         """Outputs [W, N, C] of positions [W, n] at points x [N, ...]."""
         walkers = (self.layout.split(row) for row in positions.to(self.dtype).unbind())
-        return torch.stack([functional_call(self.module, tensors, (x,)) for tensors in walkers])
+        return torch.stack([call_with(self.module, tensors, x) for tensors in walkers])
 
 
 Forward = BatchedDense | VmapForward | LoopForward

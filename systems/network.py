@@ -10,13 +10,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from nnsim.box import Box
-from nnsim.cv.ntk.kernel import TangentKernel
+from nnsim.cv.ntk.tangent import TangentKernel
 from nnsim.describe import describe
 from nnsim.errors import InputError, require_choice, require_number
 from nnsim.evaluation import Evaluation
+from nnsim.networks.call import call_with
 from nnsim.networks.checks import first_line, refuse_unfit
 from nnsim.networks.layout import Layout
 from nnsim.networks.scaled import ntk_parametrised
@@ -186,7 +187,7 @@ class NeuralNetwork(System):
         tensors = self._layout.split(positions.to(self._dtype))
 
         def one(own: dict[str, Tensor], x: Tensor) -> Tensor:
-            return functional_call(self._module, own, (x,))
+            return call_with(self._module, own, x)
 
         if self.kind == "loop":
             rows = range(len(positions))

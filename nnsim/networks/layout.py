@@ -33,4 +33,4 @@ class Layout:
         """
         parts = positions.split(self.sizes, dim=-1)
         lead = positions.shape[:-1]
-        return {name: p.reshape(*lead, *s) for (name, s), p in zip(self.shapes.items(), parts, strict=True)}
+        return {name: p.reshape((*lead, *s)) for (name, s), p in zip(self.shapes.items(), parts, strict=True)}

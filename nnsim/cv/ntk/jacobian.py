@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
+from torch.func import vjp, vmap
 
 from nnsim.cv.ntk.factors import Explicit
-from nnsim.networks.checks import close
+from nnsim.networks.call import call_with
+from nnsim.networks.checks import alike
 
 Way = Callable[[Mapping[str, Tensor], Tensor, Tensor], Tensor]
 
@@ -51,7 +52,7 @@ class JacobianRows:
             fast = compute(self._vectorised)
         except Exception:  # torch.func raises errors of many types, all of which mean the same here
             return False
-        return close(fast, compute(self._one_by_one))
+        return alike(fast, compute(self._one_by_one))
 
     def factor(self, tensors: Mapping[str, Tensor], x: Tensor, covectors: Tensor) -> Explicit:
         """The factor at points x [N, ...] of the combinations `covectors` [C, O] of the outputs."""
@@ -74,11 +75,11 @@ class JacobianRows:
 
         def of_point(point: Tensor) -> Tensor:
             def outputs(chosen: dict[str, Tensor]) -> Tensor:
-                return functional_call(self.module, {**others, **chosen}, (point[None],))[0]
+                return call_with(self.module, {**others, **chosen}, point[None])[0]
 
             _, pull = vjp(outputs, own)
             (found,) = vmap(pull)(covectors)
-            return torch.cat([found[name].flatten(1) for name in self.names], dim=1)
+            return torch.cat([found[name].reshape(len(covectors), -1) for name in self.names], dim=1)
 
         with warnings.catch_warnings():  # of operations that vmap does one by one
             warnings.simplefilter("ignore")
@@ -90,7 +91,7 @@ class JacobianRows:
             own = {name: tensors[name] if keep else tensors[name].detach().requires_grad_() for name in self.names}
             # A constant stays one; a parameter that needs no gradient, beside one that does, gets a leaf of its own.
             own = {name: value if value.requires_grad else value.requires_grad_() for name, value in own.items()}
-            outputs = functional_call(self.module, {**tensors, **own}, (point,))[0]
+            outputs = call_with(self.module, {**tensors, **own}, point)[0]
             found = [
                 torch.autograd.grad(
                     outputs, list(own.values()), one, retain_graph=True, create_graph=keep, materialize_grads=True

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from nnsim.cv.ntk.factors import Factor
 from nnsim.cv.ntk.layers import rule_of
+from nnsim.networks.call import call_with
 
 Call = tuple[Tensor, Tensor]  # inputs and outputs of one call of a layer
 
@@ -36,14 +36,27 @@ def _noting(module: nn.Module, names: Mapping[str, object], calls: dict[str, lis
             handle.remove()
 
 
+def called_once(calls: Sequence[Call], points: int) -> bool:
+    """Whether a layer was called once, with one row for each point."""
+    return len(calls) == 1 and all(t.ndim > 0 and len(t) == points for t in calls[0])
+
+
 def record(
     module: nn.Module, names: Mapping[str, object], tensors: Mapping[str, Tensor], x: Tensor
 ) -> tuple[Tensor, dict[str, list[Call]]]:
     """Outputs [N, O] at points x [N, ...], and every call of the named layers."""
     calls: dict[str, list[Call]] = {}
     with torch.enable_grad(), _noting(module, names, calls):
-        outputs = functional_call(module, dict(tensors), (x,))
+        outputs = call_with(module, tensors, x)
     return outputs, calls
+
+
+class OtherCalls(Exception):
+    """Some layers were not called once, with all points, as they were in the trial: `layers`."""
+
+    def __init__(self, layers: frozenset[str]) -> None:
+        super().__init__(layers)
+        self.layers = layers
 
 
 class LayerwiseFactors:
@@ -61,12 +74,18 @@ class LayerwiseFactors:
         """The factor of each layer at points x [N, ...], of the combinations `covectors` [C, O] of the outputs.
 
         A graph is kept if grad mode is on and the parameters need one.
+
+        Raises:
+            OtherCalls: a layer was called more than once, or not with every point.
         """
         if not self.layers:
             return {}
         keep = torch.is_grad_enabled() and any(value.requires_grad for value in tensors.values())
         plain = tensors if keep else {name: value.detach() for name, value in tensors.items()}
         outputs, calls = record(self.module, self.layers, plain, x)
+        other = [name for name in self.layers if not called_once(calls.get(name, ()), len(x))]
+        if other:
+            raise OtherCalls(frozenset(other))
         inputs = {name: calls[name][0][0] for name in self.layers}
         probes = {name: calls[name][0][1] for name in self.layers}
         rows = []

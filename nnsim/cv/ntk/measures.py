@@ -57,6 +57,7 @@ def covariance_entropy(kernel: Tensor, *, normalised: bool = False) -> Tensor:
 
     Points without any gradient count as at right angles to all others.
     """
+    _size(kernel)
     diagonal = kernel.diagonal(dim1=-2, dim2=-1)
     scale = torch.where(diagonal > 0, diagonal, 1).rsqrt()
     covariance = kernel * scale[..., :, None] * scale[..., None, :]
@@ -69,13 +70,17 @@ def magnitudes(diagonal: Tensor) -> Tensor:
     Args:
         diagonal: K_ii [..., n].
     """
-    lengths = diagonal.clamp_min(0).sqrt()
-    return lengths / lengths.sum(-1, keepdim=True)
+    dead = diagonal <= 0  # where the slope of a root is infinite; here it is zero
+    lengths = torch.where(dead, 0, torch.where(dead, 1, diagonal).sqrt())
+    total = lengths.sum(-1, keepdim=True)
+    nothing = total == 0
+    return torch.where(nothing, 1 / lengths.shape[-1], lengths / torch.where(nothing, 1, total))
 
 
 def magnitude_entropy(diagonal: Tensor, *, normalised: bool = False) -> Tensor:
     """Shannon entropy of the magnitudes m, -sum_i m_i ln m_i, in nats, [...]; of the diagonal K_ii [..., n]."""
-    found = torch.special.entr(magnitudes(diagonal)).sum(-1)
+    m = magnitudes(diagonal)
+    found = torch.special.entr(torch.where(m == 0, 1, m)).sum(-1)  # 0 ln 0 = 1 ln 1, but its slope is infinite
     size = diagonal.shape[-1]
     return found / math.log(size) if normalised and size > 1 else found
 
@@ -88,9 +93,9 @@ def magnitude_variance(diagonal: Tensor) -> Tensor:
 def spectrum(kernel: Tensor) -> Tensor:
     """Eigenvalues of K [..., n, n], the largest first, those that rounding has made negative as 0, [..., n]."""
     _size(kernel)
-    if not math.isfinite(float(kernel.sum())):
-        return torch.full_like(kernel[..., 0], math.nan)
-    return torch.linalg.eigvalsh(kernel).clamp_min(0).flip(-1)
+    kernel, finite = _finite(kernel)
+    values = torch.linalg.eigvalsh(kernel).clamp_min(0).flip(-1)
+    return torch.where(finite[..., None], values, math.nan)
 
 
 def class_blocks(kernel: Tensor, labels: Tensor) -> dict[int, Tensor]:
@@ -121,14 +126,20 @@ def _size(kernel: Tensor) -> int:
     return kernel.shape[-1]
 
 
+def _finite(kernel: Tensor) -> tuple[Tensor, Tensor]:
+    """The kernels [..., n, n], zero where one holds a NaN (LAPACK refuses the whole batch), and which do not, [...]."""
+    finite = torch.isfinite(kernel.sum((-2, -1)))
+    if not bool(finite.all()):
+        kernel = torch.where(finite[..., None, None], kernel, 0)
+    return kernel, finite
+
+
 class _Entropy(torch.autograd.Function):
     """Entropy of the eigenvalues, with the eigenvectors only where the gradient needs them."""
 
     @staticmethod
     def forward(ctx: Any, kernel: Tensor) -> Tensor:
-        if not math.isfinite(float(kernel.sum())):
-            ctx.slope, ctx.vectors = kernel.new_full(kernel.shape[:-1], math.nan), kernel
-            return kernel.new_full(kernel.shape[:-2], math.nan)
+        kernel, finite = _finite(kernel)
         if ctx.needs_input_grad[0]:
             values, vectors = torch.linalg.eigh(kernel)
         else:
@@ -136,9 +147,10 @@ class _Entropy(torch.autograd.Function):
         kept = values.clamp_min(SMALLEST)
         total = kept.sum(-1, keepdim=True)
         p = kept / total
-        found = torch.special.entr(p).sum(-1)
+        found = torch.where(finite, torch.special.entr(p).sum(-1), math.nan)
         if vectors is not None:
             slope = torch.where(values > SMALLEST, -(p.log() + found[..., None]) / total, 0)
+            slope = torch.where(finite[..., None], slope, math.nan)
             ctx.slope, ctx.vectors = slope, vectors
         return found
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nnsim.cv.ntk import measures
-from nnsim.cv.ntk.kernel import OUTPUTS
+from nnsim.cv.ntk.tangent import OUTPUTS
 from nnsim.cv.split import SPLITS, SplitCV
 from nnsim.errors import InputError, require_choice, require_integer
 from nnsim.evaluation import Evaluation

@@ -27,10 +27,10 @@ from nnsim.cv.ntk import dense
 from nnsim.cv.ntk.factors import Factor, squared
 from nnsim.cv.ntk.jacobian import JacobianRows
 from nnsim.cv.ntk.layers import rule_of, work_bytes
-from nnsim.cv.ntk.layerwise import LayerwiseFactors, record
+from nnsim.cv.ntk.layerwise import LayerwiseFactors, OtherCalls, called_once, record
 from nnsim.cv.ntk.memory import free_bytes, readable
 from nnsim.errors import InputError, require_choice, require_integer, require_number
-from nnsim.networks.checks import close, first_line, refuse_unfit
+from nnsim.networks.checks import alike, first_line, refuse_unfit
 from nnsim.networks.layout import Layout
 
 OUTPUTS = ("mean", "all")
@@ -198,6 +198,15 @@ class TangentKernel:
     ) -> Tensor:
         """K [W, size, size] at positions [W, n] and points x [N, ...]; see the function `kernel`."""
         require_choice("ntk", "outputs", outputs, OUTPUTS)
+        try:
+            return self._kernel(positions, x, outputs, batch_size, max_memory)
+        except OtherCalls as error:
+            self._give_up(error.layers)
+        return self.kernel(positions, x, outputs=outputs, batch_size=batch_size, max_memory=max_memory)
+
+    def _kernel(
+        self, positions: Tensor, x: Tensor, outputs: str, batch_size: int | None, max_memory: float | None
+    ) -> Tensor:
         walkers, batch = self._plan(positions, x, outputs, batch_size, max_memory, diagonal=False)
         with self._twice_differentiable():
             found = [self._blocks(some, x, outputs, batch) for some in positions.split(walkers)]
@@ -215,6 +224,15 @@ class TangentKernel:
     ) -> Tensor:
         """The diagonal of `kernel`, [W, size]."""
         require_choice("ntk", "outputs", outputs, OUTPUTS)
+        try:
+            return self._diagonal(positions, x, outputs, batch_size, max_memory)
+        except OtherCalls as error:
+            self._give_up(error.layers)
+        return self.diagonal(positions, x, outputs=outputs, batch_size=batch_size, max_memory=max_memory)
+
+    def _diagonal(
+        self, positions: Tensor, x: Tensor, outputs: str, batch_size: int | None, max_memory: float | None
+    ) -> Tensor:
         walkers, batch = self._plan(positions, x, outputs, batch_size, max_memory, diagonal=True)
         rows = []
         for some in positions.split(walkers):
@@ -313,9 +331,8 @@ class TangentKernel:
 
     def _settle(self, example: Tensor, method: str, check: bool) -> None:
         """Try the module on a few points, and find which parameters the rules are right for."""
-        few = example[:TRIAL_POINTS]
-        if len(few) < TRIAL_POINTS:
-            few = few[torch.arange(TRIAL_POINTS, device=few.device) % len(few)]
+        # From all over the points, since the first may be special, such as sorted or of one class.
+        few = example[torch.linspace(0, len(example) - 1, TRIAL_POINTS, device=example.device).round().long()]
         tensors = self._trial_tensors(few.device)
         self._try(few, check)
         candidates = {} if method == "jacobian" else self._candidates()
@@ -329,19 +346,36 @@ class TangentKernel:
         names = tuple(self.layout.shapes)
         exact = JacobianRows(self.module, names).rows(tensors, few, covector)
         whole = {
-            layer: frozenset(own)
-            for layer, own in candidates.items()
-            if len(calls.get(layer, ())) == 1 and all(len(t) == len(few) for t in calls[layer][0])
+            layer: frozenset(own) for layer, own in candidates.items() if called_once(calls.get(layer, ()), len(few))
         }
-        by_name = dict(zip(names, exact.split(self.layout.sizes, 2), strict=True))
-        self.rules = self._right(whole, tensors, few, covector, by_name)
+        parts = dict(zip(names, exact.split(self.layout.sizes, 2), strict=True))
+        whole = self._right(whole, tensors, few, covector, parts)
+        # Turned around, because a layer that sorts its points sees them in the order given in one of the two.
+        turned = {name: part.flip(0) for name, part in parts.items()}
+        self.rules = self._right(whole, tensors, few.flip(0), covector, turned)
         ruled = {_join(layer, own) for layer, owns in self.rules.items() for own in owns}
         self.rest = tuple(name for name in names if name not in ruled)
         self._layerwise = LayerwiseFactors(self.module, self.rules)
+        self._trial = tensors, few, covector
+        self._point_bytes = self._measure(calls, few)
+        self._settle_rest()
+
+    def _settle_rest(self) -> None:
         self._jacobian = JacobianRows(self.module, self.rest)
         if self.rest:
-            self._jacobian.vectorise(tensors, few, covector)
-        self._point_bytes = self._measure(calls, few)
+            self._jacobian.vectorise(*self._trial)
+
+    def _give_up(self, layers: frozenset[str]) -> None:
+        """From now on take the Jacobian for layers that are not called with every point, as those of experts are."""
+        lost = {_join(layer, own) for layer in layers for own in self.rules.pop(layer)}
+        self.rest = tuple(name for name in self.layout.shapes if name in lost or name in self.rest)
+        self._layerwise = LayerwiseFactors(self.module, self.rules)
+        self._point_bytes += (
+            2
+            * self.dtype.itemsize
+            * sum(size for name, size in zip(self.layout.shapes, self.layout.sizes, strict=True) if name in lost)
+        )
+        self._settle_rest()
 
     def _trial_tensors(self, device: torch.device) -> dict[str, Tensor]:
         """Parameters at which no gradient vanishes by chance: random ones, since a start may hold many zeros."""
@@ -408,13 +442,18 @@ class TangentKernel:
     ) -> dict[str, frozenset[str]]:
         """Those layers whose products of Jacobians are the ones of a few points that were computed one by one."""
         found = {}
-        for layer, factor in LayerwiseFactors(self.module, layers).factors(tensors, few, covector).items():
+        try:
+            factors = LayerwiseFactors(self.module, layers).factors(tensors, few, covector)
+        except OtherCalls as error:
+            rest = {name: own for name, own in layers.items() if name not in error.layers}
+            return self._right(rest, tensors, few, covector, exact)
+        for layer, factor in factors.items():
             rows = torch.cat([exact[_join(layer, own)] for own in sorted(layers[layer])], dim=2)[:, 0]
             try:
                 product = factor.mean(factor)
             except RuntimeError:  # shapes that the rule does not expect
                 continue
-            if close(product, rows @ rows.T):
+            if alike(product, rows @ rows.T):
                 found[layer] = layers[layer]
         return found
 
