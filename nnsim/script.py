@@ -115,7 +115,6 @@ class Script:
 
         `defaults` are taken for parameters that the script has, and ignored otherwise.
         """
-        hints = _hints(self.build)
         values = {
             name: parameter.default
             for name, parameter in self.parameters.items()
@@ -126,17 +125,24 @@ class Script:
             name, equals, value = text.partition("=")
             if not equals:
                 raise InputError(f"--set {text}: write --set name=value")
-            if name not in self.parameters and not self.takes_any:
-                known = ", ".join(self.parameters) or "none"
-                raise InputError(f"--set {name}: {self.path.name} has no setting of this name; it has {known}")
-            if name in self.parameters:
-                values[name] = convert(name, value, hints.get(name), self.parameters[name].default)
-            else:
-                values[name] = convert(name, value, _UNTYPED, inspect.Parameter.empty)
+            values[name] = self.value(name, value)
         missing = [name for name in self.parameters if name not in values]
         if missing:
             raise InputError(f"{self.path.name} needs a value for {', '.join(missing)}; use --set {missing[0]}=...")
         return values
+
+    def value(self, name: str, text: str, option: str = "--set") -> Any:
+        """The value that `text` stands for in the setting `name`; `option` is what messages say it was given with.
+
+        Raises:
+            InputError: no setting has this name, or the text is no value of its type.
+        """
+        if name in self.parameters:
+            return convert(name, text, _hints(self.build).get(name), self.parameters[name].default, option)
+        if self.takes_any:
+            return convert(name, text, _UNTYPED, inspect.Parameter.empty, option)
+        known = ", ".join(self.parameters) or "none"
+        raise InputError(f"{option} {name}: {self.path.name} has no setting of this name; it has {known}")
 
     def simulation(self, settings: dict[str, Any]) -> Simulation:
         """Call `build` with these settings, and record them and the source in the simulation."""
@@ -178,7 +184,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     return {name: hint for name, hint in found.items() if isinstance(hint, type) or typing.get_origin(hint)}
 
 
-def convert(name: str, text: str, hint: Any, default: Any) -> Any:
+def convert(name: str, text: str, hint: Any, default: Any, option: str = "--set") -> Any:
     """The value that `text` stands for, by annotation or by the type of the default.
 
     `1e6` is an int where one is wanted, `3,4` a tuple (list, set), `none` None where the annotation or the default
@@ -192,7 +198,7 @@ def convert(name: str, text: str, hint: Any, default: Any) -> Any:
         return _convert(text.strip(), hint)
     except Exception:  # a type of the script's own may raise anything
         raise InputError(
-            f"--set {name}={text}: {text!r} is no {_type_name(hint, default)}; give another value"
+            f"{option} {name}={text}: {text!r} is no {_type_name(hint, default)}; give another value"
         ) from None
 
 

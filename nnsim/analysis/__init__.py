@@ -4,6 +4,7 @@ from nnsim.analysis.axes import Axis, Curve, natural_value
 from nnsim.analysis.boltzmann import boltzmann_averages, boltzmann_settings
 from nnsim.analysis.convergence import ConvergenceRecord, Diagnosis, convergence_records, diagnose
 from nnsim.analysis.equilibrium import EquilibriumTable, averaged_type, biased_quantity, equilibrium, mean_curve
+from nnsim.analysis.evolution import Evolution, evolution, running_average, steps_per_epoch, sweep_runs
 from nnsim.analysis.landscape import EntropyLandscape
 from nnsim.analysis.passages import crossings, round_trips, round_trips_by
 from nnsim.analysis.profile import Profile, profile
@@ -15,6 +16,7 @@ from nnsim.analysis.reweight import (
     jackknife,
     log_weights,
 )
+from nnsim.analysis.scaling import LogarithmicLaw, PowerLaw, Scaling, fit_logarithm, fit_power, scaling
 from nnsim.analysis.snapshots import (
     EntropyChange,
     EntropyDifference,
@@ -25,6 +27,7 @@ from nnsim.analysis.snapshots import (
     has_record,
     histogram_flatness,
 )
+from nnsim.analysis.sweep_table import SweepGrid, SweepTable, read_sweep
 from nnsim.analysis.training import (
     FinalAdvantage,
     TrainingCurve,
@@ -45,10 +48,16 @@ __all__ = [
     "EntropyDifference",
     "EntropyLandscape",
     "EquilibriumTable",
+    "Evolution",
     "FinalAdvantage",
     "FrameWeights",
     "HistogramFlatness",
+    "LogarithmicLaw",
+    "PowerLaw",
     "Profile",
+    "Scaling",
+    "SweepGrid",
+    "SweepTable",
     "TrainingCurve",
     "average_bins",
     "averaged_type",
@@ -64,8 +73,11 @@ __all__ = [
     "entropy_change",
     "entropy_difference",
     "equilibrium",
+    "evolution",
     "final_advantage",
     "first_passage",
+    "fit_logarithm",
+    "fit_power",
     "flatness",
     "frame_weights",
     "has_record",
@@ -75,7 +87,12 @@ __all__ = [
     "mean_curve",
     "natural_value",
     "profile",
+    "read_sweep",
     "round_trips",
     "round_trips_by",
+    "running_average",
+    "scaling",
+    "steps_per_epoch",
+    "sweep_runs",
     "training_curve",
 ]

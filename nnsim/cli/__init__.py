@@ -16,6 +16,7 @@ from nnsim.cli.info import info
 from nnsim.cli.options import debug_option
 from nnsim.cli.plot import plot
 from nnsim.cli.run import run
+from nnsim.cli.sweep import sweep
 from nnsim.errors import NNSimError, NNSimWarning
 from nnsim.interrupt import InterruptedRun
 
@@ -35,13 +36,14 @@ def cli() -> None:
       nnsim run input.py --help                 its settings and their defaults
       nnsim run input.py --set width=100 --steps 1e6
       nnsim run input.py --resume               go on after a stop or a crash
+      nnsim sweep input.py --grid width=10,30 --seeds 3 --jobs 2
       nnsim info input.zarr                     what is in a trajectory
       nnsim plot landscape input.zarr -o S.png  the entropy landscape
       nnsim analyze equilibrium input.zarr --of accuracy_test
     """
 
 
-for command in (run, info, plot, analyze):
+for command in (run, sweep, info, plot, analyze):
     cli.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""`nnsim plot`: pictures of a trajectory."""
+"""`nnsim plot`: pictures of trajectories and sweeps."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from nnsim.cli.options import (
     picture_option,
     trajectory_argument,
 )
+from nnsim.cli.plot_evolution import evolution
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
 
 WIDTH = 0.5  # of the bins of a mean, in units of the CV
+SCALES = ("even", "linear", "log")  # as in nnsim.plotting.maps, which imports matplotlib
 NO_RECORD = "convergence not known: the run is shorter than the interval of its record"
 
 
 @click.group()
 @debug_option
 def plot() -> None:
-    """Draw what is in a trajectory.
+    """Draw what is in a trajectory or a sweep.
 
     \b
     Examples:
@@ -37,7 +39,12 @@ def plot() -> None:
       nnsim plot timeseries run.zarr --observable ln_loss_train
       nnsim plot histogram run.zarr
       nnsim plot convergence run0.zarr run1.zarr run2.zarr
+      nnsim plot map input-sweep --x width --y depth --value ln_loss_train_last
+      nnsim plot evolution narrow.zarr wide.zarr
     """
+
+
+plot.add_command(evolution)
 
 
 @plot.command()
@@ -288,6 +295,53 @@ def parameters(trajectory: Path, walker: int, output: Path | None) -> None:
     from nnsim.trajectory import Trajectory
 
     _save(plotting.plot_parameters(Trajectory(trajectory), walker=walker), output, trajectory, "parameters")
+
+
+@plot.command("map")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--x", required=True, metavar="NAME", help="The swept setting along x.")
+@click.option("--y", metavar="NAME", help="The swept setting along y; without it a line is drawn.")
+@click.option("--value", required=True, metavar="COLUMN", help="Which column of the table, such as seconds.")
+@click.option("--where", "conditions", multiple=True, metavar="NAME=VALUE", help="Only points with this setting.")
+@click.option("--x-scale", type=click.Choice(SCALES), help="Room of the values; default: even, of a line linear.")
+@click.option("--y-scale", type=click.Choice(SCALES), help="Room of the values of --y; default: even.")
+@click.option("--log", is_flag=True, help="Logarithmic colours, or values of the line.")
+@picture_option
+@debug_option
+def sweep_map(
+    folder: Path,
+    x: str,
+    y: str | None,
+    value: str,
+    conditions: tuple[str, ...],
+    x_scale: str | None,
+    y_scale: str | None,
+    log: bool,
+    output: Path | None,
+) -> None:
+    """Draw a column of a sweep's table over two settings as a map, or over one as a line, averaged over the seeds.
+
+    FOLDER is that of nnsim sweep, which may still be running. The columns are those of its sweep.csv: of an observable
+    NAME there are NAME_first and NAME_last, its mean over the walkers in the first and in the last frame. Errors are
+    standard errors over the seeds, or with a single seed over its walkers.
+
+    \b
+    Examples:
+      nnsim plot map input-sweep --x width --y depth --value ln_loss_train_last -o map.png
+      nnsim plot map input-sweep --x width --value seconds --where depth=2 --x-scale log --log
+    """
+    from nnsim import analysis, plotting
+
+    table = analysis.read_sweep(folder)
+    for text in conditions:
+        name, equals, wanted = text.partition("=")
+        if not equals:
+            raise InputError(f"--where {text}: write --where name=value")
+        table = table.where(**{name: wanted})
+    grid = table.mean_over_seeds(x, y, value)
+    note = ", ".join(conditions) or None
+    drawn = plotting.plot_sweep(grid, x_scale=x_scale, y_scale=y_scale, log=log, note=note)
+    _save(drawn, output, folder.absolute(), "map")
 
 
 def _default_names(trajectory: Trajectory) -> tuple[str, ...]:

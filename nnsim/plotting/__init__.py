@@ -1,4 +1,4 @@
-"""Pictures of landscapes, trajectories and the convergence of runs.
+"""Pictures of landscapes, trajectories, sweeps and the convergence of runs.
 
 Every function draws into the axes it is given, or makes a figure of its own that no window and no global state knows
 of, and returns the axes; `save` writes the figure. This is the only package that imports matplotlib.
@@ -6,7 +6,9 @@ of, and returns the axes; `save` writes the figure. This is the only package tha
 
 from nnsim.plotting.comparison import plot_advantages
 from nnsim.plotting.convergence import plot_convergence
+from nnsim.plotting.evolution import plot_evolution
 from nnsim.plotting.landscapes import plot_landscape
+from nnsim.plotting.maps import plot_sweep
 from nnsim.plotting.profile import plot_profile
 from nnsim.plotting.series import plot_histogram, plot_parameters, plot_timeseries
 from nnsim.plotting.style import COLORS, STYLE, WIDTH, readable, save
@@ -17,10 +19,12 @@ __all__ = [
     "WIDTH",
     "plot_advantages",
     "plot_convergence",
+    "plot_evolution",
     "plot_histogram",
     "plot_landscape",
     "plot_parameters",
     "plot_profile",
+    "plot_sweep",
     "plot_timeseries",
     "readable",
     "save",

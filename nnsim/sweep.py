@@ -1,0 +1,553 @@
+"""Sweeps: the same input script at many settings, each in a folder and a process of its own.
+
+A sweep is a folder with sweep.json (the plan), sweep.csv (the results) and one folder for each point: run.zarr with its
+checkpoint, log.txt (what the run printed), and at the end done.json or failed.json. Whatever is killed, the same
+command goes on from there: what is done is skipped, what was begun is resumed, and what failed is tried again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from nnsim.analysis.sweep_table import DONE, FAILED, PLAN, first_and_last, label, make_table, read_plan, read_record
+from nnsim.errors import InputError, NNSimError, NNSimWarning, TrajectoryError, require_integer
+from nnsim.interrupt import Interrupt, InterruptedRun
+from nnsim.script import Script
+from nnsim.trajectory_layout import PARTIAL, remove, replace_file, write_json, writing
+
+RUN, CHECKPOINT, LOG = "run.zarr", "run.checkpoint.npz", "log.txt"
+BEGUN, TABLE, LOCK = "begun.json", "sweep.csv", ".sweep.lock"
+LOOK_SECONDS = 0.05  # between two looks at the processes
+PATIENCE_SECONDS = 10.0  # for a process that is told to break at once
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a sweep.
+
+    Attributes:
+        name: of its folder, such as `width=10,depth=1,seed=0`.
+        values: the swept settings.
+        texts: the same as NAME=VALUE, for --set.
+        settings: all settings of the script at this point.
+    """
+
+    name: str
+    values: dict[str, Any]
+    texts: tuple[str, ...]
+    settings: dict[str, Any]
+
+
+class Display(Protocol):
+    """Shows how a sweep goes."""
+
+    def update(self, sweep: Sweep) -> None:
+        """Show the present counts and running points; called many times a second."""
+
+    def ended(self, sweep: Sweep, point: Point) -> None:
+        """Show that a point has just ended, done or failed."""
+
+
+class Sweep:
+    """A script at every combination of some settings, some points at a time.
+
+    Every name and value is checked when the sweep is made; `run` starts the processes.
+
+    Args:
+        script: the input script.
+        folder: where everything goes; made if it is not there.
+        grid: texts NAME=V1,V2,..., or NAME=V1;V2;... for values that hold commas themselves.
+        seeds: N >= 1 runs each setting with seed = 0 to N - 1; None takes the script's own seed.
+        overrides: texts NAME=VALUE for all points.
+        steps: total length of each run in steps; None is the script's own.
+        jobs: how many points run at the same time, at least 1. Each has as many threads as there are cores for it,
+            unless OMP_NUM_THREADS is set or the script says how many.
+        overwrite: remove the points of an earlier sweep in this folder, whatever its plan.
+
+    Attributes:
+        points: what is asked for.
+        records: name -> what is known of each point of the folder, those of earlier commands included.
+        running: names of the points that run now.
+
+    Raises:
+        InputError: settings that the script does not have or that do not fit, a plan that differs from that of an
+            earlier sweep in the same folder in more than values of the grid and a greater length.
+    """
+
+    def __init__(
+        self,
+        script: Script,
+        folder: Path,
+        *,
+        grid: Sequence[str] = (),
+        seeds: int | None = None,
+        overrides: Sequence[str] = (),
+        steps: int | None = None,
+        jobs: int = 1,
+        overwrite: bool = False,
+    ) -> None:
+        self.script, self.folder, self.overwrite = script, folder, overwrite
+        self.jobs = require_integer("nnsim sweep", "jobs", jobs, least=1)
+        self.overrides, self.steps = tuple(overrides), steps
+        self.points = grid_points(script, grid, seeds, overrides, steps)
+        self.records: dict[str, dict[str, Any]] = {}
+        self._processes: list[_Process] = []
+        self._stopping = False
+        fixed = dict(text.split("=", 1) for text in overrides)
+        self.plan: dict[str, Any] = {
+            "script": script.path.name,
+            "sha256": _digest(script.text),
+            "set": {name: _storable(self.points[0].settings[name]) for name in sorted(fixed)},
+            "steps": steps,
+            "swept": list(self.points[0].values),
+            "points": {point.name: {key: _storable(value) for key, value in point.values.items()}
+                       for point in self.points},
+        }  # fmt: skip
+        self._check_folder()
+
+    # ------------------------------------------------------------------ what is there already
+
+    def _check_folder(self) -> None:
+        """Refuse a folder of something else, and a plan that differs."""
+        if not self.folder.exists():
+            return
+        if not self.folder.is_dir():
+            raise InputError(f"{self.folder} is a file; choose another --output")
+        if (self.folder / PLAN).exists():
+            if not self.overwrite:
+                self._refuse_differences(read_plan(self.folder))
+        elif any(entry.name != LOCK and not entry.name.endswith(PARTIAL) for entry in self.folder.iterdir()):
+            raise InputError(f"{self.folder} exists and is not a sweep, so it is left alone; choose another --output")
+
+    def _refuse_differences(self, earlier: dict[str, Any]) -> None:
+        changed = []
+        if earlier["sha256"] != self.plan["sha256"]:
+            changed.append(f"the text of {self.script.path.name} has changed")
+        for name in sorted({*earlier["set"], *self.plan["set"]}):
+            before, now = (_shown(one["set"], name) for one in (earlier, self.plan))
+            if before != now:
+                changed.append(f"--set {name}: {before} then, {now} now")
+        if earlier["swept"] != self.plan["swept"]:
+            before, now = (", ".join(one["swept"]) for one in (earlier, self.plan))
+            changed.append(f"swept settings: {before} then, {now} now")
+        length = earlier["steps"]
+        if length != self.steps and (self.steps is None or (length is not None and self.steps < length)):
+            changed.append(f"--steps: {length} then, {self.steps} now; a sweep can only become longer")
+        if changed:
+            raise InputError(
+                f"{self.folder} holds a sweep made in another way ({'; '.join(changed)}); restore it, use --overwrite "
+                "to replace the sweep, or choose another --output"
+            )
+
+    def _prepare(self) -> None:
+        """Write the plan, with the points of earlier commands in it, and see what is done."""
+        exists = (self.folder / PLAN).exists()
+        earlier = read_plan(self.folder) if exists else None
+        if earlier is not None and self.overwrite:
+            for name in earlier["points"]:
+                self._clear(name)
+        elif earlier is not None:
+            self._refuse_differences(earlier)  # another command may just have written it
+            self.plan["points"] = {**earlier["points"], **self.plan["points"]}
+        with writing(self.folder / PLAN):
+            write_json(self.folder / PLAN, self.plan)
+        self.records = {name: read_record(self.folder / name) for name in self.plan["points"]}
+        for point in self.points:
+            if not self._is_done(point) and self.records[point.name]["status"] != "left":
+                self._reopen(point)
+
+    def _is_done(self, point: Point) -> bool:
+        record = self.records[point.name]
+        return record["status"] == "done" and (self.steps is None or record["steps"] >= self.steps)
+
+    def _reopen(self, point: Point) -> None:
+        """A point that failed, or that shall become longer, is left to do; the seconds spent on it are kept."""
+        folder = self.folder / point.name
+        with writing(folder):
+            write_json(folder / BEGUN, {"seconds": _spent(folder)})
+            for name in (DONE, FAILED):
+                (folder / name).unlink(missing_ok=True)
+        self.records[point.name] = {"status": "left"}
+
+    def _clear(self, name: str) -> None:
+        """Remove what a sweep wrote for a point, and nothing else."""
+        folder = self.folder / name
+        if Path(name).name != name or not folder.is_dir():
+            return
+        with writing(folder):
+            for entry in (RUN, CHECKPOINT, LOG, DONE, FAILED, BEGUN):
+                remove(folder / entry)
+            with contextlib.suppress(OSError):  # not empty: somebody keeps something of their own there
+                folder.rmdir()
+
+    # ------------------------------------------------------------------ running
+
+    @property
+    def running(self) -> list[str]:
+        """Names of the points that run now."""
+        return [process.point.name for process in self._processes]
+
+    def count(self, status: str) -> int:
+        """How many of the points asked for are `done`, `failed` or `left`."""
+        return sum(self.records[point.name]["status"] == status for point in self.points)
+
+    def failures(self) -> dict[str, str]:
+        """Name of each failed point -> its one line."""
+        found = ((point.name, self.records[point.name]) for point in self.points)
+        return {name: record["message"] for name, record in found if record["status"] == "failed"}
+
+    def run(self, display: Display | None = None) -> None:
+        """Run all points that are not done, and write the table after each.
+
+        Raises:
+            InterruptedRun: Ctrl-C or SIGTERM, after the runs have written their checkpoints.
+            TrajectoryError: something cannot be written, or another sweep is at work in the folder.
+        """
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with _locked(self.folder) as lock, Interrupt() as interrupt:
+            self._prepare()
+            self._write_table()
+            waiting = deque(point for point in self.points if self.records[point.name]["status"] == "left")
+            try:
+                self._loop(waiting, lock, interrupt, display)
+            finally:
+                self._break_off()
+            if interrupt.signal is not None and self.count("left"):
+                name, done = signal.Signals(interrupt.signal).name, self.count("done")
+                raise InterruptedRun(
+                    f"stopped by {name} with {done} of {len(self.points)} points done; repeat the same command "
+                    "to go on",
+                    128 + interrupt.signal,
+                )
+
+    def _loop(self, waiting: deque[Point], lock: IO[str], interrupt: Interrupt, display: Display | None) -> None:
+        while self._processes or (waiting and not interrupt.requested):
+            while waiting and len(self._processes) < self.jobs and not interrupt.requested:
+                self._start(waiting.popleft(), lock)
+            if interrupt.requested and not self._stopping:
+                self._stopping = True
+                self._signal(signal.SIGINT)
+            if display is not None:
+                display.update(self)
+            for process in [one for one in self._processes if one.popen.poll() is not None]:
+                self._end(process)
+                self._processes.remove(process)
+                _note_processes(lock, self._processes)
+                self._write_table()
+                if display is not None and self.records[process.point.name]["status"] != "left":
+                    display.ended(self, process.point)
+            time.sleep(LOOK_SECONDS)
+
+    def _start(self, point: Point, lock: IO[str]) -> None:
+        folder = self.folder / point.name
+        self._refuse_changed_script()
+        with writing(folder):
+            folder.mkdir(exist_ok=True)
+            log = (folder / LOG).open("ab")
+        with log:
+            mark, begin = log.tell(), time.monotonic()
+            # A session of its own: Ctrl-C reaches the sweep alone, which passes it on once. The lock is inherited, so
+            # that it lasts until the last run ends, although the sweep may have been killed.
+            popen = subprocess.Popen(
+                self._command(point, folder),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment(),
+                start_new_session=True,
+                pass_fds=[lock.fileno()],
+            )
+        self._processes.append(_Process(point, popen, begin, _spent(folder), mark))
+        _note_processes(lock, self._processes)
+
+    def _refuse_changed_script(self) -> None:
+        try:
+            same = self.script.path.read_text(encoding="utf-8") == self.script.text
+        except (OSError, UnicodeDecodeError):
+            same = False
+        if not same:
+            raise InputError(
+                f"{self.script.path} was changed while the sweep ran; restore it and repeat the command to go on"
+            )
+
+    def _command(self, point: Point, folder: Path) -> list[str]:
+        # -P: a folder named nnsim where the command is given must not be taken for the package
+        command = [sys.executable, "-P", "-m", "nnsim", "run", str(self.script.path), "--no-progress", "--debug"]
+        for text in (*self.overrides, *point.texts):
+            command += ["--set", text]
+        if self.steps is not None:
+            command += ["--steps", str(self.steps)]
+        run = folder / RUN
+        return [*command, "--output", str(run), *(["--resume"] if run.exists() else [])]
+
+    def _environment(self) -> dict[str, str]:
+        return {"OMP_NUM_THREADS": str(max(1, _cores() // self.jobs)), **os.environ}
+
+    def _end(self, process: _Process) -> None:
+        """Write done.json or failed.json, or leave the point to the next command if the sweep is being stopped."""
+        folder, code = self.folder / process.point.name, process.popen.returncode
+        seconds = round(process.spent + time.monotonic() - process.begin, 3)
+        record: dict[str, Any] = {"settings": _storables(process.point.settings)}
+        name, status = DONE, "done"
+        if code == 0:
+            try:
+                steps = _last_step(folder / CHECKPOINT)
+                record |= {"steps": steps, "seconds": seconds, "observables": first_and_last(folder / RUN)}
+            except NNSimError as error:
+                name, status, record["message"] = FAILED, "failed", str(error)
+        elif self._stopping:
+            name, status = BEGUN, "left"
+        else:
+            name, status, record["message"] = FAILED, "failed", _why(code, folder / LOG, process.mark)
+        record["seconds"] = seconds
+        with writing(folder / name):
+            write_json(folder / name, record)
+            if name != BEGUN:
+                (folder / BEGUN).unlink(missing_ok=True)
+        self.records[process.point.name] = {"status": status, **record}
+
+    def _write_table(self) -> None:
+        path, text = self.folder / TABLE, make_table(self.plan, self.records).csv()
+        with writing(path):
+            replace_file(path, lambda file: file.write(text.encode()))
+
+    def _signal(self, number: int) -> None:
+        for process in self._processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.popen.send_signal(number)
+
+    def _break_off(self) -> None:
+        """End what still runs because the sweep itself broke: a second Ctrl-C, or a full disk."""
+        if not self._processes:
+            return
+        self._signal(signal.SIGINT)
+        until = time.monotonic() + PATIENCE_SECONDS
+        while any(one.popen.poll() is None for one in self._processes) and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
+        self._signal(signal.SIGKILL)
+        for process in self._processes:
+            process.popen.wait()
+
+
+@dataclass(frozen=True)
+class _Process:
+    """A running point: when it began, seconds spent on it earlier, and where its part of the log begins."""
+
+    point: Point
+    popen: subprocess.Popen[bytes]
+    begin: float
+    spent: float
+    mark: int
+
+
+# ---------------------------------------------------------------------------------------------------------- the points
+
+
+def grid_points(
+    script: Script, grid: Sequence[str], seeds: int | None, overrides: Sequence[str], steps: int | None
+) -> list[Point]:
+    """Every combination of the values, the last setting varying fastest; names and values checked."""
+    axes: dict[str, dict[str, Any]] = {}
+    for text in grid:
+        name, values = _axis(script, text)
+        if name in axes:
+            raise InputError(f"--grid {name}: given twice; put all its values into one --grid")
+        axes[name] = values
+    if seeds is not None:
+        if "seed" in axes:
+            raise InputError("--seeds and --grid seed=... exclude each other; choose one")
+        axes["seed"] = _seeds(script, seeds)
+    if not axes:
+        raise InputError("nothing to sweep over; give --grid NAME=V1,V2,... or --seeds N")
+    for text in overrides:
+        name, equals, _ = text.partition("=")
+        if not equals:
+            raise InputError(f"--set {text}: write --set name=value")
+        if name in axes:
+            raise InputError(f"--set {name}: the sweep varies {name}; leave it out there or here")
+    if steps is not None and "steps" in axes:
+        raise InputError("--steps and --grid steps=... exclude each other; choose one")
+    found: dict[str, Point] = {}
+    for combination in itertools.product(*(values.items() for values in axes.values())):
+        texts = tuple(f"{name}={text}" for name, (text, _) in zip(axes, combination, strict=True))
+        values = {name: value for name, (_, value) in zip(axes, combination, strict=True)}
+        point = Point(_folder_name(values), values, texts, script.settings([*overrides, *texts], steps=steps))
+        found[point.name] = point
+    return list(found.values())
+
+
+def _axis(script: Script, text: str) -> tuple[str, dict[str, Any]]:
+    """Name of a setting, and its values by their texts."""
+    name, equals, rest = text.partition("=")
+    if not equals or not name:
+        raise InputError(f"--grid {text}: write --grid name=value,value,...")
+    parts = [part.strip() for part in rest.split(";" if ";" in rest else ",")]
+    if ";" in rest and not parts[-1]:
+        parts.pop()  # `hidden=6,6;` is one value
+    if not all(parts):
+        raise InputError(f"--grid {text}: a value is empty; write --grid name=value,value,...")
+    values: dict[str, Any] = {}
+    for part in parts:
+        value = script.value(name, part, option="--grid")
+        if any(_key(value) == _key(other) for other in values.values()):
+            raise InputError(f"--grid {name}: {label(value)} is given twice; give each value once")
+        values[part] = value
+    return name, values
+
+
+def _seeds(script: Script, seeds: int) -> dict[str, Any]:
+    require_integer("nnsim sweep", "seeds", seeds, least=1)
+    if "seed" not in script.parameters and not script.takes_any:
+        raise InputError(
+            f"--seeds {seeds}: {script.path.name} has no setting seed; add it to build() and pass it to the Simulation"
+        )
+    return {str(seed): script.value("seed", str(seed), option="--seeds") for seed in range(seeds)}
+
+
+def _folder_name(values: dict[str, Any]) -> str:
+    """`width=10,depth=1`: only characters that are safe in names of files and in a shell."""
+    exact = ",".join(f"{name}={label(value)}" for name, value in values.items())
+    safe = ",".join(f"{_safe(name)}={_safe(label(value))}" for name, value in values.items())
+    if safe == exact and len(safe) <= 200:
+        return safe
+    return f"{safe[:180]}~{_digest(exact)[:8]}"  # different values never share a folder
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._+-]", "-", text)
+
+
+def _key(value: Any) -> str:
+    return json.dumps(_storable(value))
+
+
+def _storable(value: Any) -> Any:
+    """A setting as JSON has it."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_storable(one) for one in value]
+    return sorted(map(_storable, value)) if isinstance(value, (set, frozenset)) else str(value)
+
+
+def _storables(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: _storable(value) for name, value in settings.items()}
+
+
+def _shown(settings: dict[str, Any], name: str) -> str:
+    return label(settings[name]) if name in settings else "not set"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------------- the processes
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[IO[str]]:
+    """Hold the folder alone. The lock goes with the last process that inherited it, so that no stale one is left."""
+    import fcntl
+
+    path = folder / LOCK
+    with writing(path):
+        file = path.open("a+", encoding="utf-8")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise TrajectoryError(_who_holds(folder, file.read())) from None
+        except OSError as error:
+            warnings.warn(
+                f"{folder}: its file system cannot lock files ({error.strerror}); make sure that no other sweep is at "
+                "work there",
+                NNSimWarning,
+                stacklevel=2,
+            )
+        _note_processes(file, [])
+        yield file
+        file.truncate(0)
+
+
+def _note_processes(lock: IO[str], processes: Sequence[_Process]) -> None:
+    """Who is at work, for those who find the folder locked."""
+    lock.truncate(0)
+    lock.write(json.dumps({"sweep": os.getpid(), "runs": [process.popen.pid for process in processes]}))
+    lock.flush()
+
+
+def _who_holds(folder: Path, noted: str) -> str:
+    try:
+        content = json.loads(noted)
+        sweep, runs = int(content["sweep"]), [int(number) for number in content["runs"]]
+    except (ValueError, KeyError, TypeError):
+        return f"{folder}: another sweep is at work there; wait until it ends"
+    if _alive(sweep):
+        return f"{folder}: another sweep is at work there, process {sweep}; wait until it ends, or stop it with Ctrl-C"
+    numbers = " ".join(map(str, filter(_alive, runs))) or "unknown"
+    return (
+        f"{folder}: the sweep was killed, but runs that it started are still at work, process {numbers}; wait until "
+        f"they end, or stop them with kill -INT {numbers}"
+    )
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _spent(folder: Path) -> float:
+    """Seconds that earlier processes have worked on a point, as far as a sweep saw them end."""
+    for name in (DONE, FAILED, BEGUN):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return float(json.loads((folder / name).read_bytes())["seconds"])
+    return 0.0
+
+
+def _last_step(checkpoint: Path) -> int:
+    from nnsim.checkpoint import load_checkpoint
+
+    return int(load_checkpoint(checkpoint)["simulation"]["state"]["step"])
+
+
+def _why(code: int, log: Path, mark: int) -> str:
+    """One line on why a run failed: its own, or the signal that killed it."""
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            memory = ", perhaps since memory ran out" if code == -signal.SIGKILL else ""
+            return f"killed by {signal.Signals(-code).name}{memory}"
+    with log.open("rb") as file:
+        file.seek(mark)
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    errors = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
+    return (errors or lines or [f"exit status {code}"])[-1]
