@@ -30,6 +30,11 @@ class Langevin(Integrator):
     and BOA. BAOAB (the default) has the smallest error in the positions: on a harmonic well it is exact at any stable
     dt. The papers' scripts use BOA with c = 1 - g (see `friction_from_fraction`).
 
+    A bias may be evaluated every k steps (see `nnsim.Simulation`) where all kicks use forces of the ends of a step,
+    that is where no B stands between two A, as in BAOAB, OBABO, BAOA and BOA, but not in ABOBA.
+    At the multiples of k the error of the law of q is of second order in k dt for BAOAB, OBABO and BAOA, of first for
+    BOA.
+
     With a `batch_size` the forces are estimated, those of U with the train loss L replaced by the mean loss of a
     mini-batch of each walker's own: stochastic gradient Hamiltonian Monte Carlo (SGHMC), without the correction for the
     noise of the gradient. All kicks between two drifts use one mini-batch, that of the step in which the forces were
@@ -91,6 +96,11 @@ class Langevin(Integrator):
                 "number, that of the initial velocities"
             )
         self.splitting = splitting
+
+    @property
+    def multiple_time_stepping(self) -> bool:  # type: ignore[override]
+        """Whether a bias may be evaluated every few steps: no B stands between two A."""
+        return "B" not in self.splitting[self.splitting.find("A") : self.splitting.rfind("A")]
 
     @property
     def time_step(self) -> float:

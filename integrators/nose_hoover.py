@@ -29,7 +29,8 @@ class NoseHoover(Integrator):
 
         K + U + V + sum_j Q_j u_j^2 / 2 + N kT x_1 + kT sum_{j > 1} x_j
 
-    which `ConservedQuantity` observes; it is conserved only while no bias grows.
+    which `ConservedQuantity` observes; it is conserved only while no bias grows. With a bias that is evaluated every k
+    steps (see `nnsim.Simulation`) the thermostats act in every step, and it is conserved at the multiples of k.
 
     With one chain for all parameters N = n. That is not ergodic on harmonic and on free systems, whatever the length of
     the chain; with `massive=True` every parameter has a chain of its own, N = 1, which is.
@@ -58,6 +59,8 @@ class NoseHoover(Integrator):
     doi:10.1080/00268979600100761, with the fourth-order weights of M. Suzuki, J. Math. Phys. 32, 400 (1991),
     doi:10.1063/1.529425.
     """
+
+    multiple_time_stepping = True
 
     def __init__(
         self,
@@ -162,6 +165,7 @@ class ConservedQuantity(Observable):
     """What `NoseHoover` conserves, in units of energy, [W]: its drift shows whether the time step is too long."""
 
     name = "conserved_quantity"
+    needs_bias_energy = True
 
     def observe(self, state: State, evaluation: Evaluation) -> Tensor:
         """Energy of the system, the biases and the thermostats, [W]."""

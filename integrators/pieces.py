@@ -106,10 +106,12 @@ def ornstein_uhlenbeck_(state: State, decay: float, kT: float, masses: Masses) -
 
 def update_forces_(state: State, force_field: ForceField, batches: MiniBatches | None = None) -> None:
     """Bring forces, energies and cvs up to date with the positions, on the step's mini-batches if there are any."""
-    if batches is None:
-        result = force_field(state.positions, state.step)
-    else:
+    if batches is not None:
         result = force_field.batch_forces(state.positions, batches.index(state))
+    elif force_field.slow:  # CVs that are not due stay as they are
+        result = force_field(state.positions, state.step, state.cvs)
+    else:
+        result = force_field(state.positions, state.step)
     state.energy, state.bias_energy, state.cvs, state.forces = result
 
 

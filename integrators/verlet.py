@@ -19,7 +19,8 @@ class VelocityVerlet(Integrator):
         q <- q + dt v
         v <- v + (dt/2) f(q) / m
 
-    Symplectic and reversible: in a smooth potential the energy error stays bounded and is proportional to dt^2.
+    Symplectic and reversible: in a smooth potential the energy error stays bounded and is proportional to dt^2. With a
+    bias that is evaluated every k steps (see `nnsim.Simulation`) it is both at the multiples of k.
 
     Args:
         dt: time step, in reduced time, above 0.
@@ -32,6 +33,8 @@ class VelocityVerlet(Integrator):
     Reference: L. Verlet, Phys. Rev. 159, 98 (1967), doi:10.1103/PhysRev.159.98; in the velocity form of
     W. C. Swope et al., J. Chem. Phys. 76, 637 (1982), doi:10.1063/1.442716, eqs. 4-6.
     """
+
+    multiple_time_stepping = True
 
     def __init__(self, dt: float, *, masses: float | Tensor = 1.0, kT: float = 1.0) -> None:
         self.dt = require_number("VelocityVerlet", "dt", dt, above=0.0)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from nnsim.errors import InputError, NNSimError
+from nnsim.errors import InputError, NNSimError, require_integer
 from nnsim.forcefield import ForceField
 from nnsim.protocols import Integrator, Observable
 from nnsim.state import State
@@ -19,6 +19,17 @@ def several(things: Any) -> list[Any]:
     if things is None:
         return []
     return list(things) if isinstance(things, (list, tuple)) else [things]
+
+
+def with_intervals(what: str, things: Any, needs: Sequence[str], default: int) -> list[tuple[Any, int]]:
+    """(part, interval in steps) of each: from parts, pairs of a part and an interval, a single one of them, or None."""
+    one_pair = isinstance(things, tuple) and len(things) == 2 and isinstance(things[1], int)
+    found = []
+    for entry in [things] if one_pair else several(things):
+        thing, interval = entry if isinstance(entry, tuple) and len(entry) == 2 else (entry, default)
+        part(what, thing, needs)
+        found.append((thing, require_integer("Simulation", f"interval of {thing.name}", interval, least=1)))
+    return found
 
 
 def part(what: str, thing: Any, needs: Sequence[str]) -> Any:
@@ -74,6 +85,54 @@ def check_parts(integrator: Integrator, force_field: ForceField, observed: Seque
             )
         if kT is not None and own is not None and abs(own - kT) > 1e-12 * abs(kT):
             raise InputError(f"the bias {bias.name!r} has kT = {own:g} but {who} has kT = {kT:g}; make them equal")
+
+
+def check_intervals(integrator: Integrator, force_field: ForceField) -> None:
+    """Refuse biases that cannot be evaluated at their intervals."""
+    who = type(integrator).__name__
+    for bias, k in zip(force_field.biases, force_field.intervals, strict=True):
+        if k == 1:
+            continue
+        if not getattr(integrator, "multiple_time_stepping", False):
+            raise InputError(
+                f"{who} cannot evaluate the bias {bias.name!r} every {k} steps only; use VelocityVerlet, NoseHoover or "
+                "Langevin with a splitting in which no B stands between two A, such as 'BAOAB', or give the bias "
+                "without an interval"
+            )
+        if getattr(bias, "moving", False):
+            raise InputError(
+                f"the bias {bias.name!r} moves and keeps account of it at every step, so it cannot be evaluated every "
+                f"{k} steps only; give it without an interval, or let it rest"
+            )
+        for name in ("pace", "every"):
+            own = getattr(bias, name, k)
+            if isinstance(own, int) and own % k:
+                raise InputError(
+                    f"the bias {bias.name!r} has {name} = {own}, but is evaluated every {k} steps; "
+                    f"make {name} a multiple of {k}, or change the interval"
+                )
+
+
+def check_recorded(force_field: ForceField, recorded: Mapping[str, int], of_all: Sequence[str]) -> None:
+    """Refuse to record what is not known at its steps, because a bias is evaluated at others.
+
+    Args:
+        force_field: has the biases and their intervals.
+        recorded: name and interval of what is recorded.
+        of_all: those that are made of the energies of all biases.
+    """
+    for name, every in recorded.items():
+        for cv in force_field.cvs:
+            intervals = force_field.intervals_of(cv)
+            if name not in (cv.name, *of_all) or any(every % k == 0 for k in intervals):
+                continue
+            why = "" if name == cv.name else f", of which {name} is made,"
+            known = " or ".join(map(str, sorted(set(intervals))))
+            raise InputError(
+                f"Simulation: {name} is recorded every {every} steps, but the CV {cv.name!r}{why} is computed every "
+                f"{known} steps only; record it at a multiple of that (every=..., or observe=[(..., interval)]), or "
+                "change the interval of the bias"
+            )
 
 
 def check_gradients(integrator: Integrator, force_field: ForceField) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError
+from nnsim.errors import InputError, require_integer
 from nnsim.evaluation import Evaluation
-from nnsim.protocols import Bias, System
+from nnsim.protocols import Bias, CollectiveVariable, System
 
 
 class Forces(NamedTuple):
@@ -28,23 +28,37 @@ class ForceField:
     One evaluation of the network, dV/ds at s, and one backward pass of U + sum_j (dV/ds_j) s_j, in which dV/ds is a
     constant: by the chain rule that is the gradient of U + V.
 
+    A bias of an interval k > 1 is due at the steps 0, k, 2k, ... only. There its force counts k times; between them it
+    exerts none, learns nothing, and its CVs, where no bias that is due has them too, are not computed but keep their
+    values. Velocities that are kicked with these forces at both ends of a step follow the impulse form of multiple time
+    stepping (r-RESPA), see `Simulation`.
+
     Args:
         system: gives U and the outputs that the CVs are made of.
         biases: their CVs together are the k columns of `cvs`, each CV once.
+        intervals: of each bias, in steps, at least 1; None is 1 for all.
+
+    Attributes:
+        intervals: of each bias, in steps.
+        slow: whether any interval is above 1.
 
     Raises:
-        InputError: two different CVs, or two biases, of one name.
+        InputError: two different CVs, or two biases, of one name; an interval below 1.
     """
 
-    def __init__(self, system: System, biases: Sequence[Bias] = ()) -> None:
+    def __init__(self, system: System, biases: Sequence[Bias] = (), intervals: Sequence[int] | None = None) -> None:
         self.system = system
         self.biases = unique_by_name(biases, "biases")
         if len(self.biases) < len(biases):
             raise InputError("ForceField: a bias is given twice, so it would count twice; leave one out")
         self.cvs = unique_by_name((cv for bias in biases for cv in bias.cvs), "collective variables")
+        pairs = zip(biases, [1] * len(biases) if intervals is None else intervals, strict=True)
+        self.intervals = tuple(require_integer("ForceField", f"interval of {one.name}", k, least=1) for one, k in pairs)
+        self.slow = any(interval > 1 for interval in self.intervals)
         order = {cv.name: column for column, cv in enumerate(self.cvs)}
         self._columns = [_as_slice([order[cv.name] for cv in bias.cvs]) for bias in biases]
         self._prefetch: tuple[str, ...] = ()
+        self._prefetch_between: tuple[str, ...] = ()  # where no slow bias is due
         self.smooth: dict[str, bool] = {}
         self.flat = True
 
@@ -68,6 +82,20 @@ class ForceField:
                     f"{len(positions)} walkers is needed; return a tensor of shape [W]"
                 )
         self._prefetch = tuple(sorted(evaluation.requested))
+        if self.slow:
+            self._prefetch_between = self._requested_between(positions)
+
+    @torch.no_grad()
+    def _requested_between(self, positions: Tensor) -> tuple[str, ...]:
+        """The data splits that are needed where no slow bias is due."""
+        evaluation = Evaluation(self.system, positions)
+        self._energy_and_cvs(evaluation, self._due(lambda interval: interval == 1))
+        return tuple(sorted(evaluation.requested))
+
+    def intervals_of(self, cv: CollectiveVariable) -> list[int]:
+        """Intervals of the biases that use a CV: its column is up to date at the multiples of any of them."""
+        pairs = zip(self.biases, self.intervals, strict=True)
+        return [interval for bias, interval in pairs if any(one.name == cv.name for one in bias.cvs)]
 
     def evaluate(self, positions: Tensor, index: Tensor | None = None) -> Evaluation:
         """A fresh evaluation at positions [W, n], of all points or of mini-batches [W, B], see `Evaluation`."""
@@ -99,16 +127,24 @@ class ForceField:
             energy = self.system.energy(evaluation if index is None else self.evaluate(positions))
         return self._plain(energy, positions), forces
 
-    def __call__(self, positions: Tensor, step: int) -> Forces:
-        """Energies and forces at positions [W, n]; `step` is the time of moving biases."""
+    def __call__(self, positions: Tensor, step: int, previous_cvs: Tensor | None = None) -> Forces:
+        """Energies and forces at positions [W, n]; `step` is the time of moving biases, and says which are due.
+
+        CVs that are not due keep the values of `previous_cvs` [W, k], and the bias energy is that of the biases there;
+        without `previous_cvs` all CVs are computed.
+        """
         leaf = positions.detach().requires_grad_()
+        due = self._due(lambda interval: step % interval == 0)
         with torch.enable_grad():
-            energy, s, columns = self._energy_and_cvs(self.evaluate(leaf))
+            if previous_cvs is None or len(due) == len(self.cvs):
+                energy, s, columns = self._energy_and_cvs(self.evaluate(leaf))
+            else:
+                energy, s, columns = self._energy_and_cvs(self._evaluate_at(leaf, step), due, previous_cvs)
         bias_energy, slope = self._bias(s, step)
         # The scalar whose gradient is that of U + V, as (tensor, factor) pairs: no need to build the sum itself.
         terms = [(energy, torch.ones_like(energy))] if energy is not None and energy.requires_grad else []
-        for j, column in enumerate(columns):
-            if column.requires_grad:
+        for j, column in columns.items():
+            if j in due and column.requires_grad:
                 terms.append((column, slope[:, j].to(column.dtype)))
         if terms:
             (gradient,) = torch.autograd.grad(
@@ -141,31 +177,61 @@ class ForceField:
         return allowed
 
     def update_biases(self, s: Tensor, step: int) -> bool:
-        """Let every bias learn from the walkers at s [W, k]; True if forces must be computed anew."""
-        pairs = zip(self.biases, self._columns, strict=True)
+        """Let every bias that is due learn from the walkers at s [W, k]; True if forces must be computed anew."""
+        parts = zip(self.biases, self._columns, self.intervals, strict=True)
         # a list, because any() stops at the first that is true, and all must learn
-        return any([bool(bias.update(s[:, columns], step)) for bias, columns in pairs])  # noqa: C419
+        return any([bool(bias.update(s[:, columns], step)) for bias, columns, k in parts if step % k == 0])  # noqa: C419
 
     def start_biases(self, s: Tensor) -> None:
         """Let every bias refuse a useless start at s [W, k]."""
         for bias, columns in zip(self.biases, self._columns, strict=True):
             bias.start(s[:, columns])
 
-    def _energy_and_cvs(self, evaluation: Evaluation) -> tuple[Tensor | None, Tensor, list[Tensor]]:
+    def _due(self, is_due: Callable[[int], bool]) -> Collection[int]:
+        """Columns of the CVs of those biases that are due, given which intervals are."""
+        every = range(len(self.cvs))
+        if not self.slow:
+            return every
+        pairs = zip(self._columns, self.intervals, strict=True)
+        due = [every[columns] if isinstance(columns, slice) else columns for columns, k in pairs if is_due(k)]
+        return {j for columns in due for j in columns}
+
+    def _evaluate_at(self, positions: Tensor, step: int) -> Evaluation:
+        """A fresh evaluation at positions [W, n] of a step at which some bias is not due."""
+        between = all(interval == 1 or step % interval for interval in self.intervals)
+        return Evaluation(self.system, positions, self._prefetch_between if between else self._prefetch)
+
+    def _energy_and_cvs(
+        self, evaluation: Evaluation, due: Collection[int] | None = None, previous: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor, dict[int, Tensor]]:
+        """U, the cvs [W, k] and, of those columns that are due (None is all), the CVs with their graphs.
+
+        The others are those of `previous` [W, k], or NaN.
+        """
         energy = self.system.energy(evaluation)
-        columns = [cv(evaluation) for cv in self.cvs]
-        if not columns:
-            return energy, evaluation.positions.new_zeros((len(evaluation.positions), 0), dtype=torch.float64), []
-        return energy, torch.stack([column.detach().double() for column in columns], dim=1), columns
+        columns = {j: cv(evaluation) for j, cv in enumerate(self.cvs) if due is None or j in due}
+        nothing = evaluation.positions.new_zeros((len(evaluation.positions), 0), dtype=torch.float64)
+        if not self.cvs:
+            return energy, nothing, columns
+        if previous is None:
+            previous = nothing.new_full((len(nothing), len(self.cvs)), torch.nan)
+        every = range(len(self.cvs))
+        s = [columns[j].detach().double() if j in columns else previous[:, j] for j in every]
+        return energy, torch.stack(s, dim=1), columns
 
     @torch.no_grad()
     def _bias(self, s: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Sum of the bias energies [W] and its gradient dV/ds [W, k]."""
+        """Sum of the bias energies [W] and the gradient dV/ds [W, k] that acts at a step."""
         total = torch.zeros(len(s), dtype=torch.float64, device=s.device)
         slope = torch.zeros_like(s)
-        for bias, columns in zip(self.biases, self._columns, strict=True):
+        for bias, columns, interval in zip(self.biases, self._columns, self.intervals, strict=True):
+            if step % interval:
+                total += bias.energy(s[:, columns], step)
+                continue
             value, gradient = bias.energy_and_gradient(s[:, columns], step)
             total += value
+            if interval > 1:
+                gradient = interval * gradient
             if isinstance(columns, slice):
                 slope[:, columns] += gradient
             else:  # a bias may use one CV twice, and both gradients count

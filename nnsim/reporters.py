@@ -47,7 +47,7 @@ class Series:
 class Recorder(Reporter):
     """Appends each series to the sink at its own interval.
 
-    The first frame of a series is that of step `every`, not of step 0.
+    The first frame of a series is that of step `every`, unless `start` is called at step 0.
     """
 
     def __init__(self, series: list[Series], sink: Sink) -> None:
@@ -61,9 +61,16 @@ class Recorder(Reporter):
         """The next step that is a multiple of the interval of any series."""
         return min(step - step % one.every + one.every for one in self.series)
 
-    @torch.no_grad()
     def report(self, simulation: Simulation) -> None:
         """Append every series that is due now."""
+        self._append(simulation, [one for one in self.series if simulation.state.step % one.every == 0])
+
+    def start(self, simulation: Simulation) -> None:
+        """Append every series as it is before the first step, but no snapshots of biases that have learnt nothing."""
+        self._append(simulation, [one for one in self.series if "/snapshots/" not in one.name])
+
+    @torch.no_grad()
+    def _append(self, simulation: Simulation, series: list[Series]) -> None:
         made: list[Evaluation] = []
 
         def evaluation() -> Evaluation:
@@ -72,11 +79,10 @@ class Recorder(Reporter):
             return made[0]
 
         step = simulation.state.step
-        for one in self.series:
-            if step % one.every == 0:
-                value = one.read(simulation, evaluation)
-                array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.float64(value)
-                self.sink.append(one.name, step, step * simulation.integrator.time_step, np.array(array))
+        for one in series:
+            value = one.read(simulation, evaluation)
+            array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.float64(value)
+            self.sink.append(one.name, step, step * simulation.integrator.time_step, np.array(array))
 
 
 class History:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nnsim import checks
 from nnsim.describe import describe
-from nnsim.errors import DivergedError, InputError, require_choice, require_integer
+from nnsim.errors import DivergedError, InputError, require_choice, require_integer, shown
 from nnsim.forcefield import ForceField
 from nnsim.interrupt import Interrupt
 from nnsim.monitor import Monitor
@@ -39,20 +39,36 @@ class Recording:
     velocities_every: int | None
     snapshot_every: int
     observables: tuple[tuple[Observable, int], ...]
+    start: bool = False
 
 
 class Simulation:
-    """W walkers of a system, moved by an integrator under biases.
+    r"""W walkers of a system, moved by an integrator under biases.
+
+    A bias of expensive CVs may be evaluated every k steps only, by multiple time stepping (r-RESPA, in impulse form):
+    a pair (bias, k) in `bias`. With f the forces of all else and f_b = -dV_b/dq those of the bias, velocity Verlet is
+    then, for each k steps,
+
+        v <- v + (k dt/2) f_b(q) / m
+        k times: v <- v + (dt/2) f(q) / m;  q <- q + dt v;  v <- v + (dt/2) f(q) / m
+        v <- v + (k dt/2) f_b(q) / m
+
+    symplectic and reversible, with an error of second order in k dt; k dt must stay well below half the shortest period
+    of the motion, where the impulses resonate with it. The bias is evaluated, exerts its force k times as strong and
+    learns at the steps 0, k, 2k, ... only. There all energies and CVs are right and may be recorded; between them its
+    CVs in `state.cvs`, and its share of `state.bias_energy`, are those of the last such step.
 
     Args:
         system: parameters, box, data and potential.
         integrator: how the walkers move.
-        bias: a bias or several; the walkers share them.
+        bias: a bias or several, or pairs (bias, interval k in steps); the walkers share them.
         observe: what else to record: observables, or pairs (observable, interval in steps).
         walkers: number of independent copies W, at least 1.
         seed: of the one random generator, which lives in the state.
         steps: length of the run; `run` and the command line may override it.
         every: interval of observables, in steps, at least 1.
+        record_start: also record all of them, positions and velocities once at step 0, as they are at the start; else
+            the first frame is that of step `every`.
         positions_every: interval of the positions; None is `every` on disk and never in memory, 0 is never.
         velocities_every: interval of the velocities; None or 0 is never.
         snapshot_every: interval of snapshots of the biases' tables; None is 100 x `every`.
@@ -66,7 +82,14 @@ class Simulation:
         output: default path of the trajectory; None keeps observables in memory, as `history`.
 
     Raises:
-        InputError: a number out of its range, an absent device, parts that do not fit each other.
+        InputError: a number out of its range, an absent device, parts that do not fit each other; a bias with an
+            interval above 1 under an integrator that cannot leave it out (as Monte Carlo, or Brownian dynamics), one
+            that moves, one whose own `pace` or `every` is no multiple of the interval, or its CVs or the bias energy
+            recorded at other steps.
+
+    Reference: multiple time stepping: M. Tuckerman, B. J. Berne and G. J. Martyna, J. Chem. Phys. 97, 1990 (1992),
+    doi:10.1063/1.463137; of biases: M. J. Ferrarotti, S. Bottaro, A. Perez-Villa and G. Bussi, J. Chem. Theory Comput.
+    11, 139 (2015), doi:10.1021/ct5007086.
 
     >>> from nnsim import Box, Simulation
     >>> from nnsim.integrators import Langevin
@@ -81,12 +104,13 @@ class Simulation:
         system: System,
         integrator: Integrator,
         *,
-        bias: Bias | Sequence[Bias] = (),
+        bias: Bias | tuple[Bias, int] | Sequence[Bias | tuple[Bias, int]] = (),
         observe: Sequence[Observable | tuple[Observable, int]] = (),
         walkers: int = 1,
         seed: int = 0,
         steps: int | None = None,
         every: int = 100,
+        record_start: bool = False,
         positions_every: int | None = None,
         velocities_every: int | None = None,
         snapshot_every: int | None = None,
@@ -117,17 +141,20 @@ class Simulation:
         self.integrator = copy.copy(checks.part("integrator", integrator, ("init", "step")))
         self.reporters = [checks.part("reporter", one, ("due", "report")) for one in checks.several(reporters)]
         self.output = output
-        self.recording = _recording(every, positions_every, velocities_every, snapshot_every, observe)
+        self.recording = _recording(every, positions_every, velocities_every, snapshot_every, observe, record_start)
         self.settings: Mapping[str, Any] = {}  # of the input script, set by whoever ran it
         self.script: str | None = None
         self.history = History()
         self.monitor = Monitor(self.recording.every)
         self._slice_steps = 1  # how many the platform does between two looks up, learnt along the way
 
-        biases = [checks.part("bias", one, ("name", "cvs", "energy", "update")) for one in checks.several(bias)]
-        self.force_field = ForceField(self.system, biases)
+        pairs = checks.with_intervals("bias", bias, ("name", "cvs", "energy", "update"), default=1)
+        biases = [one for one, _ in pairs]
+        self.force_field = ForceField(self.system, biases, [interval for _, interval in pairs])
         observed = [thing for thing, _ in self.recording.observables]
         checks.check_parts(self.integrator, self.force_field, observed)
+        checks.check_intervals(self.integrator, self.force_field)
+        self._check_recorded()
         self.system.prepare(self.precision, self.device)
         for one in biases:
             one.prepare(self.device)
@@ -145,6 +172,13 @@ class Simulation:
         self.platform = self._choose_platform(platform, threads)
         self._description = self._describe_parts()  # now, because parts may count what they do
 
+    def _check_recorded(self) -> None:
+        plan = self.recording
+        own = {thing.name: every for thing, every in plan.observables}
+        of_all = [thing.name for thing, _ in plan.observables if getattr(thing, "needs_bias_energy", False)]
+        cvs = {cv.name: plan.every for cv in self.force_field.cvs}
+        checks.check_recorded(self.force_field, {"bias_energy": plan.every, **cvs, **own}, ["bias_energy", *of_all])
+
     def _choose_platform(self, name: str, threads: int | None) -> Platform:
         require_choice("Simulation", "platform", name, ("auto", "reference", "native"))
         if name == "native" and self.device.type != "cpu":
@@ -159,7 +193,7 @@ class Simulation:
     def advance(self, steps: int) -> Simulation:
         """`steps` more steps, calling the reporters that are due; nothing is written to disk."""
         steps = require_integer("Simulation", "steps", steps, least=0)
-        self._advance_to(self.state.step + steps, [*self._memory_recorder(), *self.reporters])
+        self._advance_to(self.state.step + steps, [self._memory_recorder(), *self.reporters])
         return self
 
     def run(
@@ -194,14 +228,14 @@ class Simulation:
         if path is None:
             if resume:
                 raise InputError("Simulation: resume needs the output to resume; give output=...")
-            recorders, save = self._memory_recorder(), None
+            recorder, save = self._memory_recorder(), None
         else:
             from nnsim.storage import Storage
 
             storage = Storage.open(self, Path(path), resume=resume, overwrite=overwrite)
-            recorders, save = [Recorder([*standard_series(self), *particle_series(self)], storage.writer)], storage.save
+            recorder, save = storage.recorder, storage.save
         try:
-            self._run(target, [*recorders, self.monitor, *self.reporters], save, show)
+            self._run(target, [recorder, self.monitor, *self.reporters], save, show)
         except DivergedError as error:
             if path is not None:
                 storage.close()
@@ -213,11 +247,15 @@ class Simulation:
             storage.close()
         return self
 
-    def _memory_recorder(self) -> list[Reporter]:
+    def _memory_recorder(self) -> Recorder:
+        """Of the history, into which it first records step 0, if that is asked for and not done yet."""
         series = standard_series(self)
         if self.recording.positions_every is not None:
             series += particle_series(self)
-        return [Recorder([one for one in series if "/snapshots/" not in one.name], self.history)]
+        recorder = Recorder([one for one in series if "/snapshots/" not in one.name], self.history)
+        if self.recording.start and self.state.step == 0 and not self.history.names:
+            recorder.start(self)
+        return recorder
 
     def _run(self, target: int, reporters: list[Reporter], save: Callable[[], None] | None, show: bool) -> None:
         """Advance to the target with checkpoints, progress and a way to stop."""
@@ -302,6 +340,13 @@ class Simulation:
         settings = {name: value for name, value in self.settings.items() if name not in ("steps", "output", "progress")}
         return {"settings": describe(settings), **self._description}
 
+    def _describe_biases(self) -> dict[str, Any]:
+        found = {}
+        for bias, interval in zip(self.force_field.biases, self.force_field.intervals, strict=True):
+            stepping = {"multiple_time_stepping": interval} if interval > 1 else {}
+            found[bias.name] = {**describe(bias), **stepping}
+        return found
+
     def _describe_parts(self) -> dict[str, Any]:
         plan = self.recording
         return {
@@ -311,9 +356,10 @@ class Simulation:
             "platform": type(self.platform).__name__,
             "system": {"flat": self.force_field.flat, **describe(self.system)},
             "integrator": {**describe(self.integrator), **_schedule_values(self.integrator)},
-            "bias": {bias.name: describe(bias) for bias in self.force_field.biases},
+            "bias": self._describe_biases(),
             "recording": {
                 "every": plan.every,
+                **({"start": True} if plan.start else {}),
                 "positions_every": plan.positions_every,
                 "velocities_every": plan.velocities_every,
                 "snapshot_every": plan.snapshot_every,
@@ -352,6 +398,7 @@ def _recording(
     velocities_every: int | None,
     snapshot_every: int | None,
     observe: Sequence[Observable | tuple[Observable, int]],
+    start: bool,
 ) -> Recording:
     """The plan of what is recorded, with defaults filled in and intervals checked."""
 
@@ -359,19 +406,16 @@ def _recording(
         return None if value is None else require_integer("Simulation", name, value, least=0)
 
     every = require_integer("Simulation", "every", every, least=1)
-    one_pair = isinstance(observe, tuple) and len(observe) == 2 and isinstance(observe[1], int)
-    pairs: list[tuple[Observable, int]] = []
-    thing: Any
-    for entry in [observe] if one_pair else checks.several(observe):
-        thing, own = entry if isinstance(entry, tuple) and len(entry) == 2 else (entry, every)
-        checks.part("observable", thing, ("name", "observe"))
-        pairs.append((thing, require_integer("Simulation", f"interval of {thing.name}", own, least=1)))
+    if not isinstance(start, bool):
+        raise InputError(f"Simulation: record_start = {shown(start)} must be True or False; change record_start")
+    pairs = checks.with_intervals("observable", observe, ("name", "observe"), default=every)
     return Recording(
         every=every,
         positions_every=interval("positions_every", positions_every),
         velocities_every=interval("velocities_every", velocities_every),
         snapshot_every=interval("snapshot_every", snapshot_every) or 100 * every,
         observables=tuple(pairs),
+        start=start,
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from nnsim.checkpoint import load_checkpoint, save_checkpoint
 from nnsim.describe import describe, differences
 from nnsim.errors import InputError, NNSimWarning, TrajectoryError
-from nnsim.reporters import bias_numbers
+from nnsim.reporters import Recorder, bias_numbers, particle_series, standard_series
 from nnsim.trajectory import Trajectory, is_starting
 from nnsim.trajectory_writer import TrajectoryWriter
 
@@ -34,15 +34,18 @@ class Storage:
     A checkpoint holds, beside the simulation, how many frames of each series the trajectory had when it was taken. A
     resume cuts the trajectory back to these counts: what was recorded after the checkpoint is computed again. Both
     carry the same random `run`, so that a checkpoint left behind by an earlier trajectory is not taken for this one's.
+    Frames of step 0, if there are any, come before the first checkpoint, so that every checkpoint counts them.
 
     Attributes:
         writer: of the trajectory.
+        recorder: writes what is recorded.
         run: name of the run, in the trajectory and in its checkpoint.
         saved_step: step of the newest checkpoint.
     """
 
     def __init__(self, simulation: Simulation, path: Path, writer: TrajectoryWriter) -> None:
         self.simulation, self.path, self.writer = simulation, path, writer
+        self.recorder = Recorder([*standard_series(simulation), *particle_series(simulation)], writer)
         self.run = Trajectory(path).header.get("run")
         self.saved_step = simulation.state.step
 
@@ -55,9 +58,7 @@ class Storage:
             return cls._resume(simulation, path)
         # A checkpoint of an earlier trajectory that lies there is not of this run, and the first save replaces it.
         writer = TrajectoryWriter.create(path, {**header(simulation), "run": uuid.uuid4().hex}, overwrite=overwrite)
-        storage = cls(simulation, path, writer)
-        storage.save()
-        return storage
+        return cls(simulation, path, writer)._begin()
 
     @classmethod
     def _resume(cls, simulation: Simulation, path: Path) -> Storage:
@@ -86,9 +87,14 @@ class Storage:
                 "another run; put its own back, or start again with --overwrite"
             )
         refuse_differences(trajectory.header, simulation, path)
-        storage = cls(simulation, path, TrajectoryWriter.resume(path, {}))
-        storage.save()
-        return storage
+        return cls(simulation, path, TrajectoryWriter.resume(path, {}))._begin()
+
+    def _begin(self) -> Storage:
+        """The frames of step 0, if they are asked for, and the first checkpoint."""
+        if self.simulation.recording.start and self.simulation.state.step == 0:
+            self.recorder.start(self.simulation)
+        self.save()
+        return self
 
     def save(self) -> None:
         """Write everything recorded so far, then the checkpoint."""

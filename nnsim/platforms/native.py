@@ -112,6 +112,8 @@ class NativeMonteCarlo(Platform):
                 "native code knows one bias: WangLandau, an Umbrella at rest, or Boltzmann or ReplicaExchange on the "
                 "train loss"
             )
+        if force_field.slow:
+            return "a bias that is evaluated every few steps has no native code"
         for cv in force_field.cvs:
             if not _native(cv):
                 return f"the CV {cv.name!r} has no native code"

@@ -38,7 +38,8 @@ class ReferencePlatform(Platform):
     def _refresh(self, state: State) -> None:
         """Energies and forces at unchanged positions, after a bias has changed at once."""
         if needs_gradients(self.integrator):
-            result = self.force_field(state.positions, state.step)
+            previous = (state.cvs,) if self.force_field.slow else ()
+            result = self.force_field(state.positions, state.step, *previous)
             state.energy, state.bias_energy, state.cvs, state.forces = result
         else:
             state.bias_energy = self.force_field.bias_energy(state.cvs, state.step)
