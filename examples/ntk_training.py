@@ -39,7 +39,9 @@ def build(
         raise nnsim.InputError(f"data = {data!r} is not known; choose one of {', '.join(SYSTEMS)}")
     system = SYSTEMS[data](width, depth, activation=activation)
     epoch = math.ceil(len(system.targets("train")) / batch_size)
-    kernels = [kind(split, points=kernel_points) for kind in (cv.NTKEntropy, cv.NTKTrace) for split in ("train", "test")]
+    kernels = [
+        kind(split, points=kernel_points) for kind in (cv.NTKEntropy, cv.NTKTrace) for split in ("train", "test")
+    ]
     return nnsim.Simulation(
         system,
         Adam(learning_rate, batch_size=batch_size),

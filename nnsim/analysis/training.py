@@ -147,7 +147,7 @@ def _recorded(trajectory: Trajectory, given: str, of: str) -> tuple[Floats, Floa
         raise InputError(
             f"training_curve: {', '.join(missing)} was not recorded; there is {', '.join(trajectory.observables)}"
         )
-    x, y = common_frames(trajectory, [given, of], 0.0)
+    x, y = common_frames(trajectory, [given, of], -1.0)
     return x, y
 
 

@@ -76,7 +76,7 @@ def sweep(
         overwrite=overwrite,
     )
     begin = time.monotonic()
-    display = _display() if progress else None
+    display = sweep_display() if progress else None
     try:
         planned.run(display)
     finally:
@@ -172,7 +172,8 @@ class _Bar:
             self._live.stop()
 
 
-def _display() -> _Bar | _Lines:
+def sweep_display() -> _Bar | _Lines:
+    """A progress bar on a terminal, and a line for each point that has ended elsewhere."""
     from nnsim.progress import _console
 
     console = _console()

@@ -274,7 +274,9 @@ def _legend(panels: list[Axes], colors: dict[str, Any], splits: list[tuple[str, 
     handles = [
         Line2D([], [], color=color, linewidth=2.0, label=textwrap.fill(key, 44)) for key, color in colors.items() if key
     ]
-    handles += [Line2D([], [], color="0.25", linestyle=style, linewidth=2.0, label=split) for split, style in splits]
+    handles += [
+        Line2D([], [], color="0.25", linestyle=cast(Any, style), linewidth=2.0, label=split) for split, style in splits
+    ]
     if not handles:
         return
     shared: dict[str, Any] = {"handles": handles, "frameon": False, "handlelength": 2.0}
