@@ -284,8 +284,10 @@ def _legend(panels: list[Axes], colors: dict[str, Any], splits: list[tuple[str, 
         figure = cast(Figure, panels[0].get_figure(root=True))
         lines = [line for handle in handles for line in str(handle.get_label()).split("\n")]
         widest = max(TextPath((0, 0), line, size=12).get_extents().width for line in lines) / 72 + 0.75  # inches
-        columns = int(figure.get_figwidth() / widest)
-        figure.legend(loc="outside upper center", ncols=max(1, min(columns, len(handles))), columnspacing=1.2, **shared)
+        columns = max(1, min(int(figure.get_figwidth() / widest), len(handles)))
+        rows = math.ceil(len(handles) / columns)
+        figure.set_figheight(figure.get_figheight() + max(0, rows - 2) * 0.25)  # not at the cost of the panels
+        figure.legend(loc="outside upper center", ncols=columns, columnspacing=1.2, **shared)
     else:
         corner = max(panels, key=lambda panel: (panel.get_position().x1, panel.get_position().y1))
         corner.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0.0, **shared)
