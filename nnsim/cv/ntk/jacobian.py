@@ -77,7 +77,7 @@ class JacobianRows:
             def outputs(chosen: dict[str, Tensor]) -> Tensor:
                 return call_with(self.module, {**others, **chosen}, point[None])[0]
 
-            _, pull = vjp(outputs, own)
+            pull = vjp(outputs, own)[1]
             (found,) = vmap(pull)(covectors)
             return torch.cat([found[name].reshape(len(covectors), -1) for name in self.names], dim=1)
 

@@ -49,8 +49,9 @@ def _padding(layer: nn.Conv2d) -> list[int]:
     if layer.padding == "same":
         total = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
         return [total[1] // 2, total[1] - total[1] // 2, total[0] // 2, total[0] - total[0] // 2]
+    assert not isinstance(layer.padding, str)
     high, wide = layer.padding
-    return [int(wide), int(wide), int(high), int(high)]
+    return [wide, wide, high, high]
 
 
 def _normalisation(layer: nn.Module, plain: Tensor, g: Tensor, names: frozenset[str], own: int) -> Factor:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nnsim.cv.ntk import dense
-from nnsim.cv.ntk.factors import Factor, squared
+from nnsim.cv.ntk.factors import Factor, Outer, squared
 from nnsim.cv.ntk.jacobian import JacobianRows
 from nnsim.cv.ntk.layers import rule_of, work_bytes
 from nnsim.cv.ntk.layerwise import LayerwiseFactors, OtherCalls, called_once, record
@@ -264,8 +264,9 @@ class TangentKernel:
 
     def _products(self, own: list[Factor], others: list[Factor], outputs: str) -> Tensor:
         """Sum over the layers of the products of their factors, [W or 1, size, size]."""
-        if self._dense is not None and own is others and outputs == "mean" and own[-1].g is not None:
-            total = squared(own)
+        dense = [one for one in own if isinstance(one, Outer)]
+        if len(dense) == len(own) and own is others and outputs == "mean":
+            total = squared(dense)
         else:
             total = _sum((a.mean(b) if outputs == "mean" else a.all(b)) for a, b in zip(own, others, strict=True))
         total = total if total.ndim == 3 else total[None]

@@ -105,7 +105,7 @@ class _NTKVariable(SplitCV):
             raise InputError(
                 f"{type(self).__name__}: label = {self.label} needs a classifier, with integer labels; leave it out"
             )
-        found = targets == self.label
+        found = torch.eq(targets, self.label)  # type: ignore[arg-type]
         if not bool(found.any()):
             raise InputError(
                 f"{type(self).__name__}: no point of {self.split!r} has label = {self.label}; "
