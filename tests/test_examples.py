@@ -33,6 +33,10 @@ SHORT = {
         {"walkers": 4, "steps": 40, "leapfrog": 4, "every": 1},
         ["accuracy_test", "acceptance", "kinetic_temperature"],
     ),
+    "ntk_landscape": (
+        {"walkers": 4, "steps": 40, "every": 4},
+        ["accuracy_test", "kinetic_temperature", "ntk_trace_train", "metadynamics_mean_height"],
+    ),
     "spiral_annealing": (
         {"walkers": 4, "steps": 40, "every": 2},
         ["ln_loss_train", "accuracy_test", "kinetic_temperature"],
