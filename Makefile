@@ -12,7 +12,7 @@ help:
 	@echo "make demo   install, equilibrium against training on the spiral (3 minutes): table and demo/figure1a.png"
 	@echo "make test   install and run all tests"
 	@echo "make lint   ruff and mypy"
-	@echo "make bench  the speed of dynamics and of Monte Carlo, beside a plain PyTorch loop and a C++ program"
+	@echo "make bench  the speed of dynamics, Monte Carlo and the tangent kernel, beside plain programs for the same"
 
 # The stamp is newer than pyproject.toml exactly if the environment is up to date.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -51,6 +51,7 @@ lint: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/monte_carlo.py
+	$(BIN)/python benchmarks/ntk.py
 
 clean:
 	rm -rf $(VENV) build demo *.egg-info

@@ -47,12 +47,12 @@ def columns(table: SweepTable) -> dict[str, str]:
 
 def draw(table: SweepTable, path: Path) -> Path:
     """Entropy, trace and loss over width and depth, before training above and after it below."""
-    figure = Figure(figsize=(15.0, 7.6), layout="constrained")
+    figure = Figure(figsize=(15.0, 8.4), layout="constrained")
     axes = figure.subplots(len(MOMENTS), 3)
     for row, (moment, said) in zip(axes, MOMENTS.items(), strict=True):
         for ax, (name, column) in zip(row, columns(table).items(), strict=True):
             grid = table.mean_over_seeds("width", "depth", f"{column}_{moment}")
-            plotting.plot_sweep(grid, ax, log=name != "ntk_entropy_train")
+            plotting.plot_sweep(grid, ax, log=name == "ntk_trace_train" or (name, moment) == ("loss_train", "last"))
             ax.set_title(said, loc="left")
     return plotting.save(figure, path)
 

@@ -23,15 +23,15 @@ def build(
     depth: int = 3,
     walkers: int = 64,
     seed: int = 0,
-    dt: float = 4e-3,
-    friction: float = 5.0,
-    height: float = 0.5,
+    dt: float = 3e-3,
+    friction: float = 10.0,
+    height: float = 0.3,
     sigma: float = 0.1,
-    slow: int = 4,
+    slow: int = 3,
     bias_factor: float = 60.0,
     lowest: float = -3.0,
-    steps: int = 40_000,
-    every: int = 40,
+    steps: int = 48_000,
+    every: int = 24,
 ) -> nnsim.Simulation:
     loss, entropy = cv.LogLoss("train"), cv.NTKEntropy("train")
     grid = Grid(lower=(lowest - 1.0, -0.5), upper=(2.0, 3.5), spacing=0.05)
