@@ -90,20 +90,24 @@ class _Dense(torch.autograd.Function):
             passed.append((h, z, out))
             h = out
         if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(positions, x)
+            # The output is saved, not kept in `passed`: a node that holds its own output is freed by the garbage
+            # collector only.
+            ctx.save_for_backward(positions, x, h)
+            inputs, z, _ = passed[-1]
+            passed[-1] = inputs, (z if network.layers[-1].activations else None), None
             ctx.network, ctx.numbers, ctx.passed = network, numbers, passed
         return h
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
-        positions, x = ctx.saved_tensors
+        positions, x, last = ctx.saved_tensors
         if torch.is_grad_enabled():  # a gradient that is to be differentiated again: leave it all to autograd
             outputs = ctx.network.reference(positions, x)
             return torch.autograd.grad(outputs, positions, g, create_graph=True)[0], None, None
         gradient = torch.empty_like(ctx.numbers)
         for layer, (h, z, out) in zip(reversed(ctx.network.layers), reversed(ctx.passed), strict=True):
             if layer.activations:
-                g = _BACKWARD[type(layer.activations[0])](g, z, out)
+                g = _BACKWARD[type(layer.activations[0])](g, z, last if out is None else out)
             gradient[:, layer.weight] = torch.bmm(g.transpose(1, 2), h).flatten(1)
             if layer.bias is not None:
                 gradient[:, layer.bias] = g.sum(1)

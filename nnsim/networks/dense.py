@@ -45,17 +45,24 @@ def is_dense(module: nn.Module) -> bool:
     if layers and isinstance(layers[0], nn.Flatten) and (layers[0].start_dim, layers[0].end_dim) == (1, -1):
         layers = layers[1:]
     plain = all(type(layer) is nn.Linear or type(layer) in ELEMENTWISE for layer in layers)
-    hooked = any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
+    hooked = any(has_hooks(part) for part in (module, *layers))
     parameters = [id(p) for layer in layers for p in layer.parameters()]
     starts_linear = bool(layers) and type(layers[0]) is nn.Linear
     return plain and starts_linear and not hooked and len(parameters) == len(set(parameters)) > 0
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether anything else happens where a module is called, or differentiated."""
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
 
 
 def dense_layers(module: nn.Module, layout: Layout) -> list[DenseLayer]:
     """The layers in order, each with the activations that follow it."""
     offsets = layout.slices()
     layers: list[DenseLayer] = []
-    for name, part in module.named_children():
+    for name, part in module._modules.items():  # named_children would leave out an activation that comes again
         if isinstance(part, nn.Linear):
             bias = None if part.bias is None else offsets[f"{name}.bias"]
             shape = (part.out_features, part.in_features)

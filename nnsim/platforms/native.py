@@ -250,7 +250,7 @@ def _known(bias: Any) -> bool:
 
 def _native(part: Any) -> bool:
     """Whether a CV or a step size has native code."""
-    return _built_in(part) and hasattr(part, "native")
+    return _built_in(part) and getattr(part, "native", None) is not None
 
 
 def _built_in(part: Any) -> bool:

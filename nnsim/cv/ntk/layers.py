@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nnsim.cv.ntk.factors import Explicit, Factor, TokenPairs, same_token, tokens
+from nnsim.networks.dense import has_hooks
 from nnsim.networks.scaled import ScaledConv2d, ScaledLinear
 
 # From a layer, its inputs [N, ...], the gradients [N, O, ...] of its outputs, and which of its parameters count.
@@ -18,7 +19,7 @@ Rule = Callable[[nn.Module, Tensor, Tensor, frozenset[str]], Factor]
 
 def rule_of(layer: nn.Module) -> Rule | None:
     """The rule for a layer, or None: for other types, and for uncommon settings of known ones."""
-    if layer._forward_hooks or layer._forward_pre_hooks:  # which may change what goes in or comes out
+    if has_hooks(layer):  # which may change what goes in or comes out
         return None
     if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
         return None

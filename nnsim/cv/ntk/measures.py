@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from nnsim.errors import InputError
 
@@ -149,12 +148,26 @@ class _Entropy(torch.autograd.Function):
         p = kept / total
         found = torch.where(finite, torch.special.entr(p).sum(-1), math.nan)
         if vectors is not None:
+            ctx.save_for_backward(kernel)  # so that a second derivative comes back here, to be refused
             slope = torch.where(values > SMALLEST, -(p.log() + found[..., None]) / total, 0)
             slope = torch.where(finite[..., None], slope, math.nan)
             ctx.slope, ctx.vectors = slope, vectors
         return found
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> Tensor:
-        return (ctx.vectors * (ctx.slope * g[..., None])[..., None, :]) @ ctx.vectors.mT
+        (kernel,) = ctx.saved_tensors
+        found: Tensor = _Slope.apply(kernel, g, ctx.slope, ctx.vectors)
+        return found
+
+
+class _Slope(torch.autograd.Function):
+    """The gradient of the entropy; a node of its own, because `once_differentiable` would let a second one be wrong."""
+
+    @staticmethod
+    def forward(ctx: Any, kernel: Tensor, g: Tensor, slope: Tensor, vectors: Tensor) -> Tensor:
+        return (vectors * (slope * g[..., None])[..., None, :]) @ vectors.mT
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        raise InputError("ntk.entropy: it can be differentiated once, not twice; use the eigenvalues of torch.linalg")

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nnsim.cv.ntk import dense
-from nnsim.cv.ntk.factors import Factor, Outer, squared
+from nnsim.cv.ntk.factors import PIECE, Factor, Outer, squared
 from nnsim.cv.ntk.jacobian import JacobianRows
 from nnsim.cv.ntk.layers import rule_of, work_bytes
 from nnsim.cv.ntk.layerwise import LayerwiseFactors, OtherCalls, called_once, record
@@ -176,7 +176,7 @@ class TangentKernel:
             self._dense = dense.DenseFactors(module, layout)
             self._refuse_other_shape(example)
             self.outputs = self._dense.outputs
-            self._point_bytes = self._dense.point_bytes(dtype.itemsize)
+            self._point_bytes, self._rest_bytes = self._dense.point_bytes(dtype.itemsize), 0
             return
         with self._twice_differentiable():
             self._settle(example, method, check)
@@ -209,9 +209,10 @@ class TangentKernel:
     ) -> Tensor:
         walkers, batch = self._plan(positions, x, outputs, batch_size, max_memory, diagonal=False)
         with self._twice_differentiable():
-            found = [self._blocks(some, x, outputs, batch) for some in positions.split(walkers)]
-        whole = found[0] if len(found) == 1 else torch.cat(found)
-        return whole.expand(len(positions), -1, -1)  # that of a single linear layer is the same for all walkers
+            pieces = positions.split(walkers)
+            # that of a single linear layer is the same for all walkers, and comes as one
+            found = [self._blocks(some, x, outputs, batch).expand(len(some), -1, -1) for some in pieces]
+        return found[0] if len(found) == 1 else torch.cat(found)
 
     def diagonal(
         self,
@@ -239,9 +240,9 @@ class TangentKernel:
             with self._twice_differentiable():
                 pieces = [self._squares(some, part) for part in x.split(batch)]
             squares = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
-            rows.append(squares.mean(-1) if outputs == "mean" else squares.flatten(1))
-        whole = rows[0] if len(rows) == 1 else torch.cat(rows)
-        return whole.expand(len(positions), -1)
+            found = squares.mean(-1) if outputs == "mean" else squares.flatten(1)
+            rows.append(found.expand(len(some), -1))
+        return rows[0] if len(rows) == 1 else torch.cat(rows)
 
     def _twice_differentiable(self) -> AbstractContextManager[None]:
         """Attention in the one of its ways that can be differentiated twice."""
@@ -315,18 +316,28 @@ class TangentKernel:
         # K, a sum and a product; a graph keeps two products of each layer, and the entropy its eigenvectors
         copies = (2 * terms + 4 if graph else 3) if not diagonal else 0
         result = copies * self.dtype.itemsize * size * (1 if diagonal else size)
-        own = self._point_bytes * (3 if graph else 1)
-        least = result + own * (batch_size or 1)
+        # A graph keeps the work of all points and walkers; without one only the kernels of all walkers are kept.
+        others = 0 if graph else (walkers - 1) * self.dtype.itemsize * size * (1 if diagonal else size)
+
+        def need(batch: int) -> int:
+            jacobian = self._rest_bytes * batch * self.outputs
+            if outputs == "mean" or diagonal:  # in pieces of some outputs
+                jacobian = max(self._rest_bytes * batch, min(jacobian, PIECE))
+            return self._point_bytes * batch * (2 if graph else 1) + jacobian * (7 if graph else 4)
+
+        least = others + (walkers if graph else 1) * (result + need(points if graph else batch_size or 1))
         if least > allowed:
             raise InputError(
                 f"ntk: the kernel of {points} points and {self.outputs} outputs (outputs={outputs!r}, size {size}) "
                 f"needs about {readable(least)}, but {readable(allowed)} may be used; use fewer points or subsamples"
                 f"{', outputs=' + repr('mean') if outputs == 'all' else ''}, or raise max_memory"
             )
-        batch = batch_size or max(1, min(points, int((allowed - result) / max(own, 1))))
+        batch = batch_size or points
+        while batch > 1 and batch_size is None and not graph and others + result + need(batch) > allowed:
+            batch = (batch + 1) // 2
         if self._dense is None:
             return 1, batch
-        return max(1, min(walkers, int(allowed / max(result + own * batch, 1)))), batch
+        return max(1, min(walkers, int((allowed - others) / max(result + need(batch), 1)))), batch
 
     # ------------------------------------------------------------------ which way for which parameter
 
@@ -362,6 +373,7 @@ class TangentKernel:
         self._settle_rest()
 
     def _settle_rest(self) -> None:
+        self._settle_rest_bytes()
         self._jacobian = JacobianRows(self.module, self.rest)
         if self.rest:
             self._jacobian.vectorise(*self._trial)
@@ -371,11 +383,6 @@ class TangentKernel:
         lost = {_join(layer, own) for layer in layers for own in self.rules.pop(layer)}
         self.rest = tuple(name for name in self.layout.shapes if name in lost or name in self.rest)
         self._layerwise = LayerwiseFactors(self.module, self.rules)
-        self._point_bytes += (
-            2
-            * self.dtype.itemsize
-            * sum(size for name, size in zip(self.layout.shapes, self.layout.sizes, strict=True) if name in lost)
-        )
         self._settle_rest()
 
     def _trial_tensors(self, device: torch.device) -> dict[str, Tensor]:
@@ -464,8 +471,12 @@ class TangentKernel:
         for layer in self.rules:
             a, z = calls[layer][0]
             total += 2 * work_bytes(self.module.get_submodule(layer), a, z, self.outputs)
-        rest = sum(size for name, size in zip(self.layout.shapes, self.layout.sizes, strict=True) if name in self.rest)
-        return total + 2 * rest * self.dtype.itemsize
+        return total
+
+    def _settle_rest_bytes(self) -> None:
+        """Bytes of the Jacobian of one output at one point."""
+        sizes = zip(self.layout.shapes, self.layout.sizes, strict=True)
+        self._rest_bytes = self.dtype.itemsize * sum(size for name, size in sizes if name in self.rest)
 
 
 def _sum(terms: Iterable[Tensor]) -> Tensor:
