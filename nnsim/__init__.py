@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nnsim.simulation import Simulation
     from nnsim.state import State
     from nnsim.trajectory import Trajectory
+    from nnsim.trajectory_runs import Trajectories
 
 _HOMES = {
     "nnsim.analysis.landscape": ["EntropyLandscape"],
@@ -43,9 +44,10 @@ _HOMES = {
     "nnsim.simulation": ["Simulation"],
     "nnsim.state": ["State"],
     "nnsim.trajectory": ["Trajectory"],
+    "nnsim.trajectory_runs": ["Trajectories"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
-_MODULES = ("analysis", "bias", "cv", "integrators", "plotting", "schedules", "systems")
+_MODULES = ("analysis", "bias", "cv", "export", "integrators", "plotting", "schedules", "systems")
 
 __all__ = [
     "Bias",
@@ -67,6 +69,7 @@ __all__ = [
     "Simulation",
     "State",
     "System",
+    "Trajectories",
     "Trajectory",
     "TrajectoryError",
     "per_tensor_limits",

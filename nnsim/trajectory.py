@@ -1,28 +1,28 @@
 """Trajectories: one folder `NAME.zarr`, laid out after H5MD in Zarr format 2.
 
-`Trajectory` reads lazily, also while a run writes; `TrajectoryWriter` writes. Neither imports torch, and zarr is
-imported when the first array is touched.
+`Trajectory` reads lazily, also while a run writes; `TrajectoryWriter` writes. Neither imports torch, but for
+`Trajectory.module` and what belongs to it, and zarr is imported when the first array is touched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nnsim.errors import TrajectoryError
+from nnsim import selection
+from nnsim.errors import InputError, TrajectoryError, require_choice, require_integer
+from nnsim.trajectory_frames import Keep, Series, Slice, ThinnedSeries, positions_in
 from nnsim.trajectory_layout import (
     BIASES,
-    COLUMNS,
     HEADER,
     LAYOUT_VERSION,
     STARTING,
     StoredArray,
     check_name,
-    damaged,
     is_starting,
     read_attributes,
     read_json,
@@ -30,11 +30,17 @@ from nnsim.trajectory_layout import (
 )
 from nnsim.trajectory_writer import TrajectoryWriter
 
+if TYPE_CHECKING:
+    import torch
+
+    from nnsim.simulation import Simulation
+
 __all__ = [
     "LAYOUT_VERSION",
     "STARTING",
     "BiasRecord",
     "Series",
+    "Slice",
     "Trajectory",
     "TrajectoryWriter",
     "check_name",
@@ -42,133 +48,6 @@ __all__ = [
 ]
 
 _POSITION, _VELOCITY = "particles/parameters/position", "particles/parameters/velocity"
-
-
-class Series:
-    """One recorded quantity, [T, ...], of which only what is asked for is read.
-
-    `series[i]`, `series[a:b:c]`, `series[[3, 5]]` and further indices as in numpy give arrays. T is the number of
-    frames that were committed when the trajectory was opened or refreshed.
-
-    Attributes:
-        name: name of the observable, or `position`, `velocity`, or the table of a bias.
-        shape: [T, ...].
-        dtype: type of the values.
-    """
-
-    def __init__(self, root: Path, key: str, count: int) -> None:
-        self._root, self._key, self._folder = root, key, root / key
-        self.name = self._folder.name
-        self._rebase(count)
-
-    def _rebase(self, count: int) -> None:
-        """Take over a new committed count; the arrays on disk must reach it."""
-        columns = {name: StoredArray(self._folder / name) for name in COLUMNS} if count else {}
-        for name, stored in columns.items():
-            if not stored.shape or stored.shape[0] < count:
-                raise damaged(self._folder / name, f"{stored.shape[:1]} frames where {count} were committed")
-        if columns:
-            self.dtype, frame = columns["value"].dtype, columns["value"].shape[1:]
-        else:  # the run was resumed from before the first frame of this series
-            self.dtype, frame = getattr(self, "dtype", np.dtype("float64")), getattr(self, "shape", (0,))[1:]
-        self.shape: tuple[int, ...] = (count, *frame)
-        self._columns = columns
-        self._cached: tuple[int, np.ndarray] | None = None
-        self._clocks: dict[str, np.ndarray] = {}
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    @property
-    def step(self) -> np.ndarray:
-        """Step of each frame, [T]."""
-        return self._clock("step")
-
-    @property
-    def time(self) -> np.ndarray:
-        """Time of each frame, [T], in reduced units."""
-        return self._clock("time")
-
-    @property
-    def last_step(self) -> int:
-        """Step of the last frame; 0 without frames."""
-        if not len(self):
-            return 0
-        return int(self._read("step", (len(self) - 1) // self._columns["step"].chunks[0])[-1])
-
-    def _read(self, column: str, index: int) -> np.ndarray:
-        """Frames of one chunk; says so if they are gone because the run went back to its checkpoint."""
-        try:
-            return self._columns[column].read(index, len(self))
-        except TrajectoryError:
-            if read_layout(self._root).get(self._key, 0) >= len(self):
-                raise
-        raise TrajectoryError(
-            f"{self._root}: the run was resumed from an earlier checkpoint while this was open; call refresh()"
-        )
-
-    def _clock(self, name: str) -> np.ndarray:
-        if name not in self._clocks:
-            chunks = -(-len(self) // self._columns[name].chunks[0]) if len(self) else 0
-            parts = [self._read(name, index) for index in range(chunks)]
-            empty = np.empty(0, np.int64 if name == "step" else np.float64)
-            self._clocks[name] = np.concatenate([empty, *parts])
-        return self._clocks[name].copy()
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        first, rest = self._split(key)
-        rows = np.arange(len(self))[first]  # numpy's own rules for negative and too large indices
-        if rows.ndim > 1:
-            raise IndexError(f"{self.name}: the first index has {rows.ndim} axes; use a number, a slice or a list")
-        if rows.ndim == 0:
-            return self._frames(np.array([rows]), rest)[0]
-        return self._frames(rows, rest)
-
-    def _split(self, key: Any) -> tuple[Any, tuple[Any, ...]]:
-        """Index of the frames, and the indices of the other axes."""
-        keys = key if isinstance(key, tuple) else (key,)
-        if any(one is None for one in keys):
-            raise IndexError(f"{self.name}: None is not an index here; read the frames, then add an axis")
-        places = [place for place, one in enumerate(keys) if one is Ellipsis]
-        if places:
-            fill = (slice(None),) * (len(self.shape) - len(keys) + 1)
-            keys = keys[: places[0]] + fill + keys[places[0] + 1 :]
-        if len(keys) > len(self.shape):
-            raise IndexError(f"{self.name}: {len(keys)} indices for {len(self.shape)} axes {list(self.shape)}")
-        if sum(not isinstance(one, (int, np.integer, slice)) for one in keys) > 1:
-            raise IndexError(f"{self.name}: only one index may be a list; read the frames, then index them")
-        return (keys[0] if keys else slice(None)), tuple(keys[1:])
-
-    def _frames(self, rows: np.ndarray, rest: tuple[Any, ...]) -> np.ndarray:
-        """Frames `rows` [R], indexed by `rest` along the other axes, chunk by chunk."""
-        inner = np.broadcast_to(np.empty((), self.dtype), self.shape[1:])[rest].shape
-        found = np.empty((len(rows), *inner), self.dtype)
-        if not len(rows):
-            return found
-        per_chunk = self._columns["value"].chunks[0]
-        # stretches of rows that lie in the same chunk, whatever their order
-        edges = [0, *(np.flatnonzero(np.diff(rows // per_chunk)) + 1), len(rows)]
-        for start, stop in pairwise(edges):
-            index = int(rows[start]) // per_chunk
-            block = self._chunk(index)[(slice(None), *rest)]
-            found[start:stop] = block[rows[start:stop] - index * per_chunk]
-        return found
-
-    def _chunk(self, index: int) -> np.ndarray:
-        """Frames of a chunk; the last one is kept, so that a loop over frames decodes each chunk once."""
-        if self._cached is None or self._cached[0] != index:
-            self._cached = None
-            self._cached = (index, self._read("value", index))
-        return self._cached[1]
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return (self[index] for index in range(len(self)))
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self[:] if dtype is None else self[:].astype(dtype)
-
-    def __repr__(self) -> str:
-        return f"Series({self.name}, {list(self.shape)}, {self.dtype})"
 
 
 class BiasRecord:
@@ -224,6 +103,7 @@ class Trajectory:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._series: dict[str, Series] = {}
+        self._system: Any = None  # made from the script when a module is first asked for
         self.refresh()
 
     def refresh(self) -> None:
@@ -244,9 +124,12 @@ class Trajectory:
             if name in self._series:
                 self._series[name]._rebase(count)
             else:
-                self._series[name] = Series(self.path, name, count)
+                self._series[name] = self._new_series(name, count)
         for name in set(self._series) - set(committed):
             self._series.pop(name)._rebase(0)
+
+    def _new_series(self, name: str, count: int) -> Series:
+        return Series(self.path, name, count)
 
     @property
     def header(self) -> dict[str, Any]:
@@ -299,7 +182,192 @@ class Trajectory:
         """The last committed step of all series; 0 without frames."""
         return max((series.last_step for series in self._series.values()), default=0)
 
+    # ------------------------------------------------------------------ parts of it
+
+    @property
+    def parameters(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of each parameter tensor, in the order of the flat positions."""
+        return {name: tuple(shape) for name, shape in self.header["parameters"].items()}
+
+    def select(self, text: str) -> NDArray[np.int64]:
+        """Places in the flat positions of parameters selected in words, as `layer 1 and weight` (`nnsim.selection`).
+
+        Raises:
+            InputError: a word that is not known, a number beyond what there is, or nothing selected.
+        """
+        return selection.select(self.parameters, text)
+
+    def slice(self, frames: Any = None, walkers: Any = None, parameters: Any = None, *, of: str = "position") -> Slice:
+        """Some frames, walkers and parameters of the positions or velocities, [T, W, k], read when they are indexed.
+
+        Only the chunks that hold the frames are read, one after the other.
+
+        Args:
+            frames: a number, slice, list or mask of recorded frames; None is all.
+            walkers: likewise.
+            parameters: a selection in words, or numbers, a slice or a mask of places in the flat positions.
+            of: `"position"` or `"velocity"`.
+
+        Raises:
+            InputError: nothing of that kind, or not such frames, walkers or parameters.
+            TrajectoryError: it was not recorded.
+
+        Example: `trajectory.slice(frames=slice(None, None, 10), parameters="layer 1 and weight")[:]`
+        """
+        series = self._particles(require_choice("Trajectory.slice", "of", of, ("position", "velocity")))
+        if isinstance(parameters, str):
+            parameters = self.select(parameters)
+        elif parameters is not None:
+            parameters = positions_in(parameters, series.shape[2])
+        return Slice(series, frames, walkers, parameters)
+
+    def thinned(self, every: int = 1, *, first: int = 0, last: int | None = None) -> Trajectory:
+        """The same with only the frames whose step is a multiple of `every`, of a part of the run; read lazily.
+
+        The interval is one of steps, not of frames, so that what is left of series of different intervals still belongs
+        together. The tables of the biases stay those of the end of the run; their snapshots are thinned too.
+
+        Args:
+            every: interval in steps, at least 1.
+            first: the first step that counts.
+            last: the last one; None is the end.
+
+        Raises:
+            InputError: a number out of its range.
+        """
+        return _ThinnedTrajectory(self.path, Keep(every, first, last))
+
+    def _particles(self, name: str) -> Series:
+        series = self._series.get(f"particles/parameters/{name}")
+        if series is None or not len(series):
+            remedy = "run longer, or with positions_every" if name == "position" else "run with velocities_every"
+            raise TrajectoryError(f"{self.path} has no frame of the {name} of the parameters; {remedy}")
+        return series
+
+    # ------------------------------------------------------------------ networks
+
+    def parameters_at(self, frame: int = -1, walker: int = 0, *, step: int | None = None) -> dict[str, np.ndarray]:
+        """Parameter tensors, by name, of a walker at a frame of the positions; one chunk is read.
+
+        Args:
+            frame: index of a recorded frame of the positions; negative ones count from the end.
+            walker: index of a walker.
+            step: the step of the frame, in place of its index.
+
+        Raises:
+            InputError: no such frame, step or walker.
+            TrajectoryError: positions were not recorded.
+        """
+        series = self._particles("position")
+        frame = _index("frame", frame, len(series)) if step is None else _frame_of(series, step)
+        flat = series[frame, _index("walker", walker, series.shape[1])]
+        edges = np.cumsum([0, *(int(np.prod(shape)) for shape in self.parameters.values())])
+        places = zip(self.parameters.items(), edges[:-1], edges[1:], strict=True)
+        return {name: flat[low:high].reshape(shape).copy() for (name, shape), low, high in places}
+
+    def state_dict(self, frame: int = -1, walker: int = 0, *, step: int | None = None) -> dict[str, torch.Tensor]:
+        """Parameter tensors of torch, by name, as `parameters_at` gives them; needs no script.
+
+        Holds what moved in the run: parameters that were fixed and buffers are not recorded, so that a network which
+        has such takes it with `load_state_dict(..., strict=False)`; `module` gives the whole network.
+        """
+        import torch
+
+        return {name: torch.from_numpy(one) for name, one in self.parameters_at(frame, walker, step=step).items()}
+
+    def module(
+        self,
+        frame: int = -1,
+        walker: int = 0,
+        *,
+        step: int | None = None,
+        system: Any = None,
+        module: torch.nn.Module | None = None,
+    ) -> torch.nn.Module:
+        """The network of a walker at a frame: a copy of the run's torch module with the recorded parameters.
+
+        On the CPU and in the type in which the run evaluated it (float64 with `precision="double"`, else float32),
+        training or evaluating as in the run. Without `system` or `module`, **the recorded input script is run** to
+        build the network: see `simulation`, also for what it needs; this is done once for all calls.
+
+        Args:
+            frame: index of a recorded frame of the positions.
+            walker: index of a walker.
+            step: the step of the frame, in place of its index.
+            system: the `NeuralNetwork` of the run, or a `Simulation` of it; for runs without a script.
+            module: the torch module itself, in place of a system. It is not changed.
+
+        Raises:
+            InputError: no such frame, no script recorded, or a network with other parameters.
+        """
+        from nnsim.trajectory_network import network_with
+
+        tensors = self.state_dict(frame, walker, step=step)
+        if system is None and module is None:
+            if self._system is None:
+                self._system = self.simulation().system
+            system = self._system
+        return network_with(self, tensors, system, module)
+
+    def simulation(self, *, folder: Path | str | None = None, **changes: Any) -> Simulation:
+        """The simulation that the recorded script builds with the recorded settings, at its start.
+
+        **This runs the script**, any Python code that the file holds, as `nnsim run` did: open trajectories of people
+        you do not trust without it (`state_dict`, `parameters_at`). What else the script needs, such as data files,
+        must be where it was, relative to the present folder.
+
+        Args:
+            folder: where the modules are that the script imports from beside it, if it does.
+            **changes: settings that shall differ from the recorded ones, such as `device="cpu"`.
+
+        Raises:
+            InputError: no script was recorded, a setting cannot be restored, the script fails, or what it builds now
+                is another system than the recorded one (other data, for example).
+        """
+        from nnsim.trajectory_network import rebuilt
+
+        return rebuilt(self, None if folder is None else Path(folder), changes)
+
     def __repr__(self) -> str:
         particles = [series.name for series in (self.positions, self.velocities) if series is not None]
         listed = ", ".join([*particles, *self.observables])
         return f"Trajectory({str(self.path)!r}, steps={self.steps}: {listed or 'no frames yet'})"
+
+
+class _ThinnedTrajectory(Trajectory):
+    """A trajectory of which only some frames count."""
+
+    def __init__(self, path: Path, keep: Keep) -> None:
+        self._keep = keep
+        super().__init__(path)
+
+    def _new_series(self, name: str, count: int) -> Series:
+        return ThinnedSeries(self.path, name, count, self._keep)
+
+    def _take_over(self, committed: dict[str, int]) -> None:
+        super()._take_over(committed)
+        self._series = {name: series for name, series in self._series.items() if len(series)}
+
+    def thinned(self, every: int = 1, *, first: int = 0, last: int | None = None) -> Trajectory:
+        """Thin once more: frames that both rules keep."""
+        return _ThinnedTrajectory(self.path, self._keep.and_of(Keep(every, first, last)))
+
+
+def _index(name: str, index: Any, count: int) -> int:
+    """An index of `count` things as one from 0."""
+    number = require_integer("Trajectory", name, index, least=-count)
+    if number >= count:
+        raise InputError(f"Trajectory: {name} = {number} must be {-count} to {count - 1}; change {name}")
+    return number % count
+
+
+def _frame_of(series: Series, step: int) -> int:
+    """Index of the frame recorded at a step."""
+    number, steps = require_integer("Trajectory", "step", step, least=0), series.step
+    frame = int(np.searchsorted(steps, number))
+    if frame == len(steps) or steps[frame] != number:
+        near = steps[max(0, frame - 1) : frame + 1].tolist()
+        raise InputError(
+            f"Trajectory: step = {number} has no frame of the positions; the nearest are of {', '.join(map(str, near))}"
+        )
+    return frame

@@ -83,7 +83,7 @@ class _Dense(torch.autograd.Function):
     def forward(ctx: Any, positions: Tensor, x: Tensor, network: BatchedDense) -> Tensor:
         numbers = positions.to(network.dtype)
         h = x.flatten(1).expand(len(positions), -1, -1)
-        passed = []
+        passed: list[tuple[Tensor, Tensor | None, Tensor | None]] = []
         for layer in network.layers:
             z = layer.linear(numbers, h)
             out = _FORWARD[type(layer.activations[0])](z) if layer.activations else z
@@ -93,8 +93,8 @@ class _Dense(torch.autograd.Function):
             # The output is saved, not kept in `passed`: a node that holds its own output is freed by the garbage
             # collector only.
             ctx.save_for_backward(positions, x, h)
-            inputs, z, _ = passed[-1]
-            passed[-1] = inputs, (z if network.layers[-1].activations else None), None
+            inputs, last, _ = passed[-1]
+            passed[-1] = inputs, (last if network.layers[-1].activations else None), None
             ctx.network, ctx.numbers, ctx.passed = network, numbers, passed
         return h
 

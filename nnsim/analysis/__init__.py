@@ -1,11 +1,31 @@
 """What is learnt from trajectories; nothing here needs torch."""
 
+from nnsim.analysis.align import Alignment, align, rename_neurons
 from nnsim.analysis.axes import Axis, Curve, natural_value
 from nnsim.analysis.boltzmann import boltzmann_averages, boltzmann_settings
+from nnsim.analysis.components import PrincipalComponents, principal_components
 from nnsim.analysis.convergence import ConvergenceRecord, Diagnosis, convergence_records, diagnose
+from nnsim.analysis.correlation import (
+    AutocorrelationTime,
+    BlockAverages,
+    autocorrelation,
+    autocorrelation_time,
+    block_averages,
+    effective_sample_size,
+)
+from nnsim.analysis.diffusion import (
+    Diffusion,
+    MeanSquaredDisplacement,
+    VelocityAutocorrelation,
+    diffusion_coefficient,
+    mean_squared_displacement,
+    velocity_autocorrelation,
+)
+from nnsim.analysis.distances import Rmsd, Rmsf, rmsd, rmsf
 from nnsim.analysis.equilibrium import EquilibriumTable, averaged_type, biased_quantity, equilibrium, mean_curve
 from nnsim.analysis.evolution import Evolution, evolution, running_average, steps_per_epoch, sweep_runs
 from nnsim.analysis.landscape import EntropyLandscape
+from nnsim.analysis.overlap import Overlap, overlap
 from nnsim.analysis.passages import crossings, round_trips, round_trips_by
 from nnsim.analysis.profile import Profile, profile
 from nnsim.analysis.reweight import (
@@ -16,6 +36,7 @@ from nnsim.analysis.reweight import (
     jackknife,
     log_weights,
 )
+from nnsim.analysis.sampling import FrameSample
 from nnsim.analysis.scaling import LogarithmicLaw, PowerLaw, Scaling, fit_logarithm, fit_power, scaling
 from nnsim.analysis.snapshots import (
     EntropyChange,
@@ -28,6 +49,7 @@ from nnsim.analysis.snapshots import (
     histogram_flatness,
 )
 from nnsim.analysis.sweep_table import SweepGrid, SweepTable, read_sweep
+from nnsim.analysis.temperature import LayerTemperature, layer_temperatures
 from nnsim.analysis.training import (
     FinalAdvantage,
     TrainingCurve,
@@ -39,29 +61,45 @@ from nnsim.analysis.training import (
 from nnsim.analysis.weights import FrameWeights, frame_weights
 
 __all__ = [
+    "Alignment",
+    "AutocorrelationTime",
     "Axis",
+    "BlockAverages",
     "ConditionalMean",
     "ConvergenceRecord",
     "Curve",
     "Diagnosis",
+    "Diffusion",
     "EntropyChange",
     "EntropyDifference",
     "EntropyLandscape",
     "EquilibriumTable",
     "Evolution",
     "FinalAdvantage",
+    "FrameSample",
     "FrameWeights",
     "HistogramFlatness",
+    "LayerTemperature",
     "LogarithmicLaw",
+    "MeanSquaredDisplacement",
+    "Overlap",
     "PowerLaw",
+    "PrincipalComponents",
     "Profile",
+    "Rmsd",
+    "Rmsf",
     "Scaling",
     "SweepGrid",
     "SweepTable",
     "TrainingCurve",
+    "VelocityAutocorrelation",
+    "align",
+    "autocorrelation",
+    "autocorrelation_time",
     "average_bins",
     "averaged_type",
     "biased_quantity",
+    "block_averages",
     "boltzmann_averages",
     "boltzmann_settings",
     "conditional_mean",
@@ -69,6 +107,8 @@ __all__ = [
     "convergence_records",
     "crossings",
     "diagnose",
+    "diffusion_coefficient",
+    "effective_sample_size",
     "entropy_advantage",
     "entropy_change",
     "entropy_difference",
@@ -83,11 +123,18 @@ __all__ = [
     "has_record",
     "histogram_flatness",
     "jackknife",
+    "layer_temperatures",
     "log_weights",
     "mean_curve",
+    "mean_squared_displacement",
     "natural_value",
+    "overlap",
+    "principal_components",
     "profile",
     "read_sweep",
+    "rename_neurons",
+    "rmsd",
+    "rmsf",
     "round_trips",
     "round_trips_by",
     "running_average",
@@ -95,4 +142,5 @@ __all__ = [
     "steps_per_epoch",
     "sweep_runs",
     "training_curve",
+    "velocity_autocorrelation",
 ]

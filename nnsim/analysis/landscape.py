@@ -12,8 +12,8 @@ Only numpy is needed here, so a landscape can be read and drawn on a machine wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from nnsim.analysis.axes import Axis, Curve, Floats, Value, node_values
 from nnsim.errors import InputError, require_number
 
 if TYPE_CHECKING:
+    from nnsim.analysis.sampling import FrameSample
     from nnsim.trajectory import Trajectory
 
 
@@ -44,6 +45,7 @@ class EntropyLandscape:
         error: standard error of `entropy`, [M1, ..., Mk], or None for a single run.
         flat: True where U = 0, so that S is the entropy.
         members: the independent runs behind an average, so that whatever is derived from it has the right error.
+        source: the trajectory that it was read from, for `sample`.
 
     Raises:
         InputError: shapes that differ, no visited bin, or an infinite entropy in a visited one.
@@ -57,6 +59,7 @@ class EntropyLandscape:
     error: Floats | None = None
     flat: bool = True
     members: tuple[EntropyLandscape, ...] = ()
+    source: Path | None = None
 
     def __post_init__(self) -> None:
         visited = np.array(self.visited, dtype=bool)
@@ -157,9 +160,10 @@ class EntropyLandscape:
             potential, visits = _snapshot(recorded, visits, frame)
         flat = bool(trajectory.header.get("system", {}).get("flat", False))
         factor = attrs.get("bias_factor")
-        return cls.from_coefficients(
+        found = cls.from_coefficients(
             potential, visits, attrs["kT"], attrs["grid"], attrs["cvs"], flat, bias_factor=factor
         )
+        return replace(found, source=getattr(trajectory, "path", None))
 
     @classmethod
     def average(cls, landscapes: Sequence[EntropyLandscape]) -> EntropyLandscape:
@@ -328,6 +332,51 @@ class EntropyLandscape:
         """
         axis = self.axes[self.axis_index(of)]
         return self._curve(given, of, lambda joint: np.array([_peak(row, axis) for row in joint]), axis)
+
+    def sample(
+        self,
+        runs: Trajectory | str | Path | Iterable[Trajectory | str | Path] | None = None,
+        *,
+        n: int = 100,
+        seed: int = 0,
+        width: float | None = None,
+        since: float = 0.5,
+        final_bias: bool = False,
+        **values: float,
+    ) -> FrameSample:
+        r"""Draw frames at given values of CVs, as equilibrium without the biases would draw them.
+
+        Frame n of the bin is drawn with probability p_n = w_n / sum_m w_m, w = exp(V / kT) of its run's biases
+        (`frame_weights`), by systematic resampling: a frame comes twice only if p_n > 1/n. So the plain average over
+        the picks is the equilibrium average at those values. Of a Wang-Landau bias V is the final one.
+
+        Args:
+            runs: where the frames come from, with recorded positions: a trajectory, several, or paths; None is the
+                trajectory, or those, that the landscape was read from.
+            n: number of picks, at least 1.
+            seed: of the draw.
+            width: width of the bin around each value; None is the bin of the grid that holds the value.
+            since: fraction of each run that is left out at its beginning, from 0 to below 1.
+            final_bias: for metadynamics, as in `frame_weights`.
+            **values: CVs of this landscape by name, such as `ln_loss_train=-4`; a part that only one name begins or
+                ends with will do, such as `ln_loss`. CVs that are not given may have any value.
+
+        Returns:
+            Run, frame, step, walker, weight and CVs of each pick; `positions()` and `module(i)` read the networks.
+
+        Raises:
+            InputError: no runs given or known, an unknown CV, a value outside the grid, fewer than n frames there, no
+                recorded positions, or biases whose frames cannot be weighted.
+
+        >>> landscape.sample(ln_loss_train=-4, n=100).module(0)  # doctest: +SKIP
+        """
+        from nnsim.analysis.sampling import sample_frames
+
+        if runs is None:
+            runs = [one.source for one in self.members or (self,) if one.source is not None]
+            if not runs:
+                raise InputError("EntropyLandscape: it was not read from a trajectory, so sample needs runs; give them")
+        return sample_frames(self, runs, values, n=n, seed=seed, width=width, since=since, final_bias=final_bias)
 
     def _curve(
         self, given: str | int, of: str | int, function: Callable[[Floats], Floats], wrap: Axis | None = None

@@ -43,14 +43,6 @@ between_option = click.option(
 
 def open_runs(paths: Sequence[Path]) -> list[Trajectory]:
     """Open trajectories of independent runs; one that is given twice, also as a copy, would count twice."""
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory_runs import open_runs as opened
 
-    runs = [Trajectory(path) for path in paths]
-    seen: dict[Any, Path] = {}
-    for path, run in zip(paths, runs, strict=True):
-        name = run.header.get("run") or path.resolve()
-        if name in seen:
-            same = "the same trajectory twice" if path == seen[name] else "the same run"
-            raise InputError(f"{seen[name]} and {path} are {same}, not independent runs; give each run once")
-        seen[name] = path
-    return runs
+    return opened(paths)

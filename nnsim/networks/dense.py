@@ -67,7 +67,7 @@ def dense_layers(module: nn.Module, layout: Layout) -> list[DenseLayer]:
             bias = None if part.bias is None else offsets[f"{name}.bias"]
             shape = (part.out_features, part.in_features)
             layers.append(DenseLayer(offsets[f"{name}.weight"], bias, shape, ()))
-        elif not isinstance(part, nn.Flatten):
+        elif part is not None and not isinstance(part, nn.Flatten):
             last = layers.pop()
             layers.append(DenseLayer(last.weight, last.bias, last.shape, (*last.activations, part)))
     return layers

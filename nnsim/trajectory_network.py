@@ -1,0 +1,180 @@
+"""From a trajectory back to networks: torch modules with recorded parameters, and the simulation of a recorded script.
+
+Here, in contrast to the rest of the trajectory, torch is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import re
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nnsim.describe import describe, differences
+from nnsim.errors import InputError, NNSimWarning, shown
+from nnsim.script import Script
+
+if TYPE_CHECKING:
+    from nnsim.simulation import Simulation
+    from nnsim.trajectory import Trajectory
+
+
+def network_with(
+    trajectory: Trajectory, tensors: Mapping[str, torch.Tensor], system: Any, module: torch.nn.Module | None
+) -> torch.nn.Module:
+    """A copy of the module of `system`, or of `module`, with these parameters."""
+    if system is not None and module is not None:
+        raise InputError("Trajectory.module: give system or module, not both")
+    header = trajectory.header
+    if module is None:
+        module = getattr(getattr(system, "system", system), "module", None)  # a simulation has a system
+        if not isinstance(module, torch.nn.Module):
+            kind = header.get("system", {}).get("type", type(system).__name__)
+            raise InputError(
+                f"Trajectory.module: the system, {kind}, has no torch module; take parameters_at or state_dict"
+            )
+    elif not isinstance(module, torch.nn.Module):
+        raise InputError(f"Trajectory.module: module = {shown(module)} must be a torch.nn.Module; give the network")
+    dtype = torch.float64 if header.get("precision") == "double" else torch.float32
+    found = copy.deepcopy(module).to("cpu", dtype)
+    own = {name: p for name, p in found.named_parameters() if p.requires_grad}
+    _refuse_other_network(trajectory, module, {name: tuple(p.shape) for name, p in own.items()}, tensors)
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
+    found.zero_grad(set_to_none=True)
+    return found
+
+
+def _refuse_other_network(
+    trajectory: Trajectory,
+    module: torch.nn.Module,
+    shapes: Mapping[str, tuple[int, ...]],
+    tensors: Mapping[str, torch.Tensor],
+) -> None:
+    """Raise `InputError` where parameters differ; warn where the module reads otherwise than the recorded one."""
+    recorded = {name: list(tensor.shape) for name, tensor in tensors.items()}
+    changed = differences(recorded, {name: list(shape) for name, shape in shapes.items()})
+    if changed:
+        raise InputError(
+            f"{trajectory.path} was made with another network ({'; '.join(changed[:4])}); give the module of that run"
+        )
+    text = trajectory.header.get("system", {}).get("module")
+    if isinstance(text, str) and text != str(module):
+        warnings.warn(
+            f"{trajectory.path}: its network had the same parameters as this module but reads otherwise (recorded: "
+            f"{shown(text, 200)}; given: {shown(str(module), 200)}); it may compute something else",
+            NNSimWarning,
+            stacklevel=4,
+        )
+
+
+def rebuilt(trajectory: Trajectory, folder: Path | None, changes: Mapping[str, Any]) -> Simulation:
+    """The simulation of the recorded script; the system must be the recorded one."""
+    header = trajectory.header
+    text = header.get("script")
+    if not isinstance(text, str):
+        raise InputError(
+            f"{trajectory.path} holds no input script, since it was not made by nnsim run; give the network to "
+            "module(system=...) or module(module=...), or take state_dict"
+        )
+    before = list(sys.path)
+    try:
+        if folder is not None:
+            if not folder.is_dir():
+                raise InputError(f"Trajectory.simulation: folder = {folder} is no folder; give the one of the script")
+            sys.path.insert(0, str(folder.resolve()))
+        with tempfile.TemporaryDirectory(prefix="nnsim_") as place:
+            path = Path(place) / f"{trajectory.path.name.removesuffix('.zarr')}.py"
+            path.write_text(text, encoding="utf-8")
+            script = Script(path)
+            simulation = script.simulation(_settings(trajectory, script, changes))
+    finally:
+        sys.path[:] = before  # the temporary folder is gone, and a script may not change the path for all
+    _refuse_other_system(trajectory, header, simulation)
+    return simulation
+
+
+def _settings(trajectory: Trajectory, script: Script, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings for `build`: the recorded ones in the types that the script has, and the changes."""
+    known = ", ".join(script.parameters) or "none"
+    for name in changes:
+        if name not in script.parameters and not script.takes_any:
+            raise InputError(f"Trajectory.simulation: the recorded script has no setting {name!r}; it has {known}")
+    recorded = trajectory.header.get("settings", {})
+    restored = {
+        name: _restored(trajectory, script, name, value) for name, value in recorded.items() if name not in changes
+    }
+    # the length and the like are not recorded: they have their defaults
+    found = {"steps": trajectory.steps, **_defaults(script), **restored, **changes}
+    if "steps" not in script.parameters and "steps" not in changes:
+        del found["steps"]
+    missing = [name for name in script.parameters if name not in found]
+    if missing:
+        raise InputError(
+            f"Trajectory.simulation: the recorded script needs a value for {', '.join(missing)}, which is not "
+            f"recorded; give {missing[0]}=..."
+        )
+    return found
+
+
+def _defaults(script: Script) -> dict[str, Any]:
+    return {name: one.default for name, one in script.parameters.items() if one.default is not one.empty}
+
+
+def _restored(trajectory: Trajectory, script: Script, name: str, recorded: Any) -> Any:
+    """The value that was recorded as JSON, in the type that the script wants.
+
+    It is the first of these that would be recorded in the same way: the default itself, what the text stands for on the
+    command line, several values as a tuple, and the value as it stands.
+    """
+    candidates: list[Callable[[], Any]] = [
+        lambda: _defaults(script)[name],
+        lambda: script.value(name, _text(recorded)),
+        lambda: _nested_tuple(recorded),
+    ]
+    if not isinstance(recorded, dict):  # nor does a dictionary tell an object from a dictionary
+        candidates.append(lambda: recorded)
+    for candidate in candidates:
+        with contextlib.suppress(InputError, KeyError):
+            value = candidate()
+            if describe(value) == recorded:
+                return value
+    raise InputError(
+        f"{trajectory.path}: the setting {name!r} was recorded as {shown(recorded)}, from which its value cannot be "
+        f"made; give {name}=..."
+    )
+
+
+def _nested_tuple(value: Any) -> Any:
+    return tuple(map(_nested_tuple, value)) if isinstance(value, list) else value
+
+
+def _text(recorded: Any) -> str:
+    return ",".join(map(_text, recorded)) if isinstance(recorded, list) else str(recorded)
+
+
+def _refuse_other_system(trajectory: Trajectory, header: Mapping[str, Any], simulation: Simulation) -> None:
+    """Raise `InputError` if the script builds another system now than the one recorded."""
+    recorded, built = _plain(header.get("system", {})), _plain(simulation.describe()["system"])
+    changed = differences(recorded, {name: built.get(name) for name in recorded})  # a newer nnsim may tell more
+    if changed:
+        listed = " ".join("; ".join(changed[:4]).split())  # the text of a module has many lines
+        raise InputError(
+            f"{trajectory.path}: the recorded script builds another system now ({listed}); restore "
+            "its data and modules (folder=...), or give the network to module(system=...)"
+        )
+
+
+def _plain(description: Any) -> Any:
+    """A description in which functions of a script do not bear the name of its file."""
+    text = re.sub(r'"(nnsim_script_[^".]*|__main__)\.', '"', json.dumps(description))
+    return json.loads(text)
