@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 # Real data sets are looked for here first, then in the download cache.
 export NNSIM_DATA ?= $(wildcard $(abspath ../shared/data))
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-interop lint bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   install, equilibrium against training on the spiral (3 minutes): table and demo/figure1a.png"
 	@echo "make test   install and run all tests"
+	@echo "make test-interop   install MDAnalysis in .venv-interop and read what nnsim export writes"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  the speed of dynamics, Monte Carlo and the tangent kernel, beside plain programs for the same"
 
@@ -38,6 +39,18 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
+# MDAnalysis reads Zarr through zarr 2 and nnsim writes it with zarr 3, hence an environment of its own. It has exactly the
+# packages that the reader imports: without dependencies, most of which are clients of cloud stores.
+INTEROP := .venv-interop
+$(INTEROP)/.installed: constraints-interop.txt | $(VENV)/.installed
+	$(PYTHON) -m venv --without-pip $(INTEROP)
+	@echo '*' > $(INTEROP)/.gitignore
+	$(BIN)/python -m pip --python $(INTEROP)/bin/python install --quiet --no-deps --requirement constraints-interop.txt
+	@touch $@
+
+test-interop: $(VENV)/.installed $(INTEROP)/.installed
+	NNSIM_INTEROP_PYTHON=$(abspath $(INTEROP))/bin/python $(BIN)/python -m pytest $(PYTEST_FLAGS) interop
+
 # mypy sees the package as users get it: an installed wheel, from a folder where nothing shadows it.
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -54,4 +67,4 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/ntk.py
 
 clean:
-	rm -rf $(VENV) build demo *.egg-info
+	rm -rf $(VENV) $(INTEROP) build demo *.egg-info
