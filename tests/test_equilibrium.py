@@ -179,7 +179,7 @@ def test_marginal_of_three_cvs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     x, y = sample(8, frames=40)
     make(Path("run.zarr"), x, y, lower=-1.0, spacing=0.2, cvs=3)
     arguments = ("plot", "landscape", "run.zarr")
-    assert "3 CVs cannot be drawn; name one or two of s, t, u with --marginal" in error_of(*arguments)
+    assert nnsim(*arguments).status == 0  # slices
     assert "must be different axes" in error_of(*arguments, "--marginal", "s", "--marginal", "s")
     assert nnsim(*arguments, "--marginal", "u", "--marginal", "s", "-o", "map.svg").status == 0
     assert nnsim(*arguments, "--marginal", "u", "--marginal", "s", "--observable", "y", "--width", "0.4").status == 0

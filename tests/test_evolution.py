@@ -261,7 +261,7 @@ def test_choices(tmp_path: Path) -> None:
 def test_names_that_go_on_after_the_split(tmp_path: Path) -> None:
     run = write(tmp_path / "a.zarr", ntk_entropy_train_20points=Y, ntk_entropy_test_20points=Y, reward=Y)
     first, second = plot_evolution({"a": run}, ["ntk_entropy", "reward"])
-    assert " ".join(first.get_ylabel().split()) == "NTK entropy, 20points"
+    assert " ".join(first.get_ylabel().split()) == "NTK entropy (20 points)"
     assert (len(lines_of(first)), len(lines_of(second))) == (2, 1)
     several = write(tmp_path / "b.zarr", ntk_entropy_train_class0=Y, ntk_entropy_train_class1=2 * Y)
     with pytest.raises(

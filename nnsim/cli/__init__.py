@@ -12,7 +12,9 @@ from typing import Any
 import click
 
 from nnsim.cli.analyze import analyze
+from nnsim.cli.export import export
 from nnsim.cli.info import info
+from nnsim.cli.movie import movie
 from nnsim.cli.options import debug_option
 from nnsim.cli.plot import plot
 from nnsim.cli.run import run
@@ -39,11 +41,13 @@ def cli() -> None:
       nnsim sweep input.py --grid width=10,30 --seeds 3 --jobs 2
       nnsim info input.zarr                     what is in a trajectory
       nnsim plot landscape input.zarr -o S.png  the entropy landscape
+      nnsim movie input.zarr -o input.mp4       how it filled
       nnsim analyze equilibrium input.zarr --of accuracy_test
+      nnsim export input.zarr input.h5          for mdtraj; also .dcd, .trr, .csv, .npz...
     """
 
 
-for command in (run, sweep, info, plot, analyze):
+for command in (run, sweep, info, plot, analyze, export, movie):
     cli.add_command(command)
 
 

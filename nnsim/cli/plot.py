@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +16,8 @@ from nnsim.cli.options import (
     trajectory_argument,
 )
 from nnsim.cli.plot_evolution import evolution
+from nnsim.cli.plot_more import COMMANDS, draw_slices, style_option
+from nnsim.cli.plot_more import save_picture as _save
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,10 +43,15 @@ def plot() -> None:
       nnsim plot convergence run0.zarr run1.zarr run2.zarr
       nnsim plot map input-sweep --x width --y depth --value ln_loss_train_last
       nnsim plot evolution narrow.zarr wide.zarr
+      nnsim plot growth run.zarr
+      nnsim plot paths run.zarr --walker 0 --walker 3
+      nnsim plot layers run.zarr
+      nnsim plot spectrum run.zarr
     """
 
 
-plot.add_command(evolution)
+for command in (evolution, *COMMANDS):
+    plot.add_command(command)
 
 
 @plot.command()
@@ -57,6 +64,7 @@ plot.add_command(evolution)
     multiple=True,
     help="Integrate all other CVs out and draw S along this one; twice for a map of two of three or more CVs.",
 )
+@click.option("--slices", metavar="CV", help="Of three CVs: maps at values of this one; by default the last.")
 @click.option("--observable", help="Draw the equilibrium mean of this recorded observable instead of the second CV's.")
 @click.option(
     "--width",
@@ -78,6 +86,7 @@ def landscape(
     trajectories: tuple[Path, ...],
     bias: str | None,
     marginals: tuple[str, ...],
+    slices: str | None,
     observable: str | None,
     width: float | None,
     training: tuple[Path, ...],
@@ -87,7 +96,8 @@ def landscape(
 ) -> None:
     """Draw the entropy landscape S, with the equilibrium value of the second CV for each value of the first.
 
-    Several trajectories are independent runs: their landscapes are averaged. With --training the mean over classical
+    Of three CVs it is drawn as maps of two at several values of the third. Several trajectories are independent runs:
+    their landscapes are averaged. With --training the mean over classical
     training runs at the same value of the first CV is drawn as a line with its standard error. A line above the picture
     says what is not converged.
 
@@ -105,9 +115,14 @@ def landscape(
     found = load_landscape(runs, bias)
     if marginals:
         found = found.marginal(*marginals)
-    _check_options(found, observable, width)
+    _check_options(found, observable, width, slices)
     grows = all(run.bias(grid_bias_name(run, bias)).attrs["type"] == "WangLandau" for run in runs)
     note = convergence_note(runs, between, bias) if grows else None  # its criteria are those of Wang-Landau
+    if len(found.axes) == 3:
+        if training:
+            raise InputError("--training needs a landscape of two CVs; leave it out, or --marginal twice")
+        draw_slices(found, output, trajectories[0], slices, note)
+        return
     curve, value, label = None, None, "equilibrium"
     if len(found.axes) == 2:
         value, _ = analysis.natural_value(found.names[1])
@@ -131,17 +146,22 @@ def landscape(
     _save(drawn, output, trajectories[0], "landscape")
 
 
-def _check_options(landscape: EntropyLandscape, observable: str | None, width: float | None) -> None:
+def _check_options(
+    landscape: EntropyLandscape, observable: str | None, width: float | None, slices: str | None
+) -> None:
     """Refuse what cannot be drawn, and options that would have no effect."""
     names = ", ".join(landscape.names)
-    if len(landscape.axes) > 2:
+    if len(landscape.axes) > 3:
         raise InputError(
             f"a landscape of {len(landscape.axes)} CVs cannot be drawn; name one or two of {names} with --marginal"
         )
+    if slices is not None and len(landscape.axes) < 3:
+        raise InputError(f"--slices {slices} needs a landscape of three CVs, but this is one of {names}; leave it out")
     for option, given in (("--observable", observable), ("--width", width)):
-        if given is not None and len(landscape.axes) == 1:
+        if given is not None and len(landscape.axes) != 2:
+            alone = " alone" if len(landscape.axes) == 1 else ""
             raise InputError(
-                f"{option} {given} needs a landscape of two CVs, but this is one of {names} alone; leave it out"
+                f"{option} {given} needs a landscape of two CVs, but this is one of {names}{alone}; leave it out"
             )
     if width is not None and observable is None:
         raise InputError(
@@ -357,9 +377,5 @@ def _default_names(trajectory: Trajectory) -> tuple[str, ...]:
     raise InputError(f"{trajectory.path} has no frame of an observable; run longer than the interval of the record")
 
 
-def _save(drawn: Any, output: Path | None, trajectory: Path, kind: str) -> None:
-    from nnsim import plotting
-
-    path = output or Path(f"{trajectory.name.removesuffix('.zarr')}_{kind}.png")
-    plotting.save(drawn, path)
-    click.echo(f"picture: {path}")
+for command in plot.commands.values():
+    style_option(command)

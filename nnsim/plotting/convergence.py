@@ -136,7 +136,7 @@ def _draw_mean(panel: Axes, run: ConvergenceRecord, mean: EntropyDifference, cou
         band = (mean.value - mean.error, mean.value + mean.error)
         panel.axhspan(*band, color="0.85", linewidth=0, zorder=0)
         panel.axhline(mean.value, color="0.45", linewidth=1.0, zorder=0.5, label="_mean")
-    panel.set_title(f"{where}:\n{found}", loc="left", fontsize=12)
+    panel.set_title(f"{where}:\n{found}", loc="left", fontsize="medium")
 
 
 def _number(value: float, error: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +18,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocato
 
 from nnsim.analysis.evolution import Evolution, evolution, running_average
 from nnsim.errors import InputError
-from nnsim.plotting.style import COLORS, NOTICE, WIDTH, as_panels, readable, styled
+from nnsim.plotting.style import COLORS, NOTICE, WIDTH, active_style, as_panels, readable, styled
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
@@ -196,7 +197,8 @@ def _panels(axes: Axes | Sequence[Axes] | None, count: int, wide: bool) -> list[
     if axes is not None or not wide:
         return as_panels(axes, count, OWNER, height=1.9)
     width = max(WIDTH, TWO_COLUMNS * count / 3) if count < 3 else TWO_COLUMNS
-    figure = Figure(figsize=(width, 3.4), layout="constrained")
+    scale = active_style().scale
+    figure = Figure(figsize=(width * scale, 3.4 * scale), layout="constrained")
     cast(Any, figure.get_layout_engine()).set(wspace=0.05)  # labels of an axis do not touch the panel before it
     return list(figure.subplots(1, count, squeeze=False)[0])
 
@@ -216,7 +218,7 @@ def _draw(panel: Axes, curve: Evolution, color: Any, style: str, raw: bool, log:
 
 def _dress(panel: Axes, name: str, curves: list[_Curve], log: bool) -> None:
     height = panel.get_position().height * cast(Figure, panel.get_figure(root=True)).get_figheight()
-    panel.set_ylabel(textwrap.fill(_quantity(name, curves), max(8, int(height / LETTER))))
+    panel.set_ylabel(textwrap.fill(_quantity(name, curves), max(8, int(height / LETTER / active_style().scale))))
     panel.spines[["top", "right"]].set_visible(False)
     if not log:
         return
@@ -240,7 +242,7 @@ def _plain(value: float) -> str:
 
 
 def _quantity(name: str, curves: list[_Curve]) -> str:
-    """How a quantity is written beside an axis: `NTK entropy, 500points` where that is what was recorded."""
+    """How a quantity is written beside an axis: `NTK entropy (500 points)` where that is what was recorded."""
     _, split, curve = curves[0]
     plain = name.replace("_{split}", "")
     if split is not None:
@@ -249,9 +251,8 @@ def _quantity(name: str, curves: list[_Curve]) -> str:
         details = rest.strip("_").replace("_", ", ")
     else:
         details = ""
-    words = readable(plain)
-    words = f"NTK {words.removeprefix('ntk ')}" if words.startswith("ntk ") else words
-    return f"{words}, {details}" if details else words
+    details = re.sub(r"(\d)points", r"\1 points", details)
+    return f"{readable(plain)} ({details})" if details else readable(plain)
 
 
 def _label_epochs(panels: list[Axes], last: float, log_x: bool) -> None:
@@ -283,10 +284,14 @@ def _legend(panels: list[Axes], colors: dict[str, Any], splits: list[tuple[str, 
     if own_figure:
         figure = cast(Figure, panels[0].get_figure(root=True))
         lines = [line for handle in handles for line in str(handle.get_label()).split("\n")]
-        widest = max(TextPath((0, 0), line, size=12).get_extents().width for line in lines) / 72 + 0.75  # inches
+        widest = (
+            max(TextPath((0, 0), line, size=active_style().letters).get_extents().width for line in lines) / 72 + 0.75
+        )  # inches
         columns = max(1, min(int(figure.get_figwidth() / widest), len(handles)))
         rows = math.ceil(len(handles) / columns)
-        figure.set_figheight(figure.get_figheight() + max(0, rows - 2) * 0.25)  # not at the cost of the panels
+        figure.set_figheight(
+            figure.get_figheight() + max(0, rows - 2) * 0.25 * active_style().scale
+        )  # not at the cost of the panels
         figure.legend(loc="outside upper center", ncols=columns, columnspacing=1.2, **shared)
     else:
         corner = max(panels, key=lambda panel: (panel.get_position().x1, panel.get_position().y1))
@@ -295,6 +300,8 @@ def _legend(panels: list[Axes], colors: dict[str, Any], splits: list[tuple[str, 
 
 def _write_above(panel: Axes, title: str | None, note: str | None) -> None:
     if title:
-        panel.set_title(title, loc="left", pad=22.0 if note else 6.0)
+        panel.set_title(title, loc="left", pad=(22.0 if note else 6.0) * active_style().scale)
     if note:
-        panel.annotate(note, (0.0, 1.02), xycoords="axes fraction", ha="left", va="bottom", color=NOTICE, fontsize=12)
+        panel.annotate(
+            note, (0.0, 1.02), xycoords="axes fraction", ha="left", va="bottom", color=NOTICE, fontsize="medium"
+        )

@@ -36,7 +36,8 @@ def plot_landscape(
     top. One dimension: S as a line, with a band of one standard error on each side.
 
     Args:
-        landscape: S with one or two axes; of more, take `landscape.marginal(...)` or `slice(...)`.
+        landscape: S with one or two axes; of three, see `plot_slices`, and of any number take
+            `landscape.marginal(...)` or `slice(...)`.
         equilibrium: drawn as dots with error bars, from `landscape.equilibrium(...)` or `most_probable(...)`.
         ax: axes to draw in, or None for a figure of its own.
         reference: another curve to compare with, drawn as a white line (in one dimension, S itself, dashed).
@@ -58,7 +59,7 @@ def plot_landscape(
     if len(landscape.axes) > 2:
         raise InputError(
             f"plot_landscape: a landscape of {len(landscape.axes)} axes cannot be drawn; "
-            f"take landscape.marginal(...) of one or two of {', '.join(landscape.names)}"
+            f"take landscape.marginal(...) of one or two of {', '.join(landscape.names)}, or plot_slices of three"
         )
     for kind, curve in (("equilibrium", equilibrium), ("training", training)):
         if len(landscape.axes) == 1 and curve is not None:
@@ -76,7 +77,8 @@ def plot_landscape(
     return ax
 
 
-def _entropy_label(landscape: EntropyLandscape) -> str:
+def entropy_label(landscape: EntropyLandscape) -> str:
+    """How S is written beside an axis."""
     return "entropy $S$ (nats)" if landscape.flat else r"ln Boltzmann weight, $-F/kT$"
 
 
@@ -91,7 +93,7 @@ def _draw_line(
         low, high = s - landscape.error, s + landscape.error
         ax.fill_between(x, low, high, color=COLORS[0], alpha=0.3, linewidth=0, label="standard error")
     ax.set_xlabel(readable(landscape.names[0]))
-    ax.set_ylabel(value_label or _entropy_label(landscape))
+    ax.set_ylabel(value_label or entropy_label(landscape))
     frame(ax, (x[landscape.visited][0], x[landscape.visited][-1]))
     if len(ax.get_legend_handles_labels()[1]) > 1:
         ax.legend(frameon=False)
@@ -103,12 +105,12 @@ def _draw_map(
     x, y = landscape.axes
     heights = y.edges if value is None else np.asarray(value(y.edges), dtype=np.float64)
     s = landscape.entropy
-    low, clipped = _colour_floor(s[landscape.visited], span)
+    low, clipped = colour_floor(s[landscape.visited], span)
     mesh = ax.pcolormesh(
         x.edges, heights, np.ma.masked_invalid(s).T, cmap="viridis", vmin=low, vmax=0.0, rasterized=True
     )
     bar = ax.figure.colorbar(mesh, ax=ax, extend="min" if clipped else "neither", pad=0.02)
-    bar.set_label(_entropy_label(landscape))
+    bar.set_label(entropy_label(landscape))
     ax.set_xlabel(readable(x.name))
     name = y.name if value is None else natural_value(y.name)[1]
     ax.set_ylabel(value_label or readable(name))
@@ -118,7 +120,7 @@ def _draw_map(
     ax.set_ylim(*sorted((heights[rows[0]], heights[rows[-1] + 1])))
 
 
-def _colour_floor(s: Floats, span: float | None) -> tuple[float, bool]:
+def colour_floor(s: Floats, span: float | None) -> tuple[float, bool]:
     """Return the S that gets the darkest colour, and whether some bins are below it."""
     lowest = float(s.min())
     if span is not None:

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from nnsim.analysis.axes import Floats
 from nnsim.analysis.sweep_table import SweepGrid, is_numeric, label
 from nnsim.errors import InputError, require_choice
-from nnsim.plotting.style import COLORS, WIDTH, new_axes, readable, styled, write_note
+from nnsim.plotting.style import COLORS, active_style, new_axes, readable, styled, write_note
 
 SCALES = ("even", "linear", "log")
 MOST_WRITTEN = 60  # cells of a map with their values written in them
@@ -153,8 +153,10 @@ def _turn(ax: Axes, values: tuple[Any, ...], scale: str, texts: list[str]) -> No
     places = _places(values, scale)
     if scale == "log":
         edges, places = np.log(edges), np.log(places)
-    closest = np.diff(places).min() / (edges[-1] - edges[0]) * 0.72 * WIDTH  # inches
-    if closest < 0.1 * (max(map(len, texts)) + 1):  # letters of 12 points are about 0.1 inches wide
+    closest = np.diff(places).min() / (edges[-1] - edges[0]) * 0.72 * active_style().width  # inches
+    if closest < 0.1 * active_style().scale * (
+        max(map(len, texts)) + 1
+    ):  # letters of 12 points are about 0.1 inches wide
         for text in ax.get_xticklabels():
             text.set(rotation=90 if closest < 0.25 else 45, ha="right" if closest >= 0.25 else "center")
             text.set_rotation_mode("anchor" if closest >= 0.25 else "default")
@@ -255,7 +257,7 @@ def _fit(texts: dict[tuple[int, int], str], width: float, height: float) -> floa
     lines = [text.split("\n") for text in texts.values()]
     longest = max(len(line) for text in lines for line in text)
     most = max(map(len, lines))
-    return min(LETTERS[1], 0.9 * width / (0.64 * longest), 0.85 * height / (1.2 * most))
+    return min(active_style().letters, 0.9 * width / (0.64 * longest), 0.85 * height / (1.2 * most))
 
 
 def _middle(edges: Floats, index: int, scale: str) -> float:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from nnsim.analysis.axes import Floats
 from nnsim.analysis.profile import Profile
 from nnsim.errors import InputError, require_choice
-from nnsim.plotting.style import COLORS, WIDTH, as_panels, frame, new_axes, readable, styled, write_note
+from nnsim.plotting.style import COLORS, as_panels, frame, new_axes, new_figure, readable, styled, write_note
 
 QUANTITIES = ("entropy", "free_energy", "probability")
 FEW = 10  # effective frames, below which a bin tells little: the curve is drawn thin and the line in the lower panel
@@ -58,8 +57,7 @@ def plot_profile(
 
 
 def _two_panels() -> list[Axes]:
-    figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
-    return list(figure.subplots(2, 1, sharex=True, height_ratios=(3, 1)))
+    return list(new_figure(4.4).subplots(2, 1, sharex=True, height_ratios=(3, 1)))
 
 
 def _quantity(profile: Profile, kind: str) -> tuple[Floats, Floats, str]:

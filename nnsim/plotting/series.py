@@ -14,7 +14,17 @@ from matplotlib.figure import Figure
 
 from nnsim.analysis.axes import Floats
 from nnsim.errors import InputError, require_integer, require_number
-from nnsim.plotting.style import COLORS, as_panels, frame, label_steps, new_axes, readable, styled, write_note
+from nnsim.plotting.style import (
+    COLORS,
+    active_style,
+    as_panels,
+    frame,
+    label_steps,
+    new_axes,
+    readable,
+    styled,
+    write_note,
+)
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
@@ -174,7 +184,7 @@ def plot_parameters(
 def _fitting(label: str, panel: Axes) -> str:
     """The label of a panel in lines no longer than the panel is high; formulas, which are short, stay whole."""
     height = panel.get_position().height * cast(Figure, panel.get_figure(root=True)).get_figheight()
-    letters = max(6, int(10.5 * height))  # of 12 points, less than 0.1 inches each
+    letters = max(6, int(10.5 * height / active_style().scale))  # of 12 points, less than 0.1 inches each
     return label if "$" in label else textwrap.fill(label, letters)
 
 

@@ -1,0 +1,158 @@
+"""`nnsim plot growth`, `paths`, `layers` and `spectrum`, and the option `--style`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nnsim.cli.options import bias_option, debug_option, picture_option, trajectory_argument
+
+if TYPE_CHECKING:
+    from nnsim.analysis.landscape import EntropyLandscape
+    from nnsim.trajectory import Trajectory
+
+STYLE_NAMES = ("screen", "column", "wide", "slides")  # as in nnsim.plotting.style, which imports matplotlib
+QUANTITIES = ("bias", "entropy")  # as in nnsim.plotting.growth
+
+
+def _use_style(context: click.Context, _: click.Parameter, name: str | None) -> None:
+    if name is not None and not context.resilient_parsing:
+        from nnsim.plotting import use_style
+
+        context.with_resource(use_style(name))
+
+
+style_option = click.option(
+    "--style",
+    type=click.Choice(STYLE_NAMES),
+    callback=_use_style,
+    expose_value=False,
+    help="Final size: column 3.4 inches and letters of 8 points, wide 7 and 8, slides 10 and 18; default 5 and 12.",
+)
+
+
+@click.command()
+@trajectory_argument
+@click.option("--along", metavar="CV", help="Lines along this CV; by default maps of two CVs, or along the first.")
+@click.option("--quantity", type=click.Choice(QUANTITIES), default="bias", show_default=True, help="V/kT, or S.")
+@click.option("--times", type=int, help="At most so many moments; by default 8 lines, or 6 maps.")
+@bias_option
+@picture_option
+@debug_option
+def growth(
+    trajectory: Path, along: str | None, quantity: str, times: int | None, bias: str | None, output: Path | None
+) -> None:
+    """Draw how the bias grows: its snapshots at several steps, as lines along one CV or maps of two.
+
+    \b
+    Examples:
+      nnsim plot growth spiral_wlmc.zarr
+      nnsim plot growth spiral_wlmc.zarr --along ln_loss_train --quantity entropy --times 5
+    """
+    from nnsim import plotting
+
+    drawn = plotting.plot_growth(trajectory, along=along, quantity=quantity, times=times, bias=bias)
+    save_picture(drawn, output, trajectory, "growth")
+
+
+@click.command()
+@trajectory_argument
+@click.option("--walker", "walkers", type=int, multiple=True, help="Which walker; may be given several times.")
+@click.option("--all", "everyone", is_flag=True, help="All walkers, in one colour.")
+@click.option("--cv", "cvs", nargs=2, metavar="X Y", help="Two CVs of the bias; by default its first two.")
+@bias_option
+@picture_option
+@debug_option
+def paths(
+    trajectory: Path,
+    walkers: tuple[int, ...],
+    everyone: bool,
+    cvs: tuple[str, str] | None,
+    bias: str | None,
+    output: Path | None,
+) -> None:
+    """Draw the paths of walkers over the landscape of two CVs, with where they start and end; by default of four.
+
+    \b
+    Examples:
+      nnsim plot paths spiral_wlmd.zarr
+      nnsim plot paths spiral_wlmd.zarr --walker 0 --walker 5
+      nnsim plot paths spiral_wlmd.zarr --all -o paths.pdf
+    """
+    from nnsim import plotting
+    from nnsim.errors import InputError
+    from nnsim.trajectory import Trajectory
+
+    if everyone and walkers:
+        raise InputError("--all and --walker exclude each other; leave one out")
+    run = Trajectory(trajectory)
+    chosen = range(_walkers_of(run)) if everyone else walkers or None
+    save_picture(plotting.plot_paths(run, walkers=chosen, cvs=cvs or None, bias=bias), output, trajectory, "paths")
+
+
+@click.command()
+@trajectory_argument
+@click.option("--walker", "walkers", type=int, multiple=True, help="Of this walker; several times; default all.")
+@picture_option
+@debug_option
+def layers(trajectory: Path, walkers: tuple[int, ...], output: Path | None) -> None:
+    """Draw how the weights and biases of each layer are distributed against the step: median and bands.
+
+    \b
+    Example:
+      nnsim plot layers spiral_wlmd.zarr
+    """
+    from nnsim import plotting
+
+    save_picture(plotting.plot_layers(trajectory, walkers=walkers or None), output, trajectory, "layers")
+
+
+@click.command()
+@trajectory_argument
+@click.option("--observable", metavar="NAME", help="Such as ntk_spectrum_train; by default the only spectrum.")
+@click.option("--times", default=8, show_default=True, help="At most so many steps.")
+@click.option("--walker", type=int, help="Of this walker; by default the mean over all.")
+@click.option("--decades", default=10.0, show_default=True, help="Below the largest eigenvalue that are drawn.")
+@picture_option
+@debug_option
+def spectrum(
+    trajectory: Path, observable: str | None, times: int, walker: int | None, decades: float, output: Path | None
+) -> None:
+    """Draw the eigenvalues of the tangent kernel against their rank, at several steps.
+
+    \b
+    Example:
+      nnsim plot spectrum run.zarr --times 5
+    """
+    from nnsim import plotting
+
+    drawn = plotting.plot_spectrum(trajectory, observable, times=times, walker=walker, decades=decades)
+    save_picture(drawn, output, trajectory, "spectrum")
+
+
+def _walkers_of(run: Trajectory) -> int:
+    return max((int(run[name].shape[1]) for name in run.observables if len(run[name].shape) > 1), default=1)
+
+
+def draw_slices(
+    landscape: EntropyLandscape, output: Path | None, trajectory: Path, along: str | None, note: str | None
+) -> None:
+    """Draw a landscape of three CVs."""
+    from nnsim import plotting
+
+    drawn = plotting.plot_slices(landscape, along=-1 if along is None else along, note=note)
+    save_picture(drawn, output, trajectory, "landscape")
+
+
+def save_picture(drawn: Any, output: Path | None, trajectory: Path, kind: str) -> None:
+    """Write a picture to the path asked for, or to one named after the trajectory, and say so."""
+    from nnsim import plotting
+
+    path = output or Path(f"{trajectory.absolute().name.removesuffix('.zarr')}_{kind}.png")
+    plotting.save(drawn, path)
+    click.echo(f"picture: {path}")
+
+
+COMMANDS = (growth, paths, layers, spectrum)
