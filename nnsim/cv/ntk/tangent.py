@@ -134,8 +134,7 @@ def checked_points(points: object, dtype: torch.dtype) -> Tensor:
         raise InputError(f"ntk: points of shape {tuple(points.shape)} hold no point (N = 0); give at least one")
     if not points.is_floating_point():
         return points
-    bad = int((~torch.isfinite(points)).sum())
-    if bad:
+    if not bool(torch.isfinite(points.sum())) and (bad := int((~torch.isfinite(points)).sum())):
         raise InputError(f"ntk: {bad} values of the points are NaN or infinite; clean the data first")
     return points.to(dtype)
 
