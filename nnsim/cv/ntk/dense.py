@@ -11,6 +11,8 @@ and layer l adds (h_{l-1} h_{l-1}'^T + 1) (g_l g_l'^T) to the kernel.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,12 +28,24 @@ def _silu_slope(z: Tensor, h: Tensor) -> Tensor:
     return s + h * (1 - s)
 
 
+def _silu_curvature(z: Tensor, h: Tensor, slope: Tensor) -> Tensor:
+    s = torch.sigmoid(z)
+    return s * (1 - s) * (2 + z * (1 - 2 * s))
+
+
 # phi'(z) from z and h = phi(z), for all activations that the systems name; others are left to autograd.
 SLOPES: dict[type[nn.Module], Callable[[Tensor, Tensor], Tensor]] = {
     nn.ReLU: lambda z, h: (z > 0).to(z.dtype),
     nn.Tanh: lambda z, h: 1 - h * h,
     nn.Sigmoid: lambda z, h: h * (1 - h),
     nn.SiLU: _silu_slope,
+}
+# phi''(z) from z, h and phi'(z), None where it is zero.
+CURVATURES: dict[type[nn.Module], Callable[[Tensor, Tensor, Tensor], Tensor] | None] = {
+    nn.ReLU: None,
+    nn.Tanh: lambda z, h, slope: -2 * h * slope,
+    nn.Sigmoid: lambda z, h, slope: slope * (1 - 2 * h),
+    nn.SiLU: _silu_curvature,
 }
 _FORWARD: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
     nn.ReLU: torch.relu,  # never in place, whatever the module is set to
@@ -70,27 +84,154 @@ class DenseFactors:
             positions: [W, n], in the type of the network.
             x: points [N, ...].
         """
-        h = x.flatten(1).expand(len(positions), -1, -1)
-        passed: list[tuple[DenseLayer, Tensor, Tensor | None]] = []
-        for layer in self.layers:
-            z, a = layer.linear(positions, h), h
-            h, slope = z, None
-            if layer.activations:
-                kind = type(layer.activations[0])
-                h = _FORWARD[kind](z)
-                slope = SLOPES[kind](z, h)
-            passed.append((layer, a, slope))
-        found: list[Factor] = []
-        g: Tensor | None = None  # the identity
-        for place, (layer, a, slope) in enumerate(reversed(passed)):
-            if place:
-                above = passed[len(passed) - place][0].matrix(positions)
-                g = above[:, None].expand(-1, a.shape[1], -1, -1) if g is None else _times(g, above)
-            if slope is not None:
-                g = torch.diag_embed(slope) if g is None else g * slope[:, :, None]
-            inputs = x.flatten(1) if layer is self.layers[0] else a  # the same for all walkers
-            found.append(Outer(inputs, g, self.outputs, bias=layer.bias is not None))
+        passes = _forward(self.layers, positions, x)
+        _output_gradients(passes, positions)
+        return [Outer(one.a, one.g, self.outputs, bias=one.layer.bias is not None) for one in reversed(passes)]
+
+    def mean_kernel(self, positions: Tensor, x: Tensor) -> Tensor:
+        """The mean kernel [W, N, N], as one node of the graph with its gradient written out."""
+        found: Tensor = _MeanKernel.apply(positions, x, self)
         return found
+
+    def reference(self, positions: Tensor, x: Tensor) -> Tensor:
+        """The same, left to autograd."""
+        factors = self.factors(positions, x)
+        total = factors[0].mean(factors[0]).expand(len(positions), -1, -1)
+        for factor in factors[1:]:
+            total = total + factor.mean(factor)
+        return total / self.outputs
+
+
+@dataclass
+class _Pass:
+    """What the forward pass of one layer leaves: its inputs a, outputs z and h = phi(z), and phi'(z)."""
+
+    layer: DenseLayer
+    a: Tensor
+    z: Tensor
+    h: Tensor
+    slope: Tensor | None
+    # and the backward pass: df/dh [W, N, O, out], df/dz, None for the identity; the two factors of the kernel
+    t: Tensor = field(init=False)
+    g: Tensor | None = None
+    inner: Tensor = field(init=False)
+    outer: Tensor | None = None
+
+
+class _MeanKernel(torch.autograd.Function):
+    """The mean kernel of a dense network: small networks spend their time on the nodes of a graph, not on numbers."""
+
+    @staticmethod
+    def forward(ctx: Any, positions: Tensor, x: Tensor, network: DenseFactors) -> Tensor:
+        passes = _forward(network.layers, positions, x)
+        _output_gradients(passes, positions)
+        total: Tensor | None = None
+        for one in passes:
+            one.inner = one.a @ one.a.mT
+            one.inner = one.inner.add_(1) if one.layer.bias is not None else one.inner
+            if one.g is not None:
+                flat = one.g.flatten(-2)
+                one.outer = flat @ flat.mT
+            product = one.inner * (network.outputs if one.outer is None else one.outer)
+            total = product if total is None else total + product
+        assert total is not None
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(positions, x)
+            ctx.network, ctx.passes = network, passes
+        return total.div_(network.outputs).expand(len(positions), -1, -1)
+
+    @staticmethod
+    def backward(ctx: Any, m: Tensor) -> tuple[Tensor, None, None]:
+        positions, x = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again: leave it all to autograd
+            kernel = ctx.network.reference(positions, x)
+            return torch.autograd.grad(kernel, positions, m, create_graph=True)[0], None, None
+        both = (m + m.mT).div_(ctx.network.outputs)
+        return _gradient(ctx.passes, positions, both, ctx.network.outputs), None, None
+
+
+def _forward(layers: list[DenseLayer], positions: Tensor, x: Tensor) -> list[_Pass]:
+    passes, h = [], x.flatten(1).expand(len(positions), -1, -1)
+    for layer in layers:
+        z, a = layer.linear(positions, h), h
+        h, slope = z, None
+        if layer.activations:
+            kind = type(layer.activations[0])
+            h = _FORWARD[kind](z)
+            slope = SLOPES[kind](z, h)
+        passes.append(_Pass(layer, a, z, h, slope))
+    passes[0].a = x.flatten(1)  # the same for all walkers
+    return passes
+
+
+def _output_gradients(passes: list[_Pass], positions: Tensor) -> None:
+    """The output gradients t and g of each layer, from the last one down."""
+    above: _Pass | None = None
+    for one in reversed(passes):
+        if above is not None:
+            matrix = above.layer.matrix(positions)
+            one.t = matrix[:, None] if above.g is None else _times(above.g, matrix)
+            one.g = one.t if one.slope is None else one.t * one.slope[:, :, None]
+            one.g = one.g.expand(-1, one.z.shape[1], -1, -1)
+        elif one.slope is not None:
+            one.g = torch.diag_embed(one.slope)
+        above = one
+
+
+def _gradient(passes: list[_Pass], positions: Tensor, both: Tensor, outputs: int) -> Tensor:
+    """Derivative [W, n] of sum(M K) by the positions, from M + M^T over O."""
+    gradient = torch.zeros_like(positions)
+    by_weight: list[Tensor | None] = [None] * len(passes)
+    by_slope: list[Tensor | None] = [None] * len(passes)
+    work, carried = torch.empty_like(both), None
+    # Through the output gradients, which were made from the last layer down: from the first one up.
+    for place, one in enumerate(passes):
+        if one.g is None:
+            break
+        by_g = (torch.mul(both, one.inner, out=work) @ one.g.flatten(-2)).view(one.g.shape)
+        by_g = by_g if carried is None else by_g.add_(carried)
+        if place + 1 == len(passes):
+            by_slope[place] = by_g.diagonal(dim1=2, dim2=3)
+            break
+        by_t = by_g
+        if one.slope is not None:
+            by_slope[place] = (by_g * one.t).sum(2)
+            by_t = by_g * one.slope[:, :, None]
+        above = passes[place + 1]
+        if above.g is None:
+            by_weight[place + 1] = by_t.sum(1)
+        else:
+            flat = by_t.flatten(1, 2)
+            by_weight[place + 1] = torch.bmm(above.g.flatten(1, 2).mT, flat)
+            carried = torch.bmm(flat, above.layer.matrix(positions).mT).view(above.g.shape)
+    # Through the forward pass: from the last layer down.
+    by_h: Tensor | None = None
+    for place in reversed(range(len(passes))):
+        one, by_z = passes[place], None
+        if by_h is not None:
+            by_z = by_h if one.slope is None else by_h * one.slope
+        curved = CURVATURES[type(one.layer.activations[0])] if one.layer.activations else None
+        turned = by_slope[place]
+        if curved is not None and turned is not None and one.slope is not None:
+            bend = turned * curved(one.z, one.h, one.slope)
+            by_z = bend if by_z is None else by_z + bend
+        _put(gradient, one, by_weight[place], by_z)
+        if place:
+            factor = both * outputs if one.outer is None else torch.mul(both, one.outer, out=work)
+            by_h = factor @ one.a
+            by_h = by_h if by_z is None else by_h + torch.bmm(by_z, one.layer.matrix(positions))
+    return gradient
+
+
+def _put(gradient: Tensor, one: _Pass, by_weight: Tensor | None, by_z: Tensor | None) -> None:
+    """Enter the derivatives by weights and bias of one layer."""
+    weights = gradient[:, one.layer.weight]
+    if by_weight is not None:
+        weights += by_weight.flatten(1)
+    if by_z is not None:
+        weights += (by_z.mT @ one.a).flatten(1)
+        if one.layer.bias is not None:
+            gradient[:, one.layer.bias] = by_z.sum(1)
 
 
 def _times(g: Tensor, matrix: Tensor) -> Tensor:

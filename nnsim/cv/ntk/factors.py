@@ -17,8 +17,8 @@ J J'^T = (a a'^T + 1) (g g'^T), elementwise: sums over N f and N O h numbers ins
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -85,62 +85,6 @@ class Outer(Factor):
         inner = self.a.square().sum(-1) if self.weight else torch.zeros_like(self.a[..., 0])
         inner = (inner + 1 if self.bias else inner)[..., None]
         return inner.expand(*inner.shape[:-1], self.outputs) if self.g is None else inner * self.g.square().sum(-1)
-
-
-def squared(factors: Sequence[Outer]) -> Tensor:
-    """The sum of `factor.mean(factor)`, as one node of the graph: autograd would go through each equal factor twice."""
-    pairs = [(one.a, None if one.g is None else one.g.flatten(-2)) for one in factors]
-    settings = tuple((one.weight, one.bias) for one in factors)
-    found: Tensor = _Squared.apply(settings, factors[0].outputs, *(tensor for pair in pairs for tensor in pair))
-    return found
-
-
-class _Squared(torch.autograd.Function):
-    """Sum over layers of (a a^T + 1) (g g^T), elementwise; without g it counts as the identity, g g^T = O."""
-
-    @staticmethod
-    def forward(ctx: Any, settings: tuple[tuple[bool, bool], ...], outputs: int, *tensors: Tensor | None) -> Tensor:
-        ctx.save_for_backward(*tensors)
-        ctx.settings, ctx.outputs = settings, outputs
-        ctx.products = _products(settings, outputs, tensors)
-        total = None
-        for inner, outer in ctx.products:
-            if total is None:
-                total = inner * outer
-            elif total.ndim < inner.ndim or isinstance(outer, int):
-                total = total + inner * outer
-            else:
-                total.addcmul_(inner, outer)
-        assert total is not None
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, m: Tensor) -> tuple[Tensor | None, ...]:
-        products, reuse = ctx.products, not torch.is_grad_enabled()
-        if not reuse:  # to be differentiated again, for which the products must be part of the graph
-            products = _products(ctx.settings, ctx.outputs, ctx.saved_tensors)
-        both, found = m + m.mT, []
-        work = torch.empty_like(both) if reuse else None
-        for place, (inner, outer) in enumerate(products):
-            a, g = ctx.saved_tensors[2 * place : 2 * place + 2]
-            by_a, by_g = ctx.needs_input_grad[2 * place + 2 : 2 * place + 4]
-            by_a = by_a and ctx.settings[place][0]
-            found.append((torch.mul(both, outer, out=work) @ a).sum_to_size(a.shape) if by_a else None)
-            found.append(torch.mul(both, inner, out=work) @ g if by_g else None)
-        return None, None, *found
-
-
-def _products(
-    settings: tuple[tuple[bool, bool], ...], outputs: int, tensors: Sequence[Tensor | None]
-) -> list[tuple[Tensor, Tensor | int]]:
-    """The two factors of each layer, of which the second is a number where g is the identity."""
-    found: list[tuple[Tensor, Tensor | int]] = []
-    for place, (weight, bias) in enumerate(settings):
-        a, g = tensors[2 * place : 2 * place + 2]
-        assert a is not None
-        inner = a @ a.mT if weight else a.new_ones((*a.shape[:-1], a.shape[-2]))
-        found.append((inner + 1 if weight and bias else inner, outputs if g is None else g @ g.mT))
-    return found
 
 
 Rows: TypeAlias = Callable[[slice], Tensor]

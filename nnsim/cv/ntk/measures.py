@@ -157,8 +157,14 @@ class _Entropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Tensor:
         (kernel,) = ctx.saved_tensors
-        found: Tensor = _Slope.apply(kernel, g, ctx.slope, ctx.vectors)
+        way = _Slope.apply if torch.is_grad_enabled() else _slope
+        found: Tensor = way(kernel, g, ctx.slope, ctx.vectors)
         return found
+
+
+def _slope(kernel: Tensor, g: Tensor, slope: Tensor, vectors: Tensor) -> Tensor:
+    """dS/dK from its eigenvalues and the eigenvectors of K, times g."""
+    return (vectors * (slope * g[..., None])[..., None, :]) @ vectors.mT
 
 
 class _Slope(torch.autograd.Function):
@@ -166,7 +172,7 @@ class _Slope(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, kernel: Tensor, g: Tensor, slope: Tensor, vectors: Tensor) -> Tensor:
-        return (vectors * (slope * g[..., None])[..., None, :]) @ vectors.mT
+        return _slope(kernel, g, slope, vectors)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nnsim.cv.ntk import dense
-from nnsim.cv.ntk.factors import PIECE, Factor, Outer, squared
+from nnsim.cv.ntk.factors import PIECE, Factor
 from nnsim.cv.ntk.jacobian import JacobianRows
 from nnsim.cv.ntk.layers import rule_of, work_bytes
 from nnsim.cv.ntk.layerwise import LayerwiseFactors, OtherCalls, called_once, record
@@ -250,6 +250,8 @@ class TangentKernel:
     def _blocks(self, positions: Tensor, x: Tensor, outputs: str, batch: int) -> Tensor:
         """K [W, size, size] of walkers that are dealt with together, block by block of points."""
         parts = x.split(batch)
+        if self._dense is not None and len(parts) == 1 and outputs == "mean" and positions.requires_grad:
+            return self._dense.mean_kernel(positions.to(self.dtype), x)
         rows: list[list[Tensor]] = [[] for _ in parts]
         for i, part in enumerate(parts):
             own = self._factors(positions, part)
@@ -264,11 +266,7 @@ class TangentKernel:
 
     def _products(self, own: list[Factor], others: list[Factor], outputs: str) -> Tensor:
         """Sum over the layers of the products of their factors, [W or 1, size, size]."""
-        dense = [one for one in own if isinstance(one, Outer)]
-        if len(dense) == len(own) and own is others and outputs == "mean":
-            total = squared(dense)
-        else:
-            total = _sum((a.mean(b) if outputs == "mean" else a.all(b)) for a, b in zip(own, others, strict=True))
+        total = _sum((a.mean(b) if outputs == "mean" else a.all(b)) for a, b in zip(own, others, strict=True))
         total = total if total.ndim == 3 else total[None]
         return total / self.outputs if outputs == "mean" and self.outputs > 1 else total
 
