@@ -34,7 +34,7 @@ SHORT = {
         ["accuracy_test", "acceptance", "kinetic_temperature"],
     ),
     "ntk_landscape": (
-        {"walkers": 4, "steps": 40, "every": 4},
+        {"walkers": 4, "steps": 39, "every": 3},
         ["accuracy_test", "kinetic_temperature", "ntk_trace_train", "metadynamics_mean_height"],
     ),
     "spiral_annealing": (
