@@ -86,7 +86,13 @@ class DenseFactors:
         """
         passes = _forward(self.layers, positions, x)
         _output_gradients(passes, positions)
-        return [Outer(one.a, one.g, self.outputs, bias=one.layer.bias is not None) for one in reversed(passes)]
+        found: list[Factor] = []
+        for place, one in enumerate(reversed(passes)):
+            product = None
+            if place == 1 and passes[-1].g is None and one.slope is not None:
+                product = one.slope, passes[-1].layer.matrix(positions).square().sum(1)
+            found.append(Outer(one.a, one.g, self.outputs, bias=one.layer.bias is not None, product=product))
+        return found
 
     def mean_kernel(self, positions: Tensor, x: Tensor) -> Tensor:
         """The mean kernel [W, N, N], as one node of the graph with its gradient written out."""

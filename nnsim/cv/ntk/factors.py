@@ -52,10 +52,22 @@ class Outer(Factor):
         outputs: O.
         weight: whether the weights count.
         bias: whether a bias counts.
+        product: (s [..., N, h], w [..., h]) if g_ioh = v_oh s_ih with sum_o v_oh^2 = w_h, as in the last hidden layer:
+            the mean over the outputs then needs N h numbers instead of N O h.
     """
 
-    def __init__(self, a: Tensor, g: Tensor | None, outputs: int, *, weight: bool = True, bias: bool = True) -> None:
+    def __init__(
+        self,
+        a: Tensor,
+        g: Tensor | None,
+        outputs: int,
+        *,
+        weight: bool = True,
+        bias: bool = True,
+        product: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
         self.a, self.g, self.outputs, self.weight, self.bias = a, g, outputs, weight, bias
+        self.product = product
 
     def _inner(self, other: Outer) -> Tensor:
         """Products of the inputs, (a, 1) (a', 1)^T, [..., N, M]."""
@@ -69,6 +81,9 @@ class Outer(Factor):
         inner = self._inner(other)
         if self.g is None or other.g is None:
             return inner * self.outputs
+        if self.product is not None and other.product is not None:
+            (s, w), (s_other, _) = self.product, other.product
+            return inner * ((s * w[..., None, :]) @ s_other.mT)
         return inner * (self.g.flatten(-2) @ other.g.flatten(-2).mT)
 
     def all(self, other: Outer) -> Tensor:  # type: ignore[override]
