@@ -47,7 +47,7 @@ _HOMES = {
     "nnsim.trajectory_runs": ["Trajectories"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
-_MODULES = ("analysis", "bias", "cv", "export", "integrators", "plotting", "schedules", "systems")
+_MODULES = ("analysis", "bias", "cv", "export", "integrators", "plotting", "report", "schedules", "systems")
 
 __all__ = [
     "Bias",

@@ -233,6 +233,7 @@ class Simulation:
             from nnsim.storage import Storage
 
             storage = Storage.open(self, Path(path), resume=resume, overwrite=overwrite)
+            storage.writer.set_attrs("parameters/nnsim", {"target": target})  # so that a report knows what is missing
             recorder, save = storage.recorder, storage.save
         try:
             self._run(target, [recorder, self.monitor, *self.reporters], save, show)

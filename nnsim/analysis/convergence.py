@@ -85,7 +85,7 @@ class Diagnosis:
         if self.increment > CONVERGED_INCREMENT:
             found.append(f"the increment is still {self.increment:.2g} kT (converged: below {CONVERGED_INCREMENT:g})")
         if self.round_trips < CONVERGED_ROUND_TRIPS:
-            trips = f"{self.round_trips} round trips between {self.cv} = {self.low:g} and {self.high:g}"
+            trips = f"{self.round_trips} round trips between {self.cv} = {self.low:.4g} and {self.high:.4g}"
             found.append(f"only {trips} (converged: {CONVERGED_ROUND_TRIPS} or more)")
         if self.flatness.late < CONVERGED_FLATNESS:
             least = f"{self.flatness.late:.2g} of the mean (converged: at least {CONVERGED_FLATNESS:g})"

@@ -17,6 +17,7 @@ from nnsim.cli.info import info
 from nnsim.cli.movie import movie
 from nnsim.cli.options import debug_option
 from nnsim.cli.plot import plot
+from nnsim.cli.report import report
 from nnsim.cli.run import run
 from nnsim.cli.sweep import sweep
 from nnsim.errors import NNSimError, NNSimWarning
@@ -42,12 +43,13 @@ def cli() -> None:
       nnsim info input.zarr                     what is in a trajectory
       nnsim plot landscape input.zarr -o S.png  the entropy landscape
       nnsim movie input.zarr -o input.mp4       how it filled
+      nnsim report input.zarr -o report.html    all of that on one page
       nnsim analyze equilibrium input.zarr --of accuracy_test
       nnsim export input.zarr input.h5          for mdtraj; also .dcd, .trr, .csv, .npz...
     """
 
 
-for command in (run, sweep, info, plot, analyze, export, movie):
+for command in (run, sweep, info, plot, analyze, export, movie, report):
     cli.add_command(command)
 
 

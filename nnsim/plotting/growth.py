@@ -143,7 +143,7 @@ def _draw_maps(panels: list[Axes], tables: BiasTables, chosen: list[int], kind: 
         mesh = panel.pcolormesh(
             x.edges, y.edges, np.ma.masked_invalid(values).T, cmap="viridis", vmin=low, vmax=high, rasterized=True
         )
-        panel.set_title(short_step(int(tables.steps[index])), pad=3.0)
+        panel.set_title(short_step(int(tables.steps[index])), pad=3.0, fontsize="small")
     frame_all(panels, x, y, np.logical_or.reduce([np.isfinite(values) for values in shown]))
     label_grid(panels, readable(x.name), readable(y.name))
     bar = panels[0].figure.colorbar(mesh, ax=panels, pad=0.02, extend="min" if clipped else "neither")

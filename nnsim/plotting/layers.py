@@ -162,7 +162,7 @@ def _finish(panels: list[Axes], layers: list[str], keys: list[tuple[str, str]], 
             column[0].set_title(kind, pad=3.0)
             column[-1].set_xlabel("step")
             column[-1].tick_params(labelbottom=True)
-            column[-1].ticklabel_format(axis="x", style="sci", scilimits=(-3, 5), useMathText=True)
+            column[-1].ticklabel_format(axis="x", style="sci", scilimits=(-3, 4), useMathText=True)
             column[-1].locator_params(axis="x", nbins=3)
     if own_figure:
         handles, labels = panels[0].get_legend_handles_labels()

@@ -1,0 +1,150 @@
+"""What speaks against the numbers of a run."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nnsim.analysis.convergence import Diagnosis, diagnose
+from nnsim.analysis.snapshots import has_record
+from nnsim.report.blocks import NOTE, WARNING, Attempts, Notice
+from nnsim.report.runs import Runs
+from nnsim.trajectory import Trajectory
+
+# As in nnsim.monitor, which warns during the run; that module imports torch.
+TOLERANCE = 0.05
+OUTSIDE = 0.05  # share of the steps, as in Diagnosis.problems
+HOT = "the kinetic temperature is"
+
+
+class Doubts:
+    """Notices about the runs, and the diagnoses they come from.
+
+    Attributes:
+        diagnoses: of each Wang-Landau run; empty for others, or where no frame was recorded.
+    """
+
+    def __init__(self, runs: Runs, attempts: Attempts, between: tuple[float, float] | None = None) -> None:
+        self.runs = runs
+        self.diagnoses: list[Diagnosis] = []
+        self._recorded = True
+        with attempts.of("the diagnosis of convergence", WARNING):
+            if runs.is_wang_landau:
+                self._recorded = all(has_record(run, runs.bias) for run in runs.all)
+                if self._recorded:
+                    found = [diagnose(run, between=between, bias=runs.bias) for run in runs.light]
+                    self.diagnoses = found
+
+    def notices(self) -> list[Notice]:
+        """All of them, the gravest first."""
+        found = [*self._unconverged(), *self._temperature(), *self._outside(), *self._diverged(), *self._length()]
+        found += [*self._not_judged(), *self._one_run(), *self._thinned()]
+        return sorted(found, key=lambda notice: notice.kind != WARNING)
+
+    def _of(self, place: int) -> str:
+        return f"{self.runs.names[place]}: " if len(self.runs.all) > 1 else ""
+
+    def _unconverged(self) -> list[Notice]:
+        if not self._recorded:
+            text = "the run is shorter than the interval of its record."
+            return [Notice(WARNING, "Not known to be converged", text)]
+        doubtful = [(place, one) for place, one in enumerate(self.diagnoses) if one.problems()]
+        if not doubtful:
+            return []
+        worst = min((one for _, one in doubtful), key=lambda one: one.round_trips)
+        details = tuple(f"{self._of(place)}{problem}" for place, one in doubtful for problem in one.problems())
+        worst_of = "the worst run has " if len(self.runs.all) > 1 else ""
+        return [Notice(WARNING, "Not converged", f"{worst_of}{worst}.", details)]
+
+    def _temperature(self) -> list[Notice]:
+        found = []
+        for place, run in enumerate(self.runs.light):
+            said = place < len(self.diagnoses) and any(HOT in one for one in self.diagnoses[place].problems())
+            text = None if said else _wrong_temperature(run, self.runs.headers[place], self.runs.size)
+            if text:
+                found.append(Notice(WARNING, "Wrong temperature", self._of(place) + text))
+        return found
+
+    def _outside(self) -> list[Notice]:
+        found = []
+        for place, run in enumerate(self.runs.all):
+            for name in run.bias_names:
+                share = float(run.bias(name).attrs.get("outside") or 0.0)
+                if share > 0:
+                    many = share > OUTSIDE
+                    text = f"{100 * share:.2g} % of the walkers' steps were outside the grid of the bias {name}"
+                    remedy = "; nothing is learnt there: widen the grid, or put up a wall" if many else ""
+                    kind = WARNING if many else NOTE
+                    found.append(Notice(kind, "Outside the grid", f"{self._of(place)}{text}{remedy}."))
+        return found
+
+    def _diverged(self) -> list[Notice]:
+        found = []
+        for place, run in enumerate(self.runs.all):
+            lost: set[int] = set()
+            for name in self.runs.scalars:
+                for block in run[name].blocks():
+                    # ln of a loss of 0 is -inf, which is a value and no divergence
+                    wrong = np.isnan(block) | (block == np.inf)
+                    lost |= set(np.flatnonzero(wrong.any(axis=0)).tolist())
+            if lost:
+                listed = ", ".join(map(str, sorted(lost)[:12])) + (", ..." if len(lost) > 12 else "")
+                text = f"{len(lost)} of {self.runs.walkers} walkers have numbers that are not finite: {listed}."
+                found.append(Notice(WARNING, "Diverged", self._of(place) + text))
+        return found
+
+    def _length(self) -> list[Notice]:
+        found = []
+        for place, (run, header) in enumerate(zip(self.runs.all, self.runs.headers, strict=True)):
+            target, every = header.get("target"), (header.get("recording") or {}).get("every") or 1
+            if target is not None and run.steps + int(every) <= int(target):
+                text = f"recorded up to step {run.steps:,} of {int(target):,}; it was stopped, or is still running"
+                found.append(Notice(WARNING, "Not complete", f"{self._of(place)}{text}."))
+        lengths = {run.steps for run in self.runs.all}
+        if len(lengths) > 1:
+            listed = ", ".join(
+                f"{name}: {run.steps:,}" for name, run in zip(self.runs.names, self.runs.all, strict=True)
+            )
+            text = f"the runs end at different steps ({listed}), but count alike."
+            found.append(Notice(WARNING, "Different lengths", text))
+        return found
+
+    def _one_run(self) -> list[Notice]:
+        if len(self.runs.all) > 1 or not self.runs.has_landscape:
+            return []
+        text = "its walkers share one bias, whose own error only independent runs (other seeds) tell: give several."
+        return [Notice(NOTE, "One run", text)]
+
+    def _not_judged(self) -> list[Notice]:
+        if self.runs.is_wang_landau or not (self.runs.has_landscape or self.runs.has_states):
+            return []
+        text = "whether this run is long enough is not checked here, as it is for a Wang-Landau bias: "
+        return [Notice(NOTE, "Convergence", text + "compare independent runs, or the halves of one.")]
+
+    def _thinned(self) -> list[Notice]:
+        stride = self.runs.stride
+        if stride == 1:
+            return []
+        text = f"only about one frame in {stride} was read for this page; round trips between them are not counted."
+        return [Notice(NOTE, "Long record", text)]
+
+
+def _wrong_temperature(run: Trajectory, header: dict[str, object], size: int) -> str | None:
+    """The mean kinetic temperature of the last tenth of a run where it is off, as `nnsim.monitor` judges it."""
+    kT = header.get("kT")
+    if not isinstance(kT, (int, float)) or isinstance(kT, bool) or kT <= 0 or "kinetic_temperature" not in run:
+        return None
+    series = run["kinetic_temperature"]
+    rows = np.flatnonzero(series.step > 0.9 * run.steps)
+    if not len(rows):
+        return None
+    values = np.asarray(series[rows[0] :], dtype=np.float64)
+    mean = float(values.mean())
+    walkers = values.size // len(values)
+    # velocities of neighbouring frames are correlated: only a tenth of the frames counts as independent
+    error = kT * math.sqrt(2 / (max(size, 1) * walkers * max(len(values) / 10, 1)))
+    if abs(mean - kT) <= TOLERANCE * kT + 5 * error:
+        return None
+    cause = "hot" if mean > kT else "cold"
+    return f"the kinetic temperature over the last tenth is {mean:.3g} instead of kT = {kT:.3g}: too {cause}."
