@@ -16,6 +16,7 @@ J. Sohl-Dickstein, S. S. Schoenholz, arXiv 2206.08720.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -306,7 +307,7 @@ class TangentKernel:
         if max_memory is not None:
             allowed = require_number("ntk", "max_memory", max_memory, above=0.0)
         else:
-            allowed = 0.5 * free_bytes(x.device)
+            allowed = math.inf  # until it is known that there is much to do
         graph = torch.is_grad_enabled() and positions.requires_grad
         size = points if outputs == "mean" else points * self.outputs
         terms = len(self._dense.layers) if self._dense else len(self.rules) + 1
@@ -323,6 +324,8 @@ class TangentKernel:
             return self._point_bytes * batch * (2 if graph else 1) + jacobian * (7 if graph else 4)
 
         least = others + (walkers if graph else 1) * (result + need(points if graph else batch_size or 1))
+        if max_memory is None and others + walkers * (result + need(points)) > PIECE:
+            allowed = 0.5 * free_bytes(x.device)
         if least > allowed:
             raise InputError(
                 f"ntk: the kernel of {points} points and {self.outputs} outputs (outputs={outputs!r}, size {size}) "
@@ -334,7 +337,7 @@ class TangentKernel:
             batch = (batch + 1) // 2
         if self._dense is None:
             return 1, batch
-        return max(1, min(walkers, int((allowed - others) / max(result + need(batch), 1)))), batch
+        return max(1, int(min(walkers, (allowed - others) / max(result + need(batch), 1)))), batch
 
     # ------------------------------------------------------------------ which way for which parameter
 
