@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Real data sets are looked for here first, then in the download cache.
 export NNSIM_DATA ?= $(wildcard $(abspath ../shared/data))
 
-.PHONY: demo test test-interop lint bench clean
+.PHONY: demo test test-interop lint bench docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test   install and run all tests"
 	@echo "make test-interop   install MDAnalysis in .venv-interop and read what nnsim export writes"
 	@echo "make lint   ruff and mypy"
+	@echo "make docs   install mkdocs and build the site of docs/ in site/, without warnings"
 	@echo "make bench  the speed of dynamics, Monte Carlo and the tangent kernel, beside plain programs for the same"
 
 # The stamp is newer than pyproject.toml exactly if the environment is up to date.
@@ -66,5 +67,13 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/monte_carlo.py
 	$(BIN)/python benchmarks/ntk.py
 
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	@touch $@
+
+# Nothing is fetched, neither now nor when the site is read.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) $(INTEROP) build demo *.egg-info
+	rm -rf $(VENV) $(INTEROP) build demo site *.egg-info
