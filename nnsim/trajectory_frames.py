@@ -45,6 +45,11 @@ class Frames:
         """Time of each frame, [T], in reduced units."""
         return self._clock("time")
 
+    @property
+    def root(self) -> Path:
+        """Folder of the trajectory."""
+        raise NotImplementedError
+
     def _clock(self, name: str) -> np.ndarray:
         raise NotImplementedError
 
@@ -130,6 +135,11 @@ class Series(Frames):
         self._columns = columns
         self._cached: tuple[int, np.ndarray] | None = None
         self._clocks: dict[str, np.ndarray] = {}
+
+    @property
+    def root(self) -> Path:
+        """Folder of the trajectory."""
+        return self._root
 
     @property
     def last_step(self) -> int:
@@ -224,6 +234,11 @@ class Slice(Frames):
         # None where all are taken, which spares a copy
         self._walkers = None if walkers is None else self.walkers
         self._parameters = parameters
+
+    @property
+    def root(self) -> Path:
+        """Folder of the trajectory."""
+        return self._series.root
 
     def _clock(self, name: str) -> np.ndarray:
         return self._series._clock(name)[self.frames]

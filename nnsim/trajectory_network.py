@@ -92,15 +92,46 @@ def rebuilt(trajectory: Trajectory, folder: Path | None, changes: Mapping[str, A
             if not folder.is_dir():
                 raise InputError(f"Trajectory.simulation: folder = {folder} is no folder; give the one of the script")
             sys.path.insert(0, str(folder.resolve()))
+            _forget_namesakes(folder.resolve())
         with tempfile.TemporaryDirectory(prefix="nnsim_") as place:
             path = Path(place) / f"{trajectory.path.name.removesuffix('.zarr')}.py"
             path.write_text(text, encoding="utf-8")
-            script = Script(path)
+            script = _loaded(trajectory, path, folder)
             simulation = script.simulation(_settings(trajectory, script, changes))
     finally:
         sys.path[:] = before  # the temporary folder is gone, and a script may not change the path for all
     _refuse_other_system(trajectory, header, simulation)
     return simulation
+
+
+def _forget_namesakes(folder: Path) -> None:
+    """Modules imported from elsewhere that have a namesake in the folder, such as those of another run's script.
+
+    Python would take them for those of this script.
+    """
+    own = {file.stem: file for file in folder.glob("*.py")}
+    own |= {file.parent.name: file for file in folder.glob("*/__init__.py")}
+    for top in own.keys() & sys.modules.keys() - _KEPT:
+        file = Path(getattr(sys.modules[top], "__file__", None) or "")
+        if file.resolve() != own[top] and "site-packages" not in file.parts:
+            for name in [name for name in sys.modules if name.partition(".")[0] == top]:
+                del sys.modules[name]
+
+
+_KEPT = {*sys.stdlib_module_names, "nnsim"}
+
+
+def _loaded(trajectory: Trajectory, path: Path, folder: Path | None) -> Script:
+    """The script; says what to do where it does not find a module."""
+    try:
+        return Script(path)
+    except InputError as error:
+        if folder is None and isinstance(error.__cause__, ImportError):
+            raise InputError(
+                f"{trajectory.path}: the recorded script does not find a module ({error.__cause__}); give the folder "
+                "where it lies: module(system=trajectory.simulation(folder=...))"
+            ) from error
+        raise
 
 
 def _settings(trajectory: Trajectory, script: Script, changes: Mapping[str, Any]) -> dict[str, Any]:

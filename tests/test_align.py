@@ -161,3 +161,9 @@ def test_one_hidden_layer_uses_both_sides():
     reference = np.array([1.0] * 6 + [1.0, 2.0, 3.0, 4.0, 0.0, -4.0])
     renamed = rename_neurons(reference, shapes, [np.array([2, 0, 1])])
     assert (align(renamed, reference, shapes, starts=1).positions == reference).all()
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (0, 1, 4), (2, 0, 4)])
+def test_no_frame_cannot_be_aligned(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="at least one frame"):
+        align(np.zeros(shape), np.zeros(4), {"0.weight": (2, 1), "2.weight": (1, 2)})

@@ -439,7 +439,7 @@ def test_pictures() -> None:
     panels = plot_profile(line, note="a note")
     assert [panel.get_ylabel() for panel in panels] == ["free energy $F$", "eff. frames"]
     assert panels[1].get_xlabel() == "x"
-    drawn = panels[0].lines[-2].get_ydata()
+    drawn = next(line for line in panels[0].lines if line.get_linestyle() == "-").get_ydata()
     sure = line.effective >= 10
     np.testing.assert_array_equal(np.isfinite(np.asarray(drawn, float)), sure)
     assert plot_profile(line, quantity="probability")[0].get_ylabel() == "probability density"
@@ -465,3 +465,25 @@ def test_a_wang_landau_run(tmp_path: Path) -> None:
     s = torch.from_numpy(weights.values("parameter_0")).reshape(-1, 1)
     expected = (bias.energy(s, 0) / 1.5).reshape(-1, 4).numpy()
     np.testing.assert_allclose(weights.log_weights, expected - np.log(np.exp(expected).sum()), atol=1e-9)
+
+
+def test_bins_that_stand_alone_are_drawn():
+    from types import SimpleNamespace
+
+    from matplotlib.figure import Figure
+
+    from nnsim.plotting.profile import _draw_line
+
+    nan = np.nan
+    alone: Any = SimpleNamespace(
+        centers=[np.arange(5.0)],
+        entropy=np.array([0.0, nan, -2.0, nan, -1.0]),
+        entropy_error=np.array([0.1, nan, 0.2, nan, nan]),
+        effective=np.array([20.0, 0.0, 3.0, 0.0, 1.0]),
+        frames=np.array([20, 0, 3, 0, 1]),
+        flat=True,
+    )
+    ax = Figure().subplots()
+    _draw_line(ax, alone, "entropy")
+    dots = [line.get_xdata().tolist() for line in ax.lines if line.get_marker() == "."]
+    assert dots == [[0.0, 2.0, 4.0], [0.0]]  # all of them open, those with enough frames filled

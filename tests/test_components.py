@@ -77,6 +77,8 @@ def test_bad_input_is_refused_by_name(monkeypatch):
         principal_components(q[:1, :1])
     with pytest.raises(InputError, match="all frames are the same"):
         principal_components(np.ones((5, 1, 3)))
+    with pytest.raises(InputError, match="all frames are the same"):  # also where their mean is rounded
+        principal_components(np.full((10, 2, 5), 0.1))
     with pytest.raises(InputError, match="must end with 6 parameters"):
         principal_components(q).project(q[..., :3])
     monkeypatch.setattr(components, "MOST", 5)

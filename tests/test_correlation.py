@@ -161,3 +161,10 @@ def test_bad_input_is_refused_by_name():
         autocorrelation(x, max_lag=20)
     with pytest.raises(InputError, match="1 frame cannot be cut"):
         block_averages(x[:1])
+
+
+@pytest.mark.parametrize("shape", [(1000,), (1000, 3)])
+def test_a_constant_whose_mean_is_rounded_has_no_correlation(shape: tuple[int, ...]) -> None:
+    assert np.full(1000, 0.1).mean() != 0.1
+    assert np.isnan(autocorrelation(np.full(shape, 0.1))).all()
+    assert np.isnan(autocorrelation_time(np.full(shape, 0.1)).tau)

@@ -1,6 +1,7 @@
 """Mean squared displacements, velocity autocorrelations and temperatures against processes with a known diffusion."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from nnsim.analysis import (
     velocity_autocorrelation,
 )
 from nnsim.errors import InputError
+from nnsim.trajectory import Trajectory, TrajectoryWriter
 
 
 @pytest.fixture(autouse=True)
@@ -170,8 +172,10 @@ def test_bad_input_is_refused_by_name():
         diffusion_coefficient(q, between=(100, 200))
     with pytest.raises(InputError, match="velocities are all zero"):
         velocity_autocorrelation(0 * q)
-    with pytest.raises(InputError, match="until = 100 must be above 0"):
+    with pytest.raises(InputError, match="until = 100 must be "):
         velocity_autocorrelation(q).diffusion(until=100)
+    with pytest.raises(InputError, match=r"until = 0\.5 must be 1 to"):  # no integral yet: not 0 without error
+        velocity_autocorrelation(q).diffusion(until=0.5)
     with pytest.raises(InputError, match="masses must be a number above 0"):
         layer_temperatures(q, masses=[1, 2], parameters={"w": (3,)})
     with pytest.raises(InputError, match="must be names and shapes"):
@@ -184,3 +188,26 @@ def test_bad_input_is_refused_by_name():
 
 class Column3(Column):
     dtype = np.dtype(np.float64)
+
+
+def test_series_know_the_box_and_masses_of_their_trajectory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    header = {"parameters": {"w": [3]}, "walkers": 2, "system": {"box": {"kind": "periodic"}},
+              "integrator": {"masses": 4.0}}  # fmt: skip
+    writer = TrajectoryWriter.create(tmp_path / "run.zarr", header)
+    for step in range(100):
+        for name in ("position", "velocity"):
+            writer.append(f"particles/parameters/{name}", step, 1.0 * step, np.full((2, 3), 0.1 * step))
+    writer.close()
+    trajectory = Trajectory(tmp_path / "run.zarr")
+    for frames in (trajectory, trajectory.positions, trajectory.slice(parameters=[0, 1]), trajectory.slice()[:]):
+        if isinstance(frames, np.ndarray):
+            assert diffusion_coefficient(frames).value > 0
+        else:
+            with pytest.raises(InputError, match="the box of this run is periodic"):
+                diffusion_coefficient(frames)
+    kT = layer_temperatures(trajectory).values
+    np.testing.assert_array_equal(layer_temperatures(trajectory.velocities).values, kT)
+    np.testing.assert_array_equal(layer_temperatures(trajectory.slice(of="velocity")).values, kT)
+    with pytest.raises(InputError, match="parameters = None must be names and shapes"):
+        layer_temperatures(trajectory.slice(of="velocity", parameters=[2, 1, 0]))

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 import warnings
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,8 @@ def test_a_state_brings_back_the_recorded_loss(tmp_path: Path) -> None:
     simulation.run(20, output=tmp_path / "run.zarr", progress=False)
     run, file = Trajectory(tmp_path / "run.zarr"), tmp_path / "net.safetensors"
     assert export.write_safetensors(run, file, frame=2, walker=1) == 4
+    (tmp_path / "other").touch()
+    assert file.stat().st_mode == (tmp_path / "other").stat().st_mode  # as readable as any other new file
     module.load_state_dict(load_file(file))
     loss = torch.nn.functional.mse_loss(module(x), torch.sin(3 * x)).log().item()
     np.testing.assert_allclose(loss, run["ln_loss_train"][2, 1], atol=1e-5)
@@ -425,6 +428,25 @@ def test_command_line(run: Trajectory, tmp_path: Path) -> None:
     told = nnsim("export", "--help").out
     for words in ("superpose", "3 dimensions", "nm and ps", ".safetensors", "3 decimals"):
         assert words in told
+
+
+@pytest.mark.parametrize("end", ["dcd", "h5", "trr", "zarrmd"])
+def test_a_few_of_many_parameters_take_little_memory(end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """24 MB of positions, of which 4 parameters are exported."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    writer = TrajectoryWriter.create(tmp_path / "run.zarr", {"parameters": {"w": (6000,)}, "walkers": 1})
+    for step in range(1000):
+        writer.append(POSITION, step, 1.0 * step, np.full((1, 6000), step, np.float32))
+    writer.close()
+    export.export(Trajectory(tmp_path / "run.zarr"), tmp_path / f"first.{end}", selection="index 0 to 3")  # imports
+    run = Trajectory(tmp_path / "run.zarr")
+    tracemalloc.start()
+    try:
+        export.export(run, tmp_path / f"out.{end}", selection="index 0 to 3")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 16e6
 
 
 def test_exports_do_not_import_torch(run: Trajectory, tmp_path: Path) -> None:

@@ -175,6 +175,8 @@ def test_timeseries(trajectory: Any) -> None:
     thin: Any = plot_timeseries(trajectory, "ln_loss_train", max_points=10, max_walkers=2)[0]
     assert [len(line.get_xdata()) for line in thin.lines] == [10, 10, 10]
     np.testing.assert_allclose(thin.lines[-1].get_ydata(), values[::4].mean(1))  # of all walkers
+    single: Any = plot_timeseries(trajectory, "ln_loss_train", max_points=1)[0]
+    assert {line.get_marker() for line in single.lines} == {"."}  # a line through one frame would show nothing
 
 
 def test_labels_of_neighbouring_panels_do_not_run_into_each_other(trajectory: Any) -> None:

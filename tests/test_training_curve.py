@@ -257,6 +257,7 @@ def test_advantage_from_the_command_line(folder):
     result = nnsim(*arguments, "--width", 0.1, "--output", table)
     assert result.status == 0, result.err
     assert "of 6" in result.out
+    assert "NOT CONVERGED: " in result.out  # as nnsim analyze equilibrium says of the same run
     with table.open() as file:
         rows = list(csv.DictReader(file))
     levels = [float(row["ln_loss_train"]) for row in rows]

@@ -25,8 +25,10 @@ from nnsim import (
     cv,
     trajectory_columns,
 )
+from nnsim.analysis import weights
+from nnsim.analysis.axes import Axis
 from nnsim.analysis.sampling import systematic
-from nnsim.bias import WangLandau
+from nnsim.bias import Umbrella, WangLandau
 from nnsim.integrators import Adam, Langevin, MonteCarlo
 from nnsim.schedules import InverseTime
 from nnsim.script import Script
@@ -436,7 +438,7 @@ def test_a_script_that_imports_its_neighbour(tmp_path: Path) -> None:
     sys.path[:] = path
     del sys.modules["neighbour_of_the_script"]
     trajectory = Trajectory(tmp_path / "run.zarr")
-    with pytest.raises(InputError, match="neighbour_of_the_script"):
+    with pytest.raises(InputError, match=r"neighbour_of_the_script.*trajectory.simulation\(folder=...\)"):
         trajectory.module()
     assert trajectory.simulation(folder=tmp_path).system.parameters["0.weight"] == (3, 2)
     del sys.modules["neighbour_of_the_script"]
@@ -675,3 +677,53 @@ def test_a_network_in_the_ntk_parametrisation(tmp_path: Path) -> None:
     with torch.no_grad():
         loss = nn.functional.cross_entropy(trajectory.module(system=system)(x.float()), y)
     np.testing.assert_allclose(loss, trajectory["loss_train"][-1, 0], rtol=2e-6)
+
+
+def test_neighbours_of_two_scripts_may_have_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs in one session: each has the module of its own folder, though they differ in what they compute only."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for name, sign in (("a", "+"), ("b", "-")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "namesake.py").write_text(
+            "from torch import nn\n"
+            "class Net(nn.Module):\n"
+            "    def __init__(self):\n"
+            "        super().__init__()\n"
+            "        self.inner = nn.Linear(2, 2)\n"
+            f"    def forward(self, x):\n        return {sign}self.inner(x)\n"
+        )
+        (folder / "input.py").write_text(
+            "import nnsim, torch\n"
+            "from namesake import Net\n"
+            "def build():\n"
+            "    data = torch.eye(2), torch.arange(2)\n"
+            "    system = nnsim.systems.NeuralNetwork(Net(), data)\n"
+            "    return nnsim.Simulation(system, nnsim.integrators.Adam(0.1), every=1)\n"
+        )
+        sys.modules.pop("namesake", None)
+        Script(folder / "input.py").simulation({}).run(2, output=folder / "run.zarr", progress=False)
+    for name, sign in (("a", 1), ("b", -1), ("a", 1)):
+        trajectory = Trajectory(tmp_path / name / "run.zarr")
+        network: Any = trajectory.module(system=trajectory.simulation(folder=tmp_path / name))
+        x = torch.ones(1, 2)
+        torch.testing.assert_close(network(x), sign * network.inner(x))
+    del sys.modules["namesake"]
+
+
+@pytest.mark.parametrize("since", [0.0, 0.5, 0.505])
+def test_frames_left_out_by_mbar_are_not_those_with_positions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, since: float
+) -> None:
+    x = cv.Parameter(0)
+    Simulation(
+        AnalyticSystem(1, Harmonic(), start=0.0), MonteCarlo(0.5, kT=1.0), bias=Umbrella(x, [-0.5, 0.5], stiffness=1.0),
+        observe=[x], walkers=2, every=1, positions_every=2, seed=1,
+    ).run(200, output=tmp_path / "run.zarr", progress=False)  # fmt: skip
+    landscape = EntropyLandscape(
+        np.zeros(2), np.ones(2, bool), [Axis(x.name, np.array([-4.5, 4.5]), np.array([-9.0, 0.0, 9.0]))]
+    )
+    recorded = len([step for step in range(2, 201, 2) if step > 200 * since])
+    monkeypatch.setattr(weights, "LARGEST", 2 * 2 * recorded)  # of 2 states and 2 walkers
+    sample = landscape.sample(tmp_path / "run.zarr", n=1, since=since, width=18.0, **{x.name: 0.0})
+    assert sample.available == 2 * recorded

@@ -311,8 +311,10 @@ def align(
     starts = require_integer("align", "starts", starts, least=1)
     seed = require_integer("align", "seed", seed, least=0)
     q = as_numbers("align", "positions", positions[...] if hasattr(positions, "step") else positions).astype(np.float64)
-    if q.ndim == 0 or not np.isfinite(q).all():
-        raise InputError(f"align: positions of shape {q.shape} must be finite numbers [..., n]; change positions")
+    if q.ndim == 0 or not q.size or not np.isfinite(q).all():
+        raise InputError(
+            f"align: positions of shape {q.shape} must be finite numbers [..., n], at least one frame; change positions"
+        )
     chain = chain_of("align", require_parameters("align", parameters, q.shape[-1]))
     walkers = q.shape[-2] if q.ndim > 1 else 1
     targets = vectors("align", "reference", reference, walkers, q.shape[-1])

@@ -107,10 +107,11 @@ def principal_components(
             "select fewer parameters"
         )
     mean = sum(block.sum(axis=(0, 1)) for _, block in recorded.blocks()) / count
+    rounding = (1e-14 * float(np.abs(mean).max())) ** 2 * size  # of the mean of equal numbers
     by_frames = count <= size
     matrix = (_gram if by_frames else _covariance)(recorded, mean) / (count - 1)
     total, most = float(np.trace(matrix)), min(wanted, len(matrix), count - 1)
-    if not total > 0:
+    if not total > rounding:
         raise InputError(f"{owner}: all frames are the same; there is no direction to find")
     variance, vectors = _largest(matrix, most)
     real = variance > 1e-12 * total  # beyond the rank of the frames directions are arbitrary

@@ -96,7 +96,7 @@ def autocorrelation(series: Any, *, max_lag: int | None = None, common_mean: boo
     values, _ = _record("autocorrelation", series)
     lags = _require_lag("autocorrelation", max_lag, len(values), len(values) - 1)
     covariance = _covariance(values, common_mean)[: lags + 1]
-    return covariance / covariance[0] if covariance[0] > 0 else np.full(lags + 1, np.nan)
+    return np.full(lags + 1, np.nan) if _is_constant(values, covariance) else covariance / covariance[0]
 
 
 def autocorrelation_time(
@@ -133,7 +133,7 @@ def autocorrelation_time(
     frames, walkers = values.shape
     covariance = _covariance(values, common_mean)
     mean = float(values.mean())
-    if covariance[0] <= (1e-15 * np.abs(values).max()) ** 2:  # rounding of a constant is no change
+    if _is_constant(values, covariance):
         return AutocorrelationTime(np.nan, np.nan, 0, frames, walkers, apart, mean, 0.0)
     taus = 2 * np.cumsum(covariance / covariance[0]) - 1
     cut = np.flatnonzero(np.arange(frames) >= window * taus)
@@ -247,6 +247,11 @@ def _covariance(values: Floats, common_mean: bool) -> Floats:
     """Autocovariance at all lags, [T], divided by T and averaged over walkers."""
     centred = values - (values.mean() if common_mean else values.mean(axis=0))
     return lagged_products(centred, len(values) - 1) / values.size
+
+
+def _is_constant(values: Floats, covariance: Floats) -> bool:
+    """Whether a record does not change but for the rounding of its mean."""
+    return bool(covariance[0] <= (1e-15 * np.abs(values).max()) ** 2)
 
 
 def lagged_products(values: Floats, lags: int) -> Floats:

@@ -19,7 +19,7 @@ import numpy as np
 from nnsim.analysis.axes import Floats
 from nnsim.analysis.correlation import lagged_products
 from nnsim.analysis.recorded import Recorded, Selection, Shapes, as_numbers
-from nnsim.errors import InputError, require_integer
+from nnsim.errors import InputError, require_integer, require_number
 
 FEWEST_GROUPS = 8  # fewer walkers than this do not tell an error: the record of each is cut into pieces in time
 
@@ -207,10 +207,11 @@ class VelocityAutocorrelation:
             lost = np.flatnonzero(np.abs(self.values[: last + 1]) < 2 * self.error[: last + 1])
             at = min(2 * int(lost[0]), last) if len(lost) else last
         else:
-            if not 0 < until <= self.lag[last] * (1 + 1e-9):
+            until = require_number("diffusion", "until", until)
+            if not self.lag[1] * (1 - 1e-9) <= until <= self.lag[last] * (1 + 1e-9):  # before that there is no integral
                 raise InputError(
-                    f"diffusion: until = {until:g} must be above 0 and at most {self.lag[last]:g}, the longest lag "
-                    "with an error; change until"
+                    f"diffusion: until = {until:g} must be {self.lag[1]:g} to {self.lag[last]:g}, the first and the "
+                    "longest lag with an error; change until"
                 )
             at = int(np.searchsorted(self.lag, until * (1 + 1e-9), side="right")) - 1
         between = (0.0, float(self.lag[at]))

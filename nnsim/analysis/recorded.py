@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nnsim.analysis.axes import Floats
 from nnsim.errors import InputError, require_number, shown
 from nnsim.selection import select
+from nnsim.trajectory_layout import HEADER, read_json
 
 Shapes = Mapping[str, Sequence[int]]
 Selection = Any  # None, a slice, indices [k], a mask [n], or words as in nnsim.selection
@@ -32,7 +33,7 @@ class Recorded:
 
     Attributes:
         shape: (T, W, number of selected parameters).
-        header: of the trajectory; empty for arrays and series.
+        header: of the trajectory, also of one that a series belongs to; empty for arrays.
 
     Raises:
         InputError: no such series, other dimensions, no frames, or a selection that fits nothing.
@@ -116,7 +117,7 @@ def _series(owner: str, frames: Any, what: str) -> tuple[Any, Mapping[str, Any]]
             raise InputError(f"{owner}: {frames.path} has no {what}; record them with Simulation({setting}=...)")
         return series, frames.header
     if hasattr(frames, "shape") and hasattr(frames, "step"):
-        return frames, {}
+        return frames, _header_of(frames)
     return as_numbers(owner, what, frames), {}
 
 
@@ -172,7 +173,7 @@ def require_parameters(owner: str, parameters: Shapes | None, size: int) -> Shap
             f"{owner}: parameters = {shown(parameters)} must be names and shapes of the tensors; give "
             "trajectory.header['parameters'], or a dictionary such as {'0.weight': (10, 784), ...}"
         )
-    total = sum(math.prod(shape) for shape in parameters.values())
+    total = total_of(parameters)
     if total != size:
         raise InputError(f"{owner}: parameters make {total} numbers, but the positions have {size}; change parameters")
     return parameters
@@ -205,6 +206,21 @@ def indices_of(owner: str, selection: Selection, size: int, parameters: Shapes |
             "[k], a mask or words such as 'layer 1'"
         )
     return selection if isinstance(selection, slice) else chosen
+
+
+def _header_of(series: Any) -> Mapping[str, Any]:
+    """The header of the trajectory that a series belongs to; of some of the parameters it does not tell the names."""
+    if not hasattr(series, "root"):
+        return {}
+    header = read_json(series.root / HEADER / ".zattrs")
+    places = getattr(series, "parameters", None)  # of a slice
+    some = places is not None and not np.array_equal(places, np.arange(total_of(header.get("parameters") or {})))
+    return {name: value for name, value in header.items() if not (some and name == "parameters")}
+
+
+def total_of(parameters: Shapes) -> int:
+    """Number of parameters."""
+    return sum(math.prod(shape) for shape in parameters.values())
 
 
 def _time(series: Any) -> Floats:

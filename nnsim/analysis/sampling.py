@@ -203,7 +203,7 @@ def _candidates(
     series = run.positions
     if series is None or not len(series):
         raise InputError(f"{run.path} has no frames of the positions to pick from; run with positions_every")
-    weights = frame_weights(run, since=since, final_bias=final_bias, names=names)
+    weights = frame_weights(run, since=since, final_bias=final_bias, names=names, among=series.step)
     steps = np.intersect1d(weights.steps, series.step)
     rows = np.flatnonzero(np.isin(weights.steps, steps))
     log_weights = weights.log_weights[rows]

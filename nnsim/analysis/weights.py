@@ -160,6 +160,7 @@ def frame_weights(
     final_bias: bool = False,
     blocks: int = 8,
     names: Sequence[str] = (),
+    among: NDArray[np.int64] | None = None,
 ) -> FrameWeights:
     r"""Weights of the frames of a run under any biases, for averages without them.
 
@@ -184,6 +185,8 @@ def frame_weights(
         final_bias: for metadynamics, take the final V for all frames instead of V(s, t) - c(t).
         blocks: number of blocks, at least 2.
         names: observables that must have been recorded at the frames too.
+        among: steps whose frames are wanted most: where there are more frames than MBAR is given, all others are left
+            out first.
 
     Raises:
         InputError: a bias whose frames cannot be weighted (the message says why), a run that ends before its ramp or
@@ -204,6 +207,9 @@ def frame_weights(
         raise InputError(f"frame_weights: the frames are of {len(picks)} states, more than {MOST_STATES}; take fewer")
     if len(picks) > 1:
         stride = -(-len(picks) * state.size // LARGEST)
+        if stride > 1 and among is not None and (chosen := np.isin(steps, among)).any():
+            steps, state = steps[chosen], state[chosen]
+            stride = max(1, -(-len(picks) * state.size // LARGEST))
         steps, state = steps[stride - 1 :: stride], state[stride - 1 :: stride]
     values = _Values(trajectory, steps)
     factor = run.shared(values, families, state, picks) + _target(run, values, beta, kT)

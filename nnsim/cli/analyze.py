@@ -328,6 +328,9 @@ def advantage(
     if output is not None:
         _write_csv(rows, output)
     _print_advantage(rows, given, of)
+    for run in runs:
+        if analysis.averaged_type(run, bias) in (None, "WangLandau") and analysis.has_record(run, bias):
+            click.echo(f"{run.path}: {_verdict(analysis.diagnose(run, bias=bias))}")
 
 
 def _print_advantage(rows: list[dict[str, Any]], given: str, of: str) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 WIDTH = 0.5  # of the bins of a mean, in units of the CV
 SCALES = ("even", "linear", "log")  # as in nnsim.plotting.maps, which imports matplotlib
+NOT_JUDGED = "convergence is not judged of metadynamics: compare independent runs"
 NO_RECORD = "convergence not known: the run is shorter than the interval of its record"
 
 
@@ -117,7 +118,7 @@ def landscape(
         found = found.marginal(*marginals)
     _check_options(found, observable, width, slices)
     grows = all(run.bias(grid_bias_name(run, bias)).attrs["type"] == "WangLandau" for run in runs)
-    note = convergence_note(runs, between, bias) if grows else None  # its criteria are those of Wang-Landau
+    note = convergence_note(runs, between, bias) if grows else NOT_JUDGED  # its criteria are those of Wang-Landau
     if len(found.axes) == 3:
         if training:
             raise InputError("--training needs a landscape of two CVs; leave it out, or --marginal twice")

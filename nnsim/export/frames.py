@@ -78,8 +78,8 @@ class WalkerFrames:
         for first in range(0, len(step), size):
             part = slice(first, min(first + size, len(step)))
             rows = slice(part.start * self.every, (part.stop - 1) * self.every + 1, self.every)
-            values = self.series[rows, self.walker][:, self.columns]
-            yield Block(step[part], time[part], values)
+            # of each chunk only the columns are kept, so that a few of many parameters do not bring all along
+            yield Block(step[part], time[part], self.series[rows, self.walker, self.columns])
 
 
 def chosen_frames(

@@ -43,7 +43,7 @@ def write_safetensors(
             the package safetensors is missing.
     """
     try:
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
     except ImportError:
         raise InputError("write_safetensors needs the package safetensors; pip install safetensors") from None
     if frame is not None and step is not None:
@@ -61,5 +61,6 @@ def write_safetensors(
         "creator": "nnsim export",
     }
     with whole(output, overwrite=overwrite) as partial:
-        save_file({name: np.ascontiguousarray(one) for name, one in tensors.items()}, str(partial), metadata=metadata)
+        # not save_file, whose file only its owner can read
+        partial.write_bytes(save({name: np.ascontiguousarray(one) for name, one in tensors.items()}, metadata))
     return len(tensors)

@@ -57,7 +57,7 @@ def plot_layers(
     run = opened(trajectory)
     positions = run.positions
     if positions is None or not len(positions):
-        raise InputError(f"{OWNER}: the trajectory has no positions; record them with positions_every in the run")
+        raise InputError(f"{OWNER}: the trajectory has no positions; set positions_every, and run at least so long")
     shares = [require_number(OWNER, "bands", share, above=0.0) for share in bands]
     if not shares or max(shares) >= 1:
         raise InputError(f"{OWNER}: bands = {list(bands)} must be shares above 0 and below 1; change bands")

@@ -77,12 +77,19 @@ def _draw_line(ax: Axes, profile: Profile, kind: str) -> None:
     sure = np.where(profile.effective >= FEW, y, np.nan)
     if (profile.effective[profile.frames > 0] < FEW).any():
         ax.plot(x, y, color=COLORS[0], linestyle=":", linewidth=1.2, label=f"fewer than {FEW} effective frames")
-    # a bin that is known between two that are not would have no line
-    alone = np.isfinite(sure) & ~np.isfinite(np.roll(sure, 1)) & ~np.isfinite(np.roll(sure, -1))
+        _draw_alone(ax, x, y, error, mfc="none")
     ax.plot(x, sure, color=COLORS[0])
-    ax.plot(x[alone], sure[alone], ".", color=COLORS[0])
+    _draw_alone(ax, x, sure, error)
     ax.set_ylabel(label)
     ax.legend(frameon=False)
+
+
+def _draw_alone(ax: Axes, x: Floats, y: Floats, error: Floats, mfc: str = COLORS[0]) -> None:
+    """Dots with errors where a bin is known and its neighbours are not: a line and a band would show nothing."""
+    known = np.pad(np.isfinite(y), 1)
+    alone = known[1:-1] & ~known[:-2] & ~known[2:]
+    if alone.any():
+        ax.errorbar(x[alone], y[alone], np.nan_to_num(error[alone]), fmt=".", color=COLORS[0], mfc=mfc)
 
 
 def _draw_values(ax: Axes, profile: Profile, kind: str) -> None:

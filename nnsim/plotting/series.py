@@ -61,13 +61,13 @@ def plot_timeseries(
             x, y = step[::stride], values[::stride]
             shown = y[:, :max_walkers]
             single = y.shape[1] == 1
+            marker = "." if len(x) == 1 else ""  # a line through one frame would be invisible
             if not single:
                 faint = to_rgba(COLORS[0], float(np.clip(3 / shown.shape[1], 0.08, 0.5)))
                 labels = ["one walker"] + [f"_walker {w}" for w in range(1, shown.shape[1])]  # one line in the legend
-                panel.plot(x, shown, color=faint, linewidth=0.7, label=labels)
-            panel.plot(
-                x, _mean_of_known(y), color=COLORS[0] if single else "black", label=f"mean of {y.shape[1]}", zorder=3
-            )
+                panel.plot(x, shown, color=faint, linewidth=0.7, marker=marker, label=labels)
+            color, label = COLORS[0] if single else "black", f"mean of {y.shape[1]}"
+            panel.plot(x, _mean_of_known(y), color=color, marker=marker, label=label, zorder=3)
             panel.set_ylabel(_fitting(readable(name), panel))
             frame(panel, (x[0], x[-1]))
         several = len(panels[0].lines) > 1
@@ -153,7 +153,9 @@ def plot_parameters(
     """
     positions, offsets = trajectory.positions, _offsets(trajectory)
     if positions is None or not len(positions.step):
-        raise InputError("plot_parameters: the trajectory has no positions; record them in the run")
+        raise InputError(
+            "plot_parameters: the trajectory has no positions; set positions_every, and run at least so long"
+        )
     walkers = positions.shape[1]
     if not 0 <= walker < walkers:
         raise InputError(f"plot_parameters: walker = {walker} must be one of 0 to {walkers - 1}; change walker")

@@ -257,6 +257,7 @@ def step_bar(panels: Axes | Sequence[Axes], colors: ScalarMappable, label: str =
     bar = axes[0].figure.colorbar(colors, ax=panels, pad=0.02)
     largest = float(cast(Any, colors.norm.vmax))
     exponent = int(np.log10(largest)) if largest >= 1e5 else 0
+    bar.ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True))  # steps are whole, also those of a single frame
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value / 10**exponent:g}")  # an offset would touch the bar
     bar.set_label(f"{label} ($10^{{{exponent}}}$)" if exponent else label)
 

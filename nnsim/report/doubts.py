@@ -120,7 +120,7 @@ class Doubts:
         if self.runs.is_wang_landau or not (self.runs.has_landscape or self.runs.has_states):
             return []
         text = "whether this run is long enough is not checked here, as it is for a Wang-Landau bias: "
-        return [Notice(NOTE, "Convergence", text + "compare independent runs, or the halves of one.")]
+        return [Notice(WARNING, "Convergence not judged", text + "compare independent runs, or the halves of one.")]
 
     def _thinned(self) -> list[Notice]:
         stride = self.runs.stride
