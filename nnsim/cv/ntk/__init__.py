@@ -1,5 +1,6 @@
 """The empirical neural tangent kernel, and what describes it; as collective variables in `nnsim.cv`."""
 
+from nnsim.cv.ntk.functions import diagonal, kernel
 from nnsim.cv.ntk.measures import (
     class_blocks,
     covariance_entropy,
@@ -10,7 +11,6 @@ from nnsim.cv.ntk.measures import (
     spectrum,
     trace,
 )
-from nnsim.cv.ntk.tangent import diagonal, kernel
 
 __all__ = [
     "class_blocks",
