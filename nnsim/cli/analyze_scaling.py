@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nnsim.cli.options import debug_option, table_option
-from nnsim.cli.plot_evolution import settings_of
+from nnsim.cli.options import conditions_of, debug_option, table_option
 
 if TYPE_CHECKING:
     from nnsim.analysis.scaling import Scaling
@@ -53,7 +52,7 @@ def scaling(
     from nnsim import analysis
     from nnsim.cli.analyze import _write_csv
 
-    given = settings_of(conditions)
+    given = dict(conditions_of(conditions))
     found = analysis.scaling(analysis.read_sweep(folder), x, value, law=law, given=given, weighted=weighted)
     if output is not None:
         _write_csv([one.row() for one in found], output)

@@ -46,3 +46,12 @@ def open_runs(paths: Sequence[Path]) -> list[Trajectory]:
     from nnsim.trajectory_runs import open_runs as opened
 
     return opened(paths)
+
+
+def conditions_of(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Names and values of --where NAME=VALUE."""
+    pairs = [text.partition("=") for text in texts]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise InputError(f"--where {name}: write --where name=value")
+    return [(name, wanted) for name, _, wanted in pairs]

@@ -10,6 +10,7 @@ import click
 from nnsim.cli.options import (
     between_option,
     bias_option,
+    conditions_of,
     debug_option,
     open_runs,
     picture_option,
@@ -354,10 +355,7 @@ def sweep_map(
     from nnsim import analysis, plotting
 
     table = analysis.read_sweep(folder)
-    for text in conditions:
-        name, equals, wanted = text.partition("=")
-        if not equals:
-            raise InputError(f"--where {text}: write --where name=value")
+    for name, wanted in conditions_of(conditions):
         table = table.where(**{name: wanted})
     grid = table.mean_over_seeds(x, y, value)
     note = ", ".join(conditions) or None

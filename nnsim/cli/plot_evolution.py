@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nnsim.cli.options import debug_option, open_runs, picture_option
+from nnsim.cli.options import conditions_of, debug_option, open_runs, picture_option
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _curves(paths: tuple[Path, ...], conditions: tuple[str, ...]) -> dict[str, l
     """The runs of each curve, by its name."""
     from nnsim.analysis.evolution import sweep_runs
 
-    where = settings_of(conditions)
+    where = dict(conditions_of(conditions))
     sweeps = [path for path in paths if (path / PLAN).is_file()]
     if where and not sweeps:
         raise InputError("--where chooses among the points of a sweep, and none is given; leave it out")
@@ -120,17 +120,6 @@ def _curves(paths: tuple[Path, ...], conditions: tuple[str, ...]) -> dict[str, l
         own = sweep_runs(path, **where) if path in sweeps else {names[path]: open_runs([path])}
         for name, runs in own.items():
             found[f"{path.absolute().name}: {name}" if name in found else name] = runs
-    return found
-
-
-def settings_of(conditions: tuple[str, ...]) -> dict[str, str]:
-    """The settings of --where NAME=VALUE."""
-    found = {}
-    for text in conditions:
-        name, equals, wanted = text.partition("=")
-        if not equals:
-            raise InputError(f"--where {text}: write --where name=value")
-        found[name] = wanted
     return found
 
 
