@@ -101,9 +101,11 @@ class CollectiveVariable(Observable, Protocol):
     Attributes:
         name: unique among the CVs of a simulation.
         differentiable: whether its gradient with respect to the positions exists and is useful.
+        discrete: whether it takes a few values only, as an exact accuracy does; each then is a bin of its own.
     """
 
     differentiable: bool = True
+    discrete: bool = False
 
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """The value of each walker, [W]."""

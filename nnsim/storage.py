@@ -122,7 +122,8 @@ class Storage:
             return
         for key, table in tables.items():
             self.writer.put(f"{group}/{key}", np.asarray(table.detach().cpu()), None)
-        numbers = {**bias_numbers(bias), "deposits": getattr(bias, "deposits", None)}
+        numbers: dict[str, Any] = {**bias_numbers(bias), "deposits": getattr(bias, "deposits", None)}
+        numbers["discrete"] = [bool(getattr(cv, "discrete", False)) for cv in bias.cvs]
         self.writer.set_attrs(group, {**describe(bias), **numbers, "step": self.simulation.state.step})
 
 

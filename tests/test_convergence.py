@@ -85,7 +85,7 @@ def line(values: Any, visited: Any = None) -> EntropyLandscape:
     shape = np.shape(values)
     grid = {"lower": [0.0], "upper": [float(shape[0])], "bins": list(shape), "periodic": [False], "kind": "bins"}
     return EntropyLandscape.from_coefficients(
-        values, np.ones(shape) if visited is None else visited, 1.0, grid, ["s"], True
+        values, np.ones(shape) if visited is None else visited, 1.0, grid, ["s"], True, discrete=[True]
     )
 
 

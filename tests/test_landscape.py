@@ -145,9 +145,28 @@ def test_average_counts_as_visited_what_all_runs_have_visited() -> None:
 
 def test_slice_leaves_the_other_axes() -> None:
     landscape = gaussian()
-    cut = landscape.slice(x=0.05)
+    cut = landscape.slice(x=0.1)  # the centre of bin 15
     assert cut.names == ("a",)
-    np.testing.assert_array_equal(cut.entropy, landscape.entropy[15] - landscape.entropy[15].max())
+    np.testing.assert_allclose(cut.entropy, landscape.entropy[15] - landscape.entropy[15].max(), atol=1e-12)
+    between = landscape.slice(x=0.17)
+    expected = -0.5 * ((cut.axes[0].centers - SLOPE * 0.17) / WIDTH) ** 2
+    np.testing.assert_allclose(between.entropy, expected - expected.max(), atol=1e-12)
+
+
+def test_values_between_the_centres() -> None:
+    """Cubics through values and slopes are exact for a parabola; beyond the last centre S goes on straight."""
+    landscape = gaussian()
+
+    def exact(x: float, a: float) -> float:
+        return -0.5 * x**2 - 0.5 * ((a - SLOPE * x) / WIDTH) ** 2
+
+    for x, a in ((0.1, 0.05), (0.17, -1.23), (-2.3, 3.1)):
+        assert landscape.at(x=x, a=a) - landscape.at(x=0.1, a=0.05) == pytest.approx(exact(x, a) - exact(0.1, 0.05))
+    line = EntropyLandscape(60 * np.arange(4.0), np.ones(4, bool), (axis("x", 0, 4, 4),))
+    assert line.at(x=4.0) - line.at(x=0.0) == pytest.approx(240)
+    ring = axis("phi", 0, 2 * np.pi, 90, periodic=True)
+    wave = EntropyLandscape(np.cos(ring.centers), np.ones(90, bool), (ring,))
+    assert wave.at(phi=0.01) - wave.at(phi=6.0) == pytest.approx(np.cos(0.01) - np.cos(6.0), abs=1e-5)
 
 
 @pytest.mark.parametrize("periodic", [False, True])
@@ -199,6 +218,9 @@ class FakeTrajectory:
         self.header = {"system": {"flat": True}}
         self.bias_names = [*names, "wall"]
         self.changed = changed  # settings of the biases, such as their type
+
+    def __contains__(self, name: str) -> bool:
+        return False
 
     def bias(self, name: str) -> SimpleNamespace:
         if name == "wall":

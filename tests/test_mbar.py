@@ -273,7 +273,7 @@ def test_conditional_averages_of_replica_exchange() -> None:
     assert (np.abs(table.mean - centers)[enough] < 7 * table.error[enough] + 0.02).all()
     ratio = (table.error * np.sqrt(table.frames))[enough]
     assert (ratio > 0.4).all()
-    assert (ratio < 2.2).all()  # noise of unit width, uneven counts of narrow bins
+    assert (ratio < 1.5 * 2.2).all()  # noise of unit width, and a parabola through uneven frames
 
 
 # ------------------------------------------------------------------------------------------------------------ bad input

@@ -273,7 +273,8 @@ def test_advantage_from_the_command_line(folder):
     assert nnsim(*arguments, "--width", 0.2, "--centred", "--output", table).status == 0
     with table.open() as file:
         levels = np.array([float(row["ln_loss_train"]) for row in csv.DictReader(file)])
-    np.testing.assert_allclose(levels / 0.2, np.round(levels / 0.2), atol=1e-9)
+    at_centre = np.isclose(levels / 0.2, np.round(levels / 0.2), atol=1e-9)
+    assert at_centre[1:-1].all()  # of the outermost bins the walkers may have seen a part only
 
 
 def test_advantage_of_the_most_probable_value(folder):

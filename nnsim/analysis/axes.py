@@ -27,12 +27,15 @@ class Axis:
         centers: centres of the bins, [M], in units of the CV.
         edges: their edges, [M + 1].
         periodic: whether the last edge is the same point as the first.
+        discrete: whether the CV takes the values of the centres only, as an exact accuracy does: nothing lies within a
+            bin then.
     """
 
     name: str
     centers: Floats
     edges: Floats
     periodic: bool = False
+    discrete: bool = False
 
     @property
     def width(self) -> float:
@@ -51,6 +54,14 @@ class Axis:
         if not low <= value <= high:
             raise InputError(f"EntropyLandscape: {self.name} = {value:g} is outside the grid, [{low:g}, {high:g}]")
         return min(int(np.searchsorted(self.edges, value, side="right")) - 1, len(self.centers) - 1)
+
+    def place_of(self, value: float) -> float:
+        """Place of a value in bins from the centre of the first bin; raises `InputError` outside the axis."""
+        low, width = float(self.edges[0]), self.width
+        inside = self.bin_of(value)
+        if self.periodic:
+            value = low + (value - low) % (float(self.edges[-1]) - low)
+        return float(inside) if self.discrete else (value - low) / width - 0.5
 
     def matches(self, other: Axis) -> bool:
         """Whether two axes are the same."""

@@ -4,6 +4,9 @@ At a given beta the chains are independent, and so their spread gives the standa
 
     <y>_beta = mean over the chains c of <y>_c,      standard error = standard deviation of <y>_c / sqrt(C)
 
+with <y>_c the mean over the frames of a chain, from which other biases, such as walls, are taken off by their weights
+exp(V / kT), as everywhere in `nnsim.analysis`.
+
 Given s the weight exp(-beta s) is the same for all states, so that averages at a given s need no weights and may use
 the frames of all chains: `nnsim.analysis.equilibrium` does that.
 """
@@ -15,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnsim.analysis.axes import Floats
-from nnsim.analysis.frames import common_frames
+from nnsim.analysis.biased_run import BiasedRun, Values, joint_states
+from nnsim.analysis.frames import common_steps
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,18 +27,9 @@ if TYPE_CHECKING:
 
 
 def boltzmann_settings(trajectory: Trajectory) -> dict[str, Any] | None:
-    """Settings, and the name, of the Boltzmann bias of a run, or None if there is none.
-
-    Raises:
-        InputError: one beside another bias that weights states, whose frames of one s do not have the same weight.
-    """
+    """Settings, and the name, of the (first) Boltzmann bias of a run, or None if there is none."""
     biases = trajectory.header.get("bias", {})
-    known = {name: one for name, one in biases.items() if one.get("type") in ("Boltzmann", "WangLandau")}
-    found = [{**settings, "name": name} for name, settings in known.items() if settings["type"] == "Boltzmann"]
-    if found and len(known) > 1:
-        raise InputError(
-            f"{trajectory.path} has the biases {', '.join(known)}; averages of a Boltzmann bias need it alone"
-        )
+    found = [{**one, "name": name} for name, one in biases.items() if one.get("type") == "Boltzmann"]
     return found[0] if found else None
 
 
@@ -54,8 +49,8 @@ def boltzmann_averages(
         and the number of chains.
 
     Raises:
-        InputError: a run without such a bias or shorter than its ramp, `of` and `given` the same, or `since` out of its
-            range.
+        InputError: a run without such a bias, with another one that has states for its walkers, or shorter than its
+            ramp, `of` and `given` the same, or `since` out of its range.
         TrajectoryError: an observable that was not recorded.
     """
     require_fraction("boltzmann_averages", since)
@@ -64,23 +59,43 @@ def boltzmann_averages(
     settings = boltzmann_settings(trajectory)
     if settings is None:
         raise InputError(f"{trajectory.path} has no Boltzmann bias; give the trajectory of a run with one")
-    x, y = common_frames(trajectory, [given, of], since_ramp(trajectory, settings, since))
+    x, y, weights = _weighted(trajectory, given, of, max(since, _ramp(trajectory, settings)))
     betas = np.asarray(settings["beta"], dtype=np.float64)
     rows = []
     for beta in np.unique(betas):
         chains = betas == beta
-        (s, s_error), (mean, error) = (_over_chains(values[:, chains].mean(axis=0)) for values in (x, y))
+        mine = weights[:, chains]
+        (s, s_error), (mean, error) = (
+            _over_chains((mine * values[:, chains]).sum(axis=0) / mine.sum(axis=0)) for values in (x, y)
+        )
         named = {given: s, f"{given}_error": s_error, of: mean, f"{of}_error": error}
         rows.append({"beta": float(beta), **named, "chains": int(chains.sum())})
     return rows
 
 
-def since_ramp(trajectory: Trajectory, settings: dict[str, Any], since: float) -> float:
-    """`since`, or the fraction of the run that the ramp of beta took, if that is more."""
+def _ramp(trajectory: Trajectory, settings: dict[str, Any]) -> float:
+    """The fraction of the run that the ramp of beta took."""
     ramp, steps = settings["ramp"], trajectory.steps
     if 0 < steps <= ramp:
         raise InputError(f"{trajectory.path} ends at step {steps}, before beta has risen for {ramp} steps; run longer")
-    return max(since, ramp / max(steps, 1))
+    return float(ramp / max(steps, 1))
+
+
+def _weighted(trajectory: Trajectory, given: str, of: str, since: float) -> tuple[Floats, Floats, Floats]:
+    """Frames [T, W] of both observables, and their weights in each chain without the biases that all chains share."""
+    run = BiasedRun(trajectory, final_bias=False)
+    several = [*run.windows, *run.ladders]
+    if len(several) > 1:
+        raise InputError(
+            f"{trajectory.path} has the biases {', '.join(several)}, each with states of its own for the walkers; "
+            "averages at a beta need a Boltzmann bias alone among such"
+        )
+    names = list(dict.fromkeys([given, of, *run.names]))
+    steps = common_steps(trajectory, names, since * trajectory.steps)
+    values, families = Values(trajectory, steps), run.families(steps)
+    state, picks = joint_states(families)
+    logs = run.shared(values, families, state, picks)
+    return values(given), values(of), np.exp(logs - logs.max(axis=0))
 
 
 def require_fraction(owner: str, since: float) -> None:

@@ -1,11 +1,14 @@
 r"""Equilibrium averages of any recorded observable at given values of a CV, from runs under any bias.
 
-    <y>(x) = sum_f w_f y_f / sum_f w_f      over the frames in a narrow bin of x,    w_f = exp(V(s_f) / kT)
+    <y>(x) = sum_f w_f y_f / sum_f w_f      over the frames at x,    w_f = exp(V(s_f) / kT)
 
-with V the final bias at the frame's CVs. For y the smoothed accuracy this is equation 1 of arXiv 2503.13145; for y the
-exact accuracy it gives what a dynamics, which needs smooth CVs, cannot sample directly. In a run that samples
-exp(-beta s) all frames of one s have the same weight, whatever their beta. For other biases the weights are those of
-`nnsim.analysis.weights`.
+with V the sum of all biases of the run, walls too, at the frame's CVs: whatever they are, they are taken off. The
+weights are those of `nnsim.analysis.weights`; where the states of the walkers, such as values of beta, differ by a
+function of x alone, all frames at x have the same weight whatever their state, and no states need be combined. For y
+the smoothed accuracy this is equation 1 of arXiv 2503.13145; for y the exact accuracy it gives what a dynamics, which
+needs smooth CVs, cannot sample directly.
+
+The averages belong to values of x, the centres of bins, and are no averages over these: `nnsim.analysis.local_mean`.
 """
 
 from __future__ import annotations
@@ -13,25 +16,20 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Curve, Floats
-from nnsim.analysis.boltzmann import boltzmann_settings, require_fraction, since_ramp
-from nnsim.analysis.frames import common_frames
-from nnsim.analysis.landscape import EntropyLandscape, wang_landau_name
-from nnsim.analysis.potentials import bias_settings, biases_of_type
-from nnsim.analysis.reweight import (
-    ConditionalMean,
-    average_bins,
-    conditional_mean,
-    conditional_mean_over_walkers,
-    jackknife,
-    log_weights,
-)
+from nnsim.analysis.biased_run import BiasedRun, Values, joint_states
+from nnsim.analysis.boltzmann import boltzmann_settings, require_fraction
+from nnsim.analysis.frames import common_steps
+from nnsim.analysis.independence import Doubts, doubts_of_trips
+from nnsim.analysis.landscape import wang_landau_name
+from nnsim.analysis.local_mean import LocalMean, local_mean
+from nnsim.analysis.potentials import biases_of_type
 from nnsim.analysis.weights import frame_weights
 from nnsim.errors import InputError, require_number
 
@@ -40,23 +38,28 @@ if TYPE_CHECKING:
 
 MOST_BINS = 100_000
 GROUPS = 16  # of walkers, left out one at a time for the standard error
-NARROW = 5  # narrow bins in one of the table, where no grid says how wide they are
+NARROW = 5  # narrow bins in one of the table, for pictures
 FEWEST_BLOCKS = 8  # fewer walkers than this do not tell an error: the record of each is cut into pieces in time
 
 
 @dataclass(frozen=True, eq=False)
 class EquilibriumTable:
-    """Mean of an observable against a CV.
+    """Mean of an observable at values of a CV.
 
     Attributes:
         given, of: names of the CV and of the observable.
-        edges: edges of the bins of the CV, [B + 1].
-        mean: average over narrow bins, each counted alike, in each bin, [B]; NaN where nothing was visited.
-        error: standard error from the spread over groups of walkers, [B]; of fewer than 8 walkers, over pieces of their
-            record, one after the other in time, and then too small if y remembers its past for longer than a piece.
-            All share one bias, whose own error shows in independent runs only.
+        edges: edges of the bins of the CV, [B + 1], at multiples of their width (or halfway between), so that the bins
+            of different runs are the same.
+        mean: average at `at`, [B]; NaN where nothing was visited.
+        error: standard error from the spread over groups of walkers, [B]; of fewer than 8 independent walkers, over
+            pieces of their record, one after the other in time, and then too small if y remembers its past for longer
+            than a piece. NaN where fewer than 8 effective frames have been, or where `doubts` withhold it. Walkers that
+            share a bias do not show its own error: independent runs do.
         frames: number of recorded frames, [B].
-        fine: the same mean in the narrow bins of the grid, for a picture.
+        fine: the mean in narrow bins, for a picture.
+        at: value of the CV to which each mean belongs, [B]: the centre of the bin or, where the frames are so far on
+            one side of it that this would be an extrapolation, their own mean.
+        doubts: what speaks against the numbers, such as replica exchange without round trips.
     """
 
     given: str
@@ -66,17 +69,30 @@ class EquilibriumTable:
     error: Floats
     frames: NDArray[np.int64]
     fine: Curve
+    at: Floats = field(default_factory=lambda: np.zeros(0))
+    doubts: Doubts = field(default_factory=Doubts)
+    local: LocalMean | None = None  # by which the mean can be moved to another value of the bin
+
+    def __post_init__(self) -> None:
+        if not len(self.at):
+            object.__setattr__(self, "at", 0.5 * (self.edges[1:] + self.edges[:-1]))
+
+    @property
+    def width(self) -> float:
+        """Width of a bin."""
+        return float(self.edges[1] - self.edges[0])
 
     def rows(self) -> list[dict[str, float | int]]:
         """One dictionary for each bin that was visited, from the highest value of the CV down."""
         order = [b for b in reversed(range(len(self.mean))) if self.frames[b] and np.isfinite(self.mean[b])]
         return [
             {
-                f"{self.given}_from": float(self.edges[b]),
-                f"{self.given}_to": float(self.edges[b + 1]),
+                self.given: float(self.at[b]),
                 f"mean_{self.of}": float(self.mean[b]),
                 "standard_error": float(self.error[b]),
                 "frames": int(self.frames[b]),
+                f"{self.given}_from": float(self.edges[b]),
+                f"{self.given}_to": float(self.edges[b + 1]),
             }
             for b in order
         ]
@@ -92,36 +108,37 @@ def equilibrium(
     centred: bool = False,
     bias: str | None = None,
 ) -> EquilibriumTable:
-    """Equilibrium mean of the observable `of` at given values of a CV of the bias.
+    """Equilibrium mean of the observable `of` at given values of a CV, all biases of the run taken off.
 
     Args:
-        trajectory: of a run with a Wang-Landau, Boltzmann, ReplicaExchange, Metadynamics or Umbrella bias.
-        given: a CV of a Wang-Landau bias; for a Boltzmann bias its CV, or the logarithm of it; for the others any
-            recorded observable.
-        of: a recorded observable with one number for each walker.
-        width: of the bins of the table, in units of the CV; of a Wang-Landau run a multiple of the grid's spacing (of
-            twice that if `centred`).
-        since: fraction of the run that is left out at the beginning, where the bias was still growing, from 0 to 1.
+        trajectory: of a run with any of the biases that `frame_weights` knows.
+        given: a recorded observable with one number for each walker; usually a CV of the bias.
+        of: another one.
+        width: of the bins of the table, in units of the CV: frames so far apart have a say in one average. Its bins
+            have their edges at multiples of the width.
+        since: fraction of the run that is left out at the beginning, where the bias was still growing, from 0 to 1. The
+            ramp of a Boltzmann bias and the pilot run of replica exchange are always left out.
         centred: whether the centres of the bins, and not their edges, lie at multiples of the width.
-        bias: its name, if there are several.
+        bias: name of a bias that must be there; all are taken off, whichever is named.
 
     Raises:
-        InputError: unknown names, a width that does not fit the grid, or quantities without common frames.
+        InputError: unknown names, a bias whose frames cannot be weighted, or quantities without common frames.
+        TrajectoryError: an observable that was not recorded.
     """
     require_number("equilibrium", "width", width, above=0.0)
     require_fraction("equilibrium", since)
-    x, y, weights, edges, groups = _sampled(trajectory, given, of, since, bias, width, 2 if centred else 1)
-    coupled = _weighted(trajectory, bias) is not None  # walkers of a group belong together
-    fine = _means(x, y, weights, edges, groups, coupled)
-    origin = _origin(edges, width) + (0.5 * width if centred else 0.0)
-    coarse = average_bins(fine.centers, fine.mean, width, origin=origin)
-    error, fine_error = np.full(coarse.y.shape, np.nan), np.full(fine.mean.shape, np.nan)
-    if fine.left_out is not None and fine.error is not None:
-        error, fine_error = jackknife(average_bins(fine.centers, fine.left_out, width, origin=origin).y), fine.error
-    bounds = _rounded(np.concatenate((coarse.x - width / 2, coarse.x[-1:] + width / 2)), float(edges[1] - edges[0]))
-    frames = np.histogram(x[np.isfinite(weights)], bounds)[0]
-    curve = Curve(fine.centers, fine.mean, fine_error, given, of)
-    return EquilibriumTable(given, of, bounds, coarse.y, error, frames, curve)
+    if bias is not None:
+        biased_quantity(trajectory, bias)  # which refuses one that is not there
+    frames = _frames(trajectory, given, of, since)
+    edges = _edges(frames.x, width, centred)
+    mean = _means(frames, edges)
+    fine = _means(frames, _divided(edges, NARROW), degree=1)
+    bounds = _rounded(edges, width)
+    at = np.where(mean.at == mean.centers, _rounded(mean.at, width), mean.at)
+    withheld = frames.doubts.withheld
+    error, fine_error = (np.full_like(one.error, np.nan) if withheld else one.error for one in (mean, fine))
+    curve = Curve(fine.at[fine.frames > 0], fine.mean[fine.frames > 0], fine_error[fine.frames > 0], given, of)
+    return EquilibriumTable(given, of, bounds, mean.mean, error, mean.frames, curve, at, frames.doubts, mean)
 
 
 def biased_quantity(trajectory: Trajectory, bias: str | None = None) -> str:
@@ -157,100 +174,85 @@ def _weighted(trajectory: Trajectory, bias: str | None) -> dict[str, Any] | None
     return None
 
 
-def _sampled(
-    trajectory: Trajectory, given: str, of: str, since: float, bias: str | None, width: float, least: int
-) -> tuple[Floats, Floats, Floats, Floats, int]:
-    """Frames [T, W] of both, logarithms of their weights, edges of narrow bins, and how many groups of walkers.
-
-    A bin of the table holds a multiple of `least` narrow ones.
-    """
-    if (weighted := _weighted(trajectory, bias)) is not None:
-        return _sampled_with_weights(trajectory, weighted, given, of, since, width, least)
-    settings = boltzmann_settings(trajectory)
-    if settings is None or bias not in (None, settings["name"]):
-        landscape = EntropyLandscape.from_trajectory(trajectory, wang_landau_name(trajectory, bias))
-        axis = landscape.axes[landscape.axis_index(given)]
-        spacing = float(axis.edges[1] - axis.edges[0])
-        if not _divides(least * spacing, width):
-            nearest = least * spacing * max(1, round(width / (least * spacing)))
-            raise InputError(
-                f"equilibrium: width = {width:g} must be a multiple of {least * spacing:.10g}, so that bins hold "
-                f"whole bins of the grid; the nearest is --width {nearest:.10g}"
-            )
-        values = common_frames(trajectory, [*landscape.names, of], since)
-        weights = log_weights(landscape, np.stack(values[:-1], axis=-1))
-        return values[landscape.axis_index(given)], values[-1], weights, axis.edges, GROUPS
-    biased = str(settings["cvs"][0])
-    if given not in (biased, f"ln_{biased}"):
-        raise InputError(
-            f"equilibrium: given = {given!r} must be {biased!r} or its logarithm, which alone have the same weight in "
-            "all frames of this Boltzmann run; change given"
-        )
-    x, y = common_frames(trajectory, [given, of], since_ramp(trajectory, settings, since))
-    order, chains = _across(settings["beta"])
-    x, y = x[:, order], y[:, order]
-    return x, y, np.zeros_like(x), _narrow(x, width, least), chains if chains > 1 else GROUPS
+# ---------------------------------------------------------------------- frames
 
 
-def _sampled_with_weights(
-    trajectory: Trajectory, settings: dict[str, Any], given: str, of: str, since: float, width: float, least: int
-) -> tuple[Floats, Floats, Floats, Floats, int]:
-    """The same from a run under other biases; walkers that are independent of each other make the groups."""
+class _Frames(NamedTuple):
+    """Frames [T, W] of both quantities with ln of their weights, and the set of each walker; sets are independent."""
+
+    x: Floats
+    y: Floats
+    log_weights: Floats
+    sets: NDArray[np.int64]
+    doubts: Doubts
+
+
+def _frames(trajectory: Trajectory, given: str, of: str, since: float) -> _Frames:
+    run = BiasedRun(trajectory, final_bias=False)
+    if run.states_differ_by(given):
+        return _frames_at_given(run, given, of, since)
     weights = frame_weights(trajectory, since=since, names=(given, of))
-    order = np.argsort(weights.sets, kind="stable")
-    x, y, logs = (one[:, order] for one in (weights.values(given), weights.values(of), weights.log_weights))
-    edges = _narrow(x, width, least)
-    if "grid" in settings and given in settings["cvs"]:
-        d, grid = settings["cvs"].index(given), settings["grid"]
-        of_grid = np.linspace(grid["lower"][d], grid["upper"][d], grid["bins"][d] + 1)
-        edges = of_grid if _divides(least * (of_grid[1] - of_grid[0]), width) else edges
-    biased = str(settings["cvs"][0])
-    if (
-        settings["type"] == "ReplicaExchange"
-        and given in (biased, f"ln_{biased}")
-        and len(bias_settings(trajectory)) == 1
-    ):
-        logs = np.zeros_like(x)  # exactly alike at a given s
-    return x, y, logs, edges, min(int(weights.sets.max()) + 1, GROUPS)
+    x, y = weights.values(given), weights.values(of)
+    doubts = weights.doubts if weights.states else Doubts()  # of a single state each bin tells whether it has enough
+    return _Frames(x, y, weights.log_weights, weights.sets, doubts)
 
 
-def _divides(spacing: float, width: float) -> bool:
-    """Whether a width is a multiple of a spacing, up to rounding."""
-    ratio = width / spacing
-    return ratio > 0.5 and abs(ratio - round(ratio)) <= 1e-6
+def _frames_at_given(run: BiasedRun, given: str, of: str, since: float) -> _Frames:
+    """The same where the states of the walkers differ by a function of `given`: at given x they weigh alike."""
+    after = run.after(since)
+    steps = common_steps(run.trajectory, list(dict.fromkeys([*run.names, given, of])), after)
+    values, families = Values(run.trajectory, steps), run.families(steps)
+    state, picks = joint_states(families)
+    sets = run.sets(values(given).shape[1], state)
+    if len(set(sets.tolist())) == 1 and not run.exchanges:
+        sets = _turns(state[0].tolist())  # walkers at values of beta, not equally many of each
+    logs = run.shared(values, families, state, picks)
+    return _Frames(values(given), values(of), logs, sets, doubts_of_trips(run, after, int(sets.max()) + 1))
 
 
-def _narrow(x: Floats, width: float, least: int) -> Floats:
-    """Edges of narrow bins over all of x, a multiple of `least` and at least `NARROW` of them in a width."""
-    parts = -(-NARROW // least) * least
-    step = width / parts
-    first, last = np.floor(x.min() / width), np.ceil(x.max() / width)
-    count = round(parts * max(last - first, 1))
-    if count > MOST_BINS:
-        raise InputError(f"equilibrium: width = {width:g} makes {count:.3g} bins, more than {MOST_BINS}; widen it")
-    return np.asarray(first * width + step * np.arange(count + 1))
+def _turns(states: Sequence[int]) -> NDArray[np.int64]:
+    """For each walker how many of its state come before it: walkers of one turn have different states."""
+    turn, found = [], Counter[int]()
+    for state in states:
+        turn.append(found[state])
+        found[state] += 1
+    return np.array(turn, np.int64)
 
 
-def _across(betas: Sequence[float]) -> tuple[NDArray[np.int64], int]:
-    """Order of the walkers in which a chain of each beta follows one of each, and how many chains of a beta there are.
-
-    Walkers of one beta come one after the other, and groups of those would each have a stretch of s of their own.
-    """
-    turn, found = [], Counter[float]()
-    for beta in betas:
-        turn.append(found[beta])
-        found[beta] += 1
-    return np.argsort(turn, kind="stable"), max(found.values())
+# ---------------------------------------------------------------------- bins and blocks
 
 
-def _means(x: Floats, y: Floats, weights: Floats, edges: Floats, groups: int, coupled: bool = False) -> ConditionalMean:
-    """Mean of y in the narrow bins, with its error as far as the record can be cut into two or more blocks."""
-    frames, walkers = x.shape
-    independent = groups if coupled else walkers
-    pieces = min(-(-FEWEST_BLOCKS // independent), frames)
-    if independent * pieces < 2:
-        return conditional_mean(x, y, weights, edges)
-    return conditional_mean_over_walkers(x, y, weights, edges, groups=min(groups, walkers), time_blocks=pieces)
+def _edges(x: Floats, width: float, centred: bool) -> Floats:
+    """Edges of bins over all of x, at multiples of the width or halfway between."""
+    shift = 0.5 if centred else 0.0
+    seen = x[np.isfinite(x)]
+    if not seen.size:
+        raise InputError("equilibrium: the CV is finite in no frame; it has diverged")
+    first = math.floor(float(seen.min()) / width - shift)
+    last = max(math.ceil(float(seen.max()) / width - shift), first + 1)
+    if (last - first) * NARROW > MOST_BINS:
+        raise InputError(
+            f"equilibrium: width = {width:g} makes {last - first:.3g} bins, more than {MOST_BINS // NARROW}; widen it"
+        )
+    return np.asarray((np.arange(first, last + 1) + shift) * width)
+
+
+def _divided(edges: Floats, parts: int) -> Floats:
+    """Each bin cut into so many."""
+    count = (len(edges) - 1) * parts
+    return np.interp(np.arange(count + 1) / parts, np.arange(len(edges)), edges)
+
+
+def _means(frames: _Frames, edges: Floats, degree: int = 2) -> LocalMean:
+    """Mean of y in the bins, with its error as far as the record can be cut into two or more blocks."""
+    order = np.argsort(frames.sets, kind="stable")
+    x, y, logs = (one[:, order] for one in (frames.x, frames.y, frames.log_weights))
+    independent = int(frames.sets.max()) + 1
+    groups = min(independent, GROUPS)
+    pieces = min(-(-FEWEST_BLOCKS // groups), len(x))
+    finite = np.isfinite(y)
+    x = np.where(finite, x, np.nan)  # what is not known has no say
+    return local_mean(x, np.where(finite, y, 0.0), logs, edges, groups=groups, time_blocks=pieces, degree=degree)
 
 
 def _rounded(values: Floats, spacing: float) -> Floats:
@@ -258,19 +260,60 @@ def _rounded(values: Floats, spacing: float) -> Floats:
     return np.round(values, 9 - math.floor(math.log10(spacing))) + 0.0  # no -0
 
 
+# ---------------------------------------------------------------------- several runs
+
+
 def mean_curve(tables: Sequence[EquilibriumTable]) -> Curve:
-    """Mean against the centres of the bins: of one run with its own error, of several with that of their spread."""
+    """Mean at values of the CV: of one run with its own error, of several with that of their spread.
+
+    Bins go by their edges, which must lie on one grid; the tables need not begin and end at the same. A mean is given
+    where all tables have one, at the centre of the bin or, where some are given elsewhere, at the mean of their values,
+    to which each is moved.
+
+    Raises:
+        InputError: no table, tables of different quantities, or bins that do not lie on one grid.
+    """
+    if not tables:
+        raise InputError("mean_curve: no table; give at least one")
     first = tables[0]
-    centers = _rounded(0.5 * (first.edges[1:] + first.edges[:-1]), float(first.edges[1] - first.edges[0]))
+    _require_alike(tables)
     if len(tables) == 1:
-        return Curve(centers, first.mean, first.error, first.given, first.of)
-    values = np.stack([table.mean for table in tables])
+        known = np.isfinite(first.mean)
+        return Curve(first.at[known], first.mean[known], first.error[known], first.given, first.of)
+    offsets = [round(float(one.edges[0] - first.edges[0]) / first.width) for one in tables]
+    begin, end = max(offsets), min(offset + len(one.mean) for offset, one in zip(offsets, tables, strict=True))
+    picks = [slice(begin - offset, max(end - offset, begin - offset)) for offset in offsets]
+    at = np.stack([one.at[pick] for one, pick in zip(tables, picks, strict=True)])
+    same = np.ptp(at, axis=0) <= 1e-9 * first.width
+    place = np.where(same, at[0], at.mean(axis=0))
+    values = np.stack([_moved(one, pick, place) for one, pick in zip(tables, picks, strict=True)])
+    known = np.isfinite(values).all(axis=0)
     error = values.std(axis=0, ddof=1) / np.sqrt(len(tables))
-    return Curve(centers, values.mean(axis=0), error, first.given, first.of)
+    return Curve(place[known], values.mean(axis=0)[known], error[known], first.given, first.of)
 
 
-def _origin(edges: Floats, width: float) -> float:
-    """A multiple of `width` if the fine bins have an edge there, or else their first edge."""
-    nearest = width * np.round(edges[0] / width)
-    shift = (nearest - edges[0]) / (edges[1] - edges[0])
-    return float(nearest if abs(shift - round(shift)) < 1e-6 else edges[0])
+def _moved(table: EquilibriumTable, pick: slice, place: Floats) -> Floats:
+    """The means of some bins of a table at other values of the CV."""
+    own, mean = table.at[pick], table.mean[pick]
+    if table.local is None or not len(place):
+        return np.where(np.abs(own - place) <= 1e-9 * table.width, mean, np.nan)
+    at = table.at.copy()
+    at[pick] = place
+    return np.where(np.abs(own - place) <= 1e-9 * table.width, mean, table.local.moved(at)[pick])
+
+
+def _require_alike(tables: Sequence[EquilibriumTable]) -> None:
+    first = tables[0]
+    for one in tables[1:]:
+        if (one.given, one.of) != (first.given, first.of):
+            raise InputError(
+                f"mean_curve: tables of {first.of} at given {first.given} and of {one.of} at given {one.given}; take "
+                "the same quantities"
+            )
+        shift = (one.edges[0] - first.edges[0]) / first.width
+        if abs(one.width / first.width - 1) > 1e-6 or abs(shift - round(shift)) > 1e-6:
+            raise InputError(
+                f"mean_curve: bins of {first.given} of width {first.width:g} with an edge at {first.edges[0]:g}, and "
+                f"of width {one.width:g} with one at {one.edges[0]:g}, do not lie on one grid; make all tables with "
+                "the same width"
+            )

@@ -21,31 +21,38 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnsim.analysis.axes import Axis, Curve, Floats, Value, node_values
+from nnsim.analysis.within_bins import mean_place, points_of_means, slopes, value_at
 from nnsim.errors import InputError, require_number
 
 if TYPE_CHECKING:
     from nnsim.analysis.sampling import FrameSample
     from nnsim.trajectory import Trajectory
 
+LOOKED_AT = 20_000  # frames by which it is told whether a CV is discrete
+
 
 @dataclass(frozen=True, eq=False)
 class EntropyLandscape:
-    r"""S(s), the entropy as a function of the collective variables, on the bins of a grid.
+    r"""S(s), the entropy as a function of the collective variables, at the centres of the bins of a grid.
 
         S(s) = ln of the integral of delta(s(q) - s) over the box      (U = 0, `flat`)
         S(s) = ln of the integral of delta(s(q) - s) exp(-U(q) / kT)   (otherwise: minus a free energy over kT)
 
-    It is known up to a constant, chosen here so that the largest value is 0, and is a density in the CVs themselves.
+    It is known up to a constant, chosen here so that the largest value is 0, and is a density in the CVs themselves, at
+    points: not ln of the mean density of a bin, which is higher where S is steep (`nnsim.analysis.within_bins`). Along
+    an axis of discrete values it is ln of the number of states of each.
     Most landscapes come from `from_trajectory`; `average` combines independent runs and gives the standard error.
 
     Args:
-        entropy: [M1, ..., Mk] in nats; what it holds where not visited does not matter.
+        entropy: at the centres of the bins, [M1, ..., Mk] in nats; what it holds where not visited does not matter.
         visited: [M1, ..., Mk], whether the run has been in a bin; there `entropy` must be finite.
         axes: one for each CV.
         error: standard error of `entropy`, [M1, ..., Mk], or None for a single run.
         flat: True where U = 0, so that S is the entropy.
         members: the independent runs behind an average, so that whatever is derived from it has the right error.
         source: the trajectory that it was read from, for `sample`.
+        restraints: names of biases on other CVs, such as a wall, under which all of it was sampled.
+        means: ln of the mean density of each bin, [M1, ..., Mk], where that was measured; None where `entropy` was.
 
     Raises:
         InputError: shapes that differ, no visited bin, or an infinite entropy in a visited one.
@@ -60,6 +67,8 @@ class EntropyLandscape:
     flat: bool = True
     members: tuple[EntropyLandscape, ...] = ()
     source: Path | None = None
+    restraints: tuple[str, ...] = ()
+    means: Floats | None = None
 
     def __post_init__(self) -> None:
         visited = np.array(self.visited, dtype=bool)
@@ -91,11 +100,17 @@ class EntropyLandscape:
         flat: bool,
         *,
         bias_factor: float | None = None,
+        discrete: Sequence[bool] = (),
+        restraint: Callable[[tuple[Axis, ...]], ArrayLike] | None = None,
     ) -> EntropyLandscape:
         r"""Take S from a bias, on the bins visited.
 
-            S = V / kT                              Wang-Landau, standard metadynamics
-            S = gamma / (gamma - 1) V / kT          well-tempered metadynamics
+            S = V / kT + V' / kT                    Wang-Landau, standard metadynamics
+            S = gamma / (gamma - 1) V / kT + V' / kT          well-tempered metadynamics
+
+        with V' the walls and other restraints on the same CVs, which the bias has learnt with a minus. A spline has the
+        values of S at points; a bias that is constant in each bin has ln of the mean density of the bin there, from
+        which the value at its centre follows by the local slope (`points_of_means`).
 
         Args:
             coefficients: those of V, [M1, ..., Mk], in units of energy.
@@ -105,6 +120,8 @@ class EntropyLandscape:
             names: names of the CVs.
             flat: whether U = 0.
             bias_factor: gamma, above 1, of well-tempered metadynamics; None for the others.
+            discrete: for each axis whether the CV takes the values of the centres only; () is none.
+            restraint: gives V' / kT at the centres for the axes, [M1, ..., Mk]; None is 0.
 
         Raises:
             InputError: a bias factor of 1 or less.
@@ -114,24 +131,55 @@ class EntropyLandscape:
         if bias_factor is not None:
             bias_factor = require_number("EntropyLandscape", "bias_factor", bias_factor, above=1.0)
         share = 1.0 if bias_factor is None else 1 - 1 / bias_factor  # of -F, which V becomes
-        limits = zip(names, grid["lower"], grid["upper"], grid["bins"], grid["periodic"], strict=True)
+        levels = tuple(discrete) or (False,) * len(names)
+        limits = zip(names, grid["lower"], grid["upper"], grid["bins"], grid["periodic"], levels, strict=True)
         axes = tuple(_axis(*arguments) for arguments in limits)
-        values = node_values(coefficients, grid["periodic"], grid["kind"])
-        return cls(values / (share * kT), np.asarray(visits) > 0, axes, flat=flat)
+        visited = np.asarray(visits) > 0
+        values = node_values(coefficients, grid["periodic"], grid["kind"]) / (share * kT)
+        if restraint is not None:
+            values = values + np.asarray(restraint(axes), dtype=np.float64)
+        if grid["kind"] == "bins":
+            return cls.from_means(values, visited, axes, flat=flat)
+        return cls(values, visited, axes, flat=flat)
+
+    @classmethod
+    def from_means(
+        cls, means: ArrayLike, visited: ArrayLike, axes: tuple[Axis, ...], **settings: Any
+    ) -> EntropyLandscape:
+        """Take S at the centres from ln of the mean density of each bin, by the local slope.
+
+        Args:
+            means: ln of the number of states in each bin, up to a constant, [M1, ..., Mk].
+            visited: whether a bin is known, [M1, ..., Mk].
+            axes: one for each CV; along a discrete one nothing is changed.
+            **settings: `flat`, `restraints` and `source`.
+        """
+        known = np.where(visited, means, np.nan)
+        entropy = known
+        for number, axis in enumerate(axes):
+            entropy = _at_centres(entropy, axis, number)
+        return cls(entropy, np.asarray(visited, dtype=bool), axes, means=known, **settings)
 
     @classmethod
     def from_bias(cls, bias: Any, *, flat: bool = True) -> EntropyLandscape:
-        """From a Wang-Landau or metadynamics bias in memory; `flat` tells whether U = 0 in the system it works on."""
+        """From a Wang-Landau or metadynamics bias in memory; `flat` tells whether U = 0 in the system it works on.
+
+        What other biases did, such as walls, is not known here and not taken off; `from_trajectory` takes it off.
+        """
         potential, visits = (np.asarray(_on_host(table)) for table in (bias.potential, bias.visits))
-        names = [cv.name for cv in bias.cvs]
+        names, levels = [cv.name for cv in bias.cvs], [bool(getattr(cv, "discrete", False)) for cv in bias.cvs]
         factor = getattr(bias, "bias_factor", None)
-        return cls.from_coefficients(potential, visits, bias.kT, bias.grid.describe(), names, flat, bias_factor=factor)
+        grid = bias.grid.describe()
+        return cls.from_coefficients(potential, visits, bias.kT, grid, names, flat, bias_factor=factor, discrete=levels)
 
     @classmethod
     def from_trajectory(
         cls, trajectory: str | Path | Trajectory, bias: str | None = None, frame: int | None = None
     ) -> EntropyLandscape:
         """From a trajectory on disk, of a run with a Wang-Landau or metadynamics bias.
+
+        Walls and other restraints on CVs of that bias are taken off: S goes on beyond a wall, as far as walkers have
+        been. Those on other CVs are not, and named in `restraints`.
 
         Standard metadynamics fluctuates around S to the end, the more the higher its hills: a single frame has that
         error, which `average` over independent runs takes down and shows.
@@ -159,11 +207,19 @@ class EntropyLandscape:
         if frame is not None:
             potential, visits = _snapshot(recorded, visits, frame)
         flat = bool(trajectory.header.get("system", {}).get("flat", False))
-        factor = attrs.get("bias_factor")
+        restraint, others = _restraints(trajectory, name, attrs)
         found = cls.from_coefficients(
-            potential, visits, attrs["kT"], attrs["grid"], attrs["cvs"], flat, bias_factor=factor
+            potential,
+            visits,
+            attrs["kT"],
+            attrs["grid"],
+            attrs["cvs"],
+            flat,
+            bias_factor=attrs.get("bias_factor"),
+            discrete=discrete_cvs(trajectory, attrs),
+            restraint=restraint,
         )
-        return replace(found, source=getattr(trajectory, "path", None))
+        return replace(found, source=getattr(trajectory, "path", None), restraints=others)
 
     @classmethod
     def average(cls, landscapes: Sequence[EntropyLandscape]) -> EntropyLandscape:
@@ -188,7 +244,7 @@ class EntropyLandscape:
         entropy = np.stack([run.entropy - run.entropy[visited].mean() for run in runs])
         mean, error = _mean_and_error(entropy)
         error[~visited] = np.nan
-        return cls(mean, visited, runs[0].axes, error, runs[0].flat, runs)
+        return cls(mean, visited, runs[0].axes, error, runs[0].flat, runs, restraints=runs[0].restraints)
 
     # ------------------------------------------------------------------ looking things up
 
@@ -215,7 +271,7 @@ class EntropyLandscape:
         raise InputError(f"EntropyLandscape: no axis {axis!r}; choose one of {', '.join(self.names)}")
 
     def at(self, **values: float) -> float:
-        """S in the bin that holds a point, one value for each CV by name; NaN if it was not visited.
+        """S at a point, one value for each CV by name, by cubics between the centres; NaN in a bin not visited.
 
         Raises:
             InputError: a CV that is missing, unknown, or outside the grid.
@@ -223,14 +279,16 @@ class EntropyLandscape:
         missing = [name for name in self.names if name not in values]
         if missing:
             raise InputError(f"EntropyLandscape.at: a value of {', '.join(missing)} is missing; give one for each axis")
-        return float(self.entropy[self._bins(values)])
+        if not self.visited[self._bins(values)]:
+            return float("nan")
+        return float(self._between(values, self.entropy))
 
     def range(self) -> float:
         """Largest minus smallest S among the bins visited, in nats."""
         return float(np.nanmax(self.entropy) - np.nanmin(self.entropy))
 
     def slice(self, **values: float) -> EntropyLandscape:
-        """Return the landscape in the bin that holds the given values, as a function of the remaining CVs.
+        """Return the landscape at the given values, as a function of the remaining CVs.
 
         Raises:
             InputError: an unknown CV, a value outside the grid, no CV left, or nothing visited there.
@@ -241,7 +299,24 @@ class EntropyLandscape:
             raise InputError("EntropyLandscape.slice: every axis has a value and none is left; use at() for one point")
         if self.members:
             return self.average([run.slice(**values) for run in self.members])
-        return EntropyLandscape(self.entropy[where], self.visited[where], rest, flat=self.flat)
+        points, means = self._between(values, self.entropy), None
+        if self.means is not None:
+            means = self.means
+            for name in values:
+                means = _at_centres(means, self.axes[self.axis_index(name)], self.axis_index(name))
+            return self._of_means(self._between(values, means), self.visited[where], rest)
+        return EntropyLandscape(points, self.visited[where], rest, flat=self.flat, restraints=self.restraints)
+
+    def _of_means(self, means: Floats, visited: NDArray[np.bool_], axes: tuple[Axis, ...]) -> EntropyLandscape:
+        return self.from_means(means, visited, axes, flat=self.flat, restraints=self.restraints)
+
+    def _between(self, values: Mapping[str, float], points: Floats) -> Floats:
+        """What is known at the centres, at given values of some of the CVs, as a function of the others."""
+        found = points
+        for number in sorted((self.axis_index(name) for name in values), reverse=True):
+            axis = self.axes[number]
+            found = value_at(found, axis.place_of(values[axis.name]), number, axis.periodic)
+        return found
 
     def _bins(self, values: Mapping[str, float]) -> tuple[Any, ...]:
         where: list[Any] = [np.s_[:]] * len(self.axes)
@@ -274,16 +349,21 @@ class EntropyLandscape:
         others = tuple(axis for axis in range(len(self.axes)) if axis not in keep)
         kept = sorted(keep)
         order = [kept.index(axis) for axis in keep]
-        summed = np.logaddexp.reduce(np.where(self.visited, self.entropy, -np.inf), axis=others).transpose(order)
-        return EntropyLandscape(summed, np.isfinite(summed), tuple(self.axes[axis] for axis in keep), flat=self.flat)
+        bins = np.where(self.visited, self.entropy if self.means is None else self.means, -np.inf)
+        summed = np.logaddexp.reduce(bins, axis=others).transpose(order)
+        left, visited = tuple(self.axes[axis] for axis in keep), np.isfinite(summed)
+        if self.means is not None:
+            return self._of_means(summed, visited, left)
+        return EntropyLandscape(summed, visited, left, flat=self.flat, restraints=self.restraints)
 
     def equilibrium(self, given: str | int, of: str | int, value: Value | None = None) -> Curve:
-        r"""Equilibrium mean of one CV for each bin of another.
+        r"""Equilibrium mean of one CV at the centre of each bin of another.
 
             <a>(L) = sum_a a exp S(L, a) / sum_a exp S(L, a)        (equation 1 of arXiv 2503.13145)
 
-        The sums run over all bins visited, of any further CV too. S is a density in the coordinate of the grid, and
-        the sum runs over equal bins of that coordinate, so a change of variable by `value` needs no Jacobian.
+        The sums run over all bins visited, of any further CV too, at L itself and not over its bin. Where ln of the
+        mean density of bins was measured, a is the mean place in its bin, by the local slope. S is a density in the
+        coordinate of the grid, and so is the sum, so a change of variable by `value` needs no Jacobian.
 
         Args:
             given: the CV that is held fixed, L.
@@ -298,22 +378,32 @@ class EntropyLandscape:
         Raises:
             InputError: an unknown axis, or the same one twice.
         """
-        axis = self.axes[self.axis_index(of)]
-        quantity = axis.centers if value is None else np.asarray(value(axis.centers), dtype=np.float64)
 
-        def mean(joint: Floats) -> Floats:
+        def mean(part: EntropyLandscape) -> Floats:
+            joint, places = part._at_given()
+            quantity = places if value is None else np.asarray(value(places.ravel()), np.float64).reshape(places.shape)
             top = joint.max(axis=1, keepdims=True)
             known = np.isfinite(top[:, 0])
             weight = np.exp(joint[known] - top[known])
             # bins without weight may lie where the quantity is not defined
             result = np.full(len(joint), np.nan)
-            result[known] = np.where(weight > 0, weight * quantity, 0.0).sum(axis=1) / weight.sum(axis=1)
+            result[known] = np.where(weight > 0, weight * quantity[known], 0.0).sum(axis=1) / weight.sum(axis=1)
             return result
 
         return self._curve(given, of, mean)
 
+    def _at_given(self) -> tuple[Floats, Floats]:
+        """Of two CVs: S at the centre of each bin of the first and over each bin of the second, and the place in it."""
+        given, of = self.axes
+        if self.means is None:
+            return np.where(self.visited, self.entropy, -np.inf), np.broadcast_to(of.centers, self.entropy.shape)
+        joint, places = _at_centres(self.means, given, 0), np.broadcast_to(of.centers, self.entropy.shape)
+        if not of.discrete:
+            places = places + mean_place(slopes(self.means, of.width, 1, of.periodic)[0], of.width)
+        return np.where(self.visited, joint, -np.inf), places
+
     def most_probable(self, given: str | int, of: str | int) -> Curve:
-        r"""Find the value of one CV at which S is largest, for each bin of another.
+        r"""Find the value of one CV at which S is largest, at the centre of each bin of another.
 
             a*(L) = argmax over a of S(L, a)
 
@@ -331,7 +421,11 @@ class EntropyLandscape:
             InputError: an unknown axis, or the same one twice.
         """
         axis = self.axes[self.axis_index(of)]
-        return self._curve(given, of, lambda joint: np.array([_peak(row, axis) for row in joint]), axis)
+
+        def peaks(part: EntropyLandscape) -> Floats:
+            return np.array([_peak(row, axis) for row in np.where(part.visited, part.entropy, -np.inf)])
+
+        return self._curve(given, of, peaks, axis)
 
     def sample(
         self,
@@ -346,16 +440,17 @@ class EntropyLandscape:
     ) -> FrameSample:
         r"""Draw frames at given values of CVs, as equilibrium without the biases would draw them.
 
-        Frame n of the bin is drawn with probability p_n = w_n / sum_m w_m, w = exp(V / kT) of its run's biases
-        (`frame_weights`), by systematic resampling: a frame comes twice only if p_n > 1/n. So the plain average over
-        the picks is the equilibrium average at those values. Of a Wang-Landau bias V is the final one.
+        Frame n of a bin around the values is drawn with probability p_n = w_n / sum_m w_m, w = exp(V / kT) / g of its
+        run's biases (`frame_weights`), g such that the picks lie evenly in the bin (`nnsim.analysis.sampling`), by
+        systematic resampling: a frame comes twice only if p_n > 1/n. So the plain average over the picks is the
+        equilibrium average at those values. Of a Wang-Landau bias V is the final one.
 
         Args:
             runs: where the frames come from, with recorded positions: a trajectory, several, or paths; None is the
                 trajectory, or those, that the landscape was read from.
             n: number of picks, at least 1.
             seed: of the draw.
-            width: width of the bin around each value; None is the bin of the grid that holds the value.
+            width: width of the bin around each value; None is that of a bin of the grid.
             since: fraction of each run that is left out at its beginning, from 0 to below 1.
             final_bias: for metadynamics, as in `frame_weights`.
             **values: CVs of this landscape by name, such as `ln_loss_train=-4`; a part that only one name begins or
@@ -379,12 +474,15 @@ class EntropyLandscape:
         return sample_frames(self, runs, values, n=n, seed=seed, width=width, since=since, final_bias=final_bias)
 
     def _curve(
-        self, given: str | int, of: str | int, function: Callable[[Floats], Floats], wrap: Axis | None = None
+        self,
+        given: str | int,
+        of: str | int,
+        function: Callable[[EntropyLandscape], Floats],
+        wrap: Axis | None = None,
     ) -> Curve:
-        """Apply `function` to S(given, of), -inf where not visited, of each run; mean and error over the runs."""
+        """Apply `function` to S(given, of) of each run; mean and error over the runs."""
         x, y = self.axis_index(given), self.axis_index(of)
-        parts = [run.marginal(x, y) for run in (self.members or (self,))]
-        values = np.stack([function(np.where(part.visited, part.entropy, -np.inf)) for part in parts])
+        values = np.stack([function(run.marginal(x, y)) for run in (self.members or (self,))])
         if wrap is not None and wrap.periodic:
             period = float(np.ptp(wrap.edges))  # runs on the two sides of the edge are neighbours
             values = values[0] + (values - values[0] + period / 2) % period - period / 2
@@ -398,9 +496,60 @@ class EntropyLandscape:
         return f"EntropyLandscape({kind}; {axes}; {share}, range {self.range():.3g} nats, {self.runs} run(s))"
 
 
-def _axis(name: str, lower: float, upper: float, bins: int, periodic: bool) -> Axis:
+def _axis(name: str, lower: float, upper: float, bins: int, periodic: bool, discrete: bool) -> Axis:
     edges: Floats = lower + np.arange(bins + 1, dtype=np.float64) * ((upper - lower) / bins)
-    return Axis(name, 0.5 * (edges[1:] + edges[:-1]), edges, bool(periodic))
+    return Axis(name, 0.5 * (edges[1:] + edges[:-1]), edges, bool(periodic), bool(discrete))
+
+
+def _at_centres(means: Floats, axis: Axis, number: int) -> Floats:
+    """S at the centres of the bins of one axis from ln of the mean of exp S over them, NaN where not visited."""
+    return means if axis.discrete else points_of_means(means, axis.width, number, axis.periodic)
+
+
+def discrete_cvs(trajectory: Trajectory, attrs: Mapping[str, Any]) -> list[bool]:
+    """For each CV of a bias on a grid whether it takes a few values only, as an exact accuracy or on a lattice does.
+
+    Where the run has not recorded it, what was recorded of the CV tells: no more different values than bins.
+    """
+    names, grid = [str(one) for one in attrs["cvs"]], attrs["grid"]
+    if grid["kind"] != "bins":  # a spline is for CVs that change smoothly
+        return [False] * len(names)
+    if trajectory.header.get("system", {}).get("box", {}).get("kind") == "lattice":
+        return [True] * len(names)
+    known, found = attrs.get("discrete", [False] * len(names)), []
+    for name, bins, said in zip(names, grid["bins"], known, strict=True):
+        recorded = np.asarray(trajectory[name][-LOOKED_AT:]) if name in trajectory and not said else np.empty(0)
+        different = len(np.unique(recorded[np.isfinite(recorded)]))
+        found.append(bool(said) or (0 < different <= bins and recorded.size > 2 * different))
+    return found
+
+
+def _restraints(
+    trajectory: Trajectory, bias: str, attrs: Mapping[str, Any]
+) -> tuple[Callable[[tuple[Axis, ...]], ArrayLike], tuple[str, ...]]:
+    """V / kT at the centres of the restraints on CVs of a bias, and the names of those on other CVs."""
+    from nnsim.analysis import potentials
+
+    names, kT = [str(one) for one in attrs["cvs"]], float(attrs["kT"])
+    known, others = [], []
+    for name, settings in potentials.bias_settings(trajectory).items():
+        if name != bias and settings.get("cvs"):
+            potential = potentials.restraint(name, settings)
+            inside = potential is not None and set(settings["cvs"]) <= set(names)
+            known.append(potential) if inside else others.append(name)
+
+    def total(axes: tuple[Axis, ...]) -> Floats:
+        shape = tuple(len(axis.centers) for axis in axes)
+        along = {
+            axis.name: axis.centers.reshape([-1 if d == number else 1 for d in range(len(axes))])
+            for number, axis in enumerate(axes)
+        }
+        found = np.zeros(shape)
+        for potential in known:
+            found = found + potential(along.__getitem__, kT)  # type: ignore[misc]
+        return found
+
+    return total, tuple(others)
 
 
 def _on_host(table: Any) -> Any:

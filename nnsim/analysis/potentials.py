@@ -141,6 +141,20 @@ def harmonic(center: Floats, stiffness: Floats, settings: Mapping[str, Any], val
     return total
 
 
+def restraint(name: str, settings: Mapping[str, Any]) -> Callable[[Values, float], Floats] | None:
+    """V / kT as a function of the record of the CVs and kT, of a bias that is the same known function for all walkers.
+
+    None for any other: one that is learnt, or with a state for each walker.
+    """
+    if settings.get("type") == "Wall":
+        return lambda values, kT: wall(settings, values, kT)
+    if settings.get("type") == "Umbrella":
+        center, stiffness = umbrella_rows(name, settings)
+        if len(center) == 1:
+            return lambda values, kT: harmonic(center[0], stiffness[0], settings, values, kT)
+    return None
+
+
 def umbrella_windows(name: str, settings: Mapping[str, Any], shape: tuple[int, int], kT: float) -> StateFamily:
     """The windows of an umbrella with a row for each walker; equal rows are one window.
 

@@ -1,16 +1,17 @@
 r"""Free energy, entropy and distribution along any recorded observables, with the biases of the run taken off.
 
-    p_b = sum_{n in b} w_n / (h_b sum_n w_n)        S_b = ln p_b - max        F_b = -kT ln p_b - min
+    p_b = sum_{n in b} w_n / (h_b sum_n w_n)        S = ln p - max        F = -kT ln p - min
 
-w_n are the weights of `nnsim.analysis.weights`, h_b the width (area) of bin b. Standard errors are those of the
-jackknife over blocks of the record; those of S and F are of ln p, p normalised over all bins, so that none of the bins
-is exact by convention.
+w_n are the weights of `nnsim.analysis.weights`, h_b the width (area) of bin b. p_b is the mean density of the bin; S
+and F are those of the density at its centre, which follows by the local slope (`nnsim.analysis.within_bins`). Standard
+errors are those of the jackknife over blocks of the record; those of S and F are of ln p, p normalised over all bins,
+so that none of the bins is exact by convention. Where the record is too short to tell them, they are NaN.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from nnsim.analysis.axes import Axis, Floats
 from nnsim.analysis.landscape import EntropyLandscape
 from nnsim.analysis.reweight import jackknife
 from nnsim.analysis.weights import FrameWeights, frame_weights
+from nnsim.analysis.within_bins import points_of_means
 from nnsim.errors import InputError, require_integer, require_number, shown
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 MOST_BINS = 10**6
 MOST_VALUES = 10_000
+FEW_PER_BIN = 5  # different values of an observable of levels; a smooth one has more, also where moves were rejected
 Between = Sequence[float] | Sequence[Sequence[float]] | None
 
 
@@ -40,14 +43,17 @@ class Profile:
         centers: centres of the bins, or the values, of each, [M1] and [M2].
         edges: edges of the bins, [M1 + 1] and [M2 + 1]; with `discrete` halfway between the values.
         discrete: whether each bin is a single value.
-        p, p_error: probability density with its standard error, [M1] or [M1, M2]; the probability itself if discrete.
-        entropy, entropy_error: S = ln p with its largest value at 0, in nats; NaN where no frame has been.
+        p, p_error: mean probability density of each bin with its standard error, [M1] or [M1, M2]; the probability
+            itself if discrete.
+        entropy, entropy_error: S = ln p at the centres, with its largest value at 0, in nats; NaN where no frame has
+            been. `entropy_at` gives it between them.
         free_energy, free_energy_error: F = -kT S, in units of energy, with its minimum at 0.
         frames: number of frames, int64.
         effective: effective number of frames, (sum w)^2 / sum w^2 in each bin.
         means, mean_errors: average of each observable over all frames (also those outside the bins), with its error.
         weights: those of the frames, with the total effective number of frames and the states of MBAR.
         flat: whether S is the entropy: U = 0, and no other ensemble was asked for.
+        levels: for each observable whether it takes a few values only, so that nothing lies within a bin.
     """
 
     along: tuple[str, ...]
@@ -64,6 +70,7 @@ class Profile:
     mean_errors: tuple[float, ...]
     weights: FrameWeights
     flat: bool
+    levels: tuple[bool, ...] = ()
 
     @property
     def kT(self) -> float:
@@ -130,9 +137,23 @@ class Profile:
         """
         if self.discrete:
             raise InputError("Profile.landscape: discrete values lie on no grid; take bins = a number")
-        axes = tuple(Axis(*parts) for parts in zip(self.along, self.centers, self.edges, strict=True))
+        levels = self.levels or (False,) * len(self.along)
+        parts = zip(self.along, self.centers, self.edges, levels, strict=True)
+        axes = tuple(Axis(name, centers, edges, discrete=level) for name, centers, edges, level in parts)
         visited = np.isfinite(self.entropy)
-        return EntropyLandscape(self.entropy, visited, axes, error=self.entropy_error, flat=self.flat)
+        with np.errstate(divide="ignore"):
+            found = EntropyLandscape.from_means(np.log(self.p), visited, axes, flat=self.flat)
+        return replace(found, error=self.entropy_error)
+
+    def entropy_at(self, *values: float) -> float:
+        """S at a point, a value of each observable, relative to its largest value at a centre; NaN where not visited.
+
+        Raises:
+            InputError: more or fewer values than observables, one outside the bins, or discrete values.
+        """
+        if len(values) != len(self.along):
+            raise InputError(f"Profile.entropy_at: {len(values)} values for {', '.join(self.along)}; give one of each")
+        return self.landscape().at(**dict(zip(self.along, values, strict=True)))
 
 
 def profile(
@@ -179,19 +200,35 @@ def profile(
     values = [weights.values(name) for name in names]
     known = np.isfinite(weights.log_weights) & np.logical_and.reduce([np.isfinite(one) for one in values])
     axes = [_axis(*parts, known) for parts in zip(names, values, counts, limits, strict=True)]
-    table = _Table(weights, values, [edges for _, edges in axes], known, discrete=counts[0] is None)
+    levels = tuple(_takes_few_values(one[known], count) for one, count in zip(values, counts, strict=True))
+    table = _Table(weights, values, [edges for _, edges in axes], known, counts[0] is None, levels)
     flat = bool(weights.trajectory.header.get("system", {}).get("flat", False)) and beta is None
     centers, edges = (tuple(parts) for parts in zip(*axes, strict=True))
-    return Profile(names, centers, edges, table.discrete, **table.results(), weights=weights, flat=flat)
+    return Profile(names, centers, edges, table.discrete, **table.results(), weights=weights, flat=flat, levels=levels)
+
+
+def _takes_few_values(seen: Floats, bins: int | None) -> bool:
+    """Whether an observable is one of levels, such as an exact accuracy, and not a smooth one that was sampled."""
+    if bins is None:
+        return True
+    different = len(np.unique(seen))
+    return different <= FEW_PER_BIN * bins and 2 * different < seen.size
 
 
 class _Table:
     """Frames in bins, with their weights."""
 
     def __init__(
-        self, weights: FrameWeights, values: list[Floats], edges: list[Floats], known: NDArray[np.bool_], discrete: bool
+        self,
+        weights: FrameWeights,
+        values: list[Floats],
+        edges: list[Floats],
+        known: NDArray[np.bool_],
+        discrete: bool,
+        levels: tuple[bool, ...],
     ) -> None:
         self.weights, self.values, self.known, self.discrete = weights, values, known, discrete
+        self.widths = [None if level else float(one[1] - one[0]) for one, level in zip(edges, levels, strict=True)]
         self.shape = tuple(len(one) - 1 for one in edges)
         if np.prod(self.shape) > MOST_BINS:
             raise InputError(f"profile: bins = {self.shape} make more than {MOST_BINS} bins; take fewer")
@@ -226,26 +263,35 @@ class _Table:
         """Densities, averages and their errors."""
         logs = self.weights.log_weights
         p, means = self.density(logs), self.averages(logs)
-        left_out = [self.weights.left_out(block) for block in range(self.weights.block_count)]
-        densities = np.stack([self.density(one) for one in left_out])
-        mean_errors = jackknife(np.stack([self.averages(one) for one in left_out]))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            entropy, entropies = np.log(p), np.log(densities)
-            entropy = np.where(p > 0, entropy - entropy.max(), np.nan)
-            entropy_error = jackknife(np.where(densities > 0, entropies, np.nan))
+        entropy = self._entropy(p)
+        errors = [np.full(one.shape, np.nan) for one in (p, means, entropy)]
+        if self.weights.tells_errors:
+            left_out = [self.weights.left_out(block) for block in range(self.weights.block_count)]
+            densities = [self.density(one) for one in left_out]
+            rows = densities, [self.averages(one) for one in left_out], [self._entropy(one) for one in densities]
+            errors = [jackknife(np.stack(row)) for row in rows]
         relative = np.where(self.inside, logs, -np.inf)[self.inside]
         weights = np.exp(relative - relative.max())
         first, second = self._sums(weights), self._sums(weights**2)
         return {
             "p": p,
-            "p_error": jackknife(densities),
-            "entropy": entropy,
-            "entropy_error": entropy_error,
+            "p_error": errors[0],
+            "entropy": entropy - np.nanmax(entropy),
+            "entropy_error": errors[2],
             "frames": np.bincount(self.index, minlength=p.size).reshape(self.shape),
             "effective": np.divide(first**2, second, out=np.zeros(self.shape), where=second > 0),
             "means": tuple(means.tolist()),
-            "mean_errors": tuple(mean_errors.tolist()),
+            "mean_errors": tuple(errors[1].tolist()),
         }
+
+    def _entropy(self, density: Floats) -> Floats:
+        """ln of the density at the centres of the bins, NaN in empty ones."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = np.where(density > 0, np.log(density), np.nan)
+        for axis, width in enumerate(self.widths):
+            if width is not None:
+                found = points_of_means(found, width, axis)
+        return found
 
 
 def _bins(bins: int | str | Sequence[int], axes: int) -> list[int | None]:

@@ -13,20 +13,24 @@ drops out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnsim.analysis.axes import Curve, Floats
+from nnsim.analysis.axes import Axis, Curve, Floats
 from nnsim.analysis.landscape import EntropyLandscape
 from nnsim.errors import InputError, require_integer, require_number
+
+Level: TypeAlias = Callable[[Floats, Floats, NDArray[np.int64], Floats], Floats]
 
 
 @dataclass(frozen=True, eq=False)
 class ConditionalMean:
-    """Mean of y in each bin of x.
+    """Mean of y over each bin of x; for the mean at a value of x see `nnsim.analysis.local_mean`.
 
     Args:
         edges: edges of the bins, [M + 1].
@@ -37,6 +41,8 @@ class ConditionalMean:
         contributors: number of walkers or blocks that have been in the bin, [M] int64, or None.
         left_out: the mean without each of the G walkers or blocks, [G, M], or None; for `jackknife` of what is made of
             several bins.
+        place: mean of x in each bin, with the same weights, [M]: where the mean of y belongs, and not the centre; None
+            is the centre.
     """
 
     edges: Floats
@@ -46,6 +52,7 @@ class ConditionalMean:
     error: Floats | None = None
     contributors: NDArray[np.int64] | None = None
     left_out: Floats | None = None
+    place: Floats | None = None
 
     @property
     def centers(self) -> Floats:
@@ -53,12 +60,15 @@ class ConditionalMean:
         return 0.5 * (self.edges[1:] + self.edges[:-1])
 
     def curve(self, x_name: str = "", y_name: str = "") -> Curve:
-        """Return the mean against the centres, for a plot."""
-        return Curve(self.centers, self.mean, self.error, x_name, y_name)
+        """Return the mean against the mean of x in each bin, for a plot."""
+        return Curve(self.centers if self.place is None else self.place, self.mean, self.error, x_name, y_name)
 
 
 def log_weights(landscape: EntropyLandscape, samples: ArrayLike) -> Floats:
-    """Return ln w = S of the bin that holds each frame; -inf (no weight) outside the grid and where S is not known.
+    """Return ln w = S at each frame; -inf (no weight) outside the grid and where S is not known.
+
+    Between the centres of bins S is a straight line (in several CVs a product of them). These are the weights of frames
+    that visit all of the grid alike; those of the frames of a run, whatever its biases, are `frame_weights`.
 
     Args:
         landscape: S with k axes.
@@ -75,20 +85,39 @@ def log_weights(landscape: EntropyLandscape, samples: ArrayLike) -> Floats:
                 f"log_weights: samples of shape {points.shape} must end in {len(axes)}, the number of axes"
             )
         points = points[..., None]
-    inside = np.ones(points.shape[:-1], dtype=bool)
-    index = []
-    for d, axis in enumerate(axes):
-        # NaN becomes -1 and so lies outside
-        scaled = np.nan_to_num((points[..., d] - axis.edges[0]) / axis.width, nan=-1.0)
-        bins = len(axis.centers)
-        if axis.periodic:
-            inside &= np.isfinite(points[..., d])
-            scaled = scaled % bins
-        else:
-            inside &= (scaled >= 0) & (scaled <= bins)
-        index.append(np.clip(scaled, 0, bins - 1).astype(np.int64))
-    value = landscape.entropy[tuple(index)]
-    return np.where(inside & np.isfinite(value), value, -np.inf)
+    inside = np.isfinite(points).all(axis=-1)
+    places = [_between(axis, np.where(inside, points[..., d], axis.centers[0])) for d, axis in enumerate(axes)]
+    inside &= np.logical_and.reduce([place.inside for place in places])
+    own = landscape.entropy[tuple(place.bin for place in places)]
+    value = np.zeros_like(own)
+    for sides in itertools.product((0, 1), repeat=len(axes)):
+        share = np.prod([place.shares[side] for place, side in zip(places, sides, strict=True)], axis=0)
+        there = landscape.entropy[tuple(place.ends[side] for place, side in zip(places, sides, strict=True))]
+        value = value + share * np.where(np.isfinite(there), there, own)  # towards a bin not known S stays as it is
+    return np.where(inside & np.isfinite(own), value, -np.inf)
+
+
+class _Between(NamedTuple):
+    """Where values lie along an axis: in which bin, and between which two centres, with the share of each."""
+
+    inside: NDArray[np.bool_]
+    bin: NDArray[np.int64]
+    ends: tuple[NDArray[np.int64], NDArray[np.int64]]
+    shares: tuple[Floats, Floats]
+
+
+def _between(axis: Axis, values: Floats) -> _Between:
+    bins, scaled = len(axis.centers), (values - axis.edges[0]) / axis.width
+    inside = np.full(scaled.shape, True) if axis.periodic else (scaled >= 0) & (scaled <= bins)
+    scaled = scaled % bins if axis.periodic else scaled.clip(0, bins)
+    own = np.minimum(scaled.astype(np.int64), bins - 1)
+    if axis.discrete:
+        return _Between(inside, own, (own, own), (np.ones_like(scaled), np.zeros_like(scaled)))
+    first = np.floor(scaled - 0.5).astype(np.int64)
+    both = np.stack((first, first + 1))
+    left, right = both % bins if axis.periodic else both.clip(0, bins - 1)
+    share = scaled - 0.5 - first
+    return _Between(inside, own, (left, right), (1 - share, share))
 
 
 def conditional_mean(x: ArrayLike, y: ArrayLike, log_weights: ArrayLike, edges: ArrayLike) -> ConditionalMean:
@@ -107,13 +136,15 @@ def conditional_mean(x: ArrayLike, y: ArrayLike, log_weights: ArrayLike, edges: 
     Raises:
         InputError: shapes that differ, edges that do not increase, y or ln w not finite in a frame that counts.
     """
-    table = _Table(x, y, log_weights, edges)
-    total, first, square = table.sums(np.zeros_like(table.bins), 1)
+    table = Binned(x, y, log_weights, edges)
+    total, first, square = table.sums(np.zeros_like(table.bins), 1, table.y)
     total, first, square = total[0], first[0], square[0]
     known = total > 0
     mean = np.divide(first, total, out=np.full(table.count, np.nan), where=known)
     effective = np.divide(total**2, square, out=np.zeros(table.count), where=known)
-    return ConditionalMean(table.edges, mean, effective, table.frames)
+    moment = table.sums(np.zeros_like(table.bins), 1, table.x)[1][0]
+    place = np.divide(moment, total, out=np.full(table.count, np.nan), where=known)
+    return ConditionalMean(table.edges, mean, effective, table.frames, place=place)
 
 
 def conditional_mean_over_walkers(
@@ -153,14 +184,18 @@ def conditional_mean_over_walkers(
     shape = np.shape(x)
     if len(shape) != 2:
         raise InputError(f"conditional_mean_over_walkers: x of shape {shape} must be [T, W]")
-    block, count = _blocks(shape[0], shape[1], groups, time_blocks)
-    table = _Table(x, y, log_weights, edges)
+    owner = "conditional_mean_over_walkers"
+    block, count = blocks_of(owner, shape[0], shape[1], groups, time_blocks)
+    if count < 2:
+        raise InputError(f"{owner}: one block of frames has no spread; use more walkers or time_blocks = 5 or more")
+    table = Binned(x, y, log_weights, edges)
     pooled = conditional_mean(x, y, log_weights, edges)
-    total, first, _ = table.sums(block.reshape(-1)[table.used], count)
-    left_out = _without_each(first, total)
+    total, first, _ = table.sums(block.reshape(-1)[table.used], count, table.y)
+    rest = without_each(total)
+    left_out = np.divide(without_each(first), rest, out=np.full(rest.shape, np.nan), where=rest > 0)
     contributors = (total > 0).sum(axis=0, dtype=np.int64)
     error = jackknife(left_out)
-    return ConditionalMean(table.edges, pooled.mean, pooled.effective, pooled.frames, error, contributors, left_out)
+    return replace(pooled, error=error, contributors=contributors, left_out=left_out)
 
 
 def jackknife(left_out: ArrayLike) -> Floats:
@@ -221,10 +256,26 @@ def average_bins(centers: ArrayLike, values: ArrayLike, width: float, *, origin:
     return Curve(origin + (bins + 0.5) * width, mean)
 
 
-class _Table:
-    """The frames that fall into a bin, with weights scaled to at most 1 in each bin."""
+class Binned:
+    """The frames that fall into a bin, with weights scaled to at most 1 in each bin.
 
-    def __init__(self, x: ArrayLike, y: ArrayLike, log_weights: ArrayLike, edges: ArrayLike) -> None:
+    Args:
+        x, y, log_weights, edges: as for `conditional_mean`.
+        level: what is taken off ln w before they are scaled: a function of x, ln w and the bin of each frame, and the
+            edges, to a number for each frame; None is nothing.
+
+    Attributes:
+        edges: [M + 1].
+        count: number of bins M.
+        used: which of the frames given lie in a bin.
+        bins, x, y, weight: of those, [F].
+        frames: number of frames in each bin, [M] int64.
+        weighted: number of those with a weight.
+    """
+
+    def __init__(
+        self, x: ArrayLike, y: ArrayLike, log_weights: ArrayLike, edges: ArrayLike, level: Level | None = None
+    ) -> None:
         self.edges = np.asarray(edges, dtype=np.float64)
         arrays = [np.asarray(array, dtype=np.float64) for array in (x, y, log_weights)]
         if len({array.shape for array in arrays}) > 1:
@@ -238,46 +289,47 @@ class _Table:
         self.used: Any = (s >= self.edges[0]) & (s <= self.edges[-1])
         index = np.searchsorted(self.edges, s[self.used], side="right") - 1
         self.bins = np.minimum(index, self.count - 1)
-        self.y = values[self.used]
-        self._weigh(logs[self.used])
+        self.x, self.y = s[self.used], values[self.used]
+        self._weigh(logs[self.used], level)
         self.frames = np.bincount(self.bins, minlength=self.count).astype(np.int64)
+        self.weighted = np.bincount(self.bins[self.weight > 0], minlength=self.count).astype(np.int64)
 
-    def _weigh(self, logs: Floats) -> None:
+    def _weigh(self, logs: Floats, level: Level | None) -> None:
         bad = int(np.count_nonzero(~np.isfinite(self.y) | np.isnan(logs) | np.isposinf(logs)))
         if bad:
             raise InputError(f"conditional_mean: y or log_weights is not finite in {bad} frames; leave them out")
+        if level is not None:
+            logs = logs - level(self.x, logs, self.bins, self.edges)
         top = np.full(self.count, -np.inf)
         np.maximum.at(top, self.bins, logs)
         top[np.isneginf(top)] = 0.0
         self.weight = np.exp(logs - top[self.bins])
 
-    def sums(self, group: Any, groups: int) -> tuple[Floats, Floats, Floats]:
-        """Add up w, w y and w^2 for each group and bin, [groups, M] each."""
+    def sums(self, group: Any, groups: int, values: Floats) -> tuple[Floats, Floats, Floats]:
+        """Add up w, w times the values of the frames and w^2 for each group and bin, [groups, M] each."""
         flat, size = group * self.count + self.bins, groups * self.count
-        terms = (self.weight, self.weight * self.y, self.weight**2)
+        terms = (self.weight, self.weight * values, self.weight**2)
         tables = [np.bincount(flat, term, size).astype(np.float64).reshape(groups, self.count) for term in terms]
         return tables[0], tables[1], tables[2]
 
 
-def _blocks(frames: int, walkers: int, groups: int | None, time_blocks: int) -> tuple[NDArray[np.int64], int]:
+def blocks_of(
+    owner: str, frames: int, walkers: int, groups: int | None, time_blocks: int
+) -> tuple[NDArray[np.int64], int]:
     """Return the block that each frame of each walker belongs to, [T, W], and the number of blocks."""
-    owner = "conditional_mean_over_walkers"
     sets = require_integer(owner, "groups", walkers if groups is None else groups, least=1)
     pieces = require_integer(owner, "time_blocks", time_blocks, least=1)
     if sets > walkers or pieces > frames:
         raise InputError(
             f"{owner}: {sets} groups and {pieces} time_blocks of {walkers} walkers and {frames} frames; take fewer"
         )
-    if sets * pieces < 2:
-        raise InputError(f"{owner}: one block of frames has no spread; use more walkers or time_blocks = 5 or more")
     set_of = np.arange(walkers) * sets // walkers
     piece_of = np.arange(frames) * pieces // frames
     return piece_of[:, None] * sets + set_of, sets * pieces
 
 
-def _without_each(first: Floats, total: Floats) -> Floats:
-    """Return sum(first) / sum(total) without each row, [G, M]; NaN where nothing is left."""
+def without_each(rows: Floats) -> Floats:
+    """Return the sum over all rows but one, for each of them, [G, ...]."""
     # sums without one entry, not differences: those lose all digits when one entry holds nearly all the weight
-    without = (~np.eye(len(total), dtype=bool)).astype(np.float64)
-    rest = without @ total
-    return np.divide(without @ first, rest, out=np.full(rest.shape, np.nan), where=rest > 0)
+    without = (~np.eye(len(rows), dtype=bool)).astype(np.float64)
+    return np.asarray(np.tensordot(without, rows, axes=1))

@@ -1,9 +1,11 @@
-r"""Frames drawn from a bin of a landscape as equilibrium would draw them.
+r"""Frames drawn at values of CVs as equilibrium would draw them.
 
-    p_n = w_n / sum_m w_m        w = exp(V / kT), the weight that takes the biases off (`nnsim.analysis.weights`)
+    p_n = w_n / sum_m w_m        w = exp(V / kT) / g(x), the weight that takes the biases off (`nnsim.analysis.weights`)
 
-over the frames m whose CVs lie in the bin. Only ratios of weights within one run count, so no run's constant in V
-matters: each run r gives an estimate of the same distribution, in which its share is its effective number of frames,
+over the frames m whose CVs x lie in a bin around the values. At given x only ratios of weights count; g is what their
+sum is as a function of x, so that the picks lie evenly in the bin: else, where S is steep, nearly all of them would be
+at its upper edge, and their averages would not be those at the value. Nor does the constant in V of a run matter: each
+run r gives an estimate of the same distribution, in which its share is its effective number of frames,
 
     p_n = a_r w_n / sum_{m in r} w_m        a_r = N_r / sum_s N_s        N_r = (sum w)^2 / sum w^2
 """
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Axis, Floats
 from nnsim.analysis.frames import frames_at
+from nnsim.analysis.local_mean import smooth_level
 from nnsim.analysis.weights import frame_weights
 from nnsim.errors import InputError, require_integer, require_number
 
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class FrameSample:
-    """Frames drawn from a bin: their plain averages are equilibrium averages at the values of the bin.
+    """Frames drawn from a bin: their plain averages are equilibrium averages at the values in its middle.
 
     Attributes:
         runs: the trajectories.
@@ -186,8 +189,9 @@ def _limits(
     for name, value in given.items():
         axis = landscape.axes[landscape.axis_index(name)]
         low, high = axis.edges[(place := axis.bin_of(value)) : place + 2]
-        if wide is not None:
-            low, high = value - wide / 2, value + wide / 2
+        if wide is not None or not axis.discrete:
+            reach = (axis.width if wide is None else wide) / 2
+            low, high = value - reach, value + reach
         found.append((axis, float(low), float(high)))
     return found
 
@@ -213,10 +217,20 @@ def _candidates(
         inside &= _inside(cvs[axis.name], axis, low, high)
     row, walker = np.nonzero(inside)
     logs = log_weights[row, walker]
+    for axis, low, high in limits if len(logs) else []:
+        if not axis.discrete:
+            logs = logs - _level(cvs[axis.name][row, walker], logs, axis, low, high)
     weight = np.exp(logs - logs.max()) if len(logs) else logs
     frame = np.searchsorted(series.step, steps[row])
     table = np.array([cvs[name][row, walker] for name in names] if len(steps) else np.zeros((len(names), 0)))
     return _Candidates(frame, steps[row], walker, table.T, weight / weight.sum() if len(weight) else weight)
+
+
+def _level(s: Floats, logs: Floats, axis: Axis, low: float, high: float) -> Floats:
+    """Ln of the sum of the weights as a function of a CV, at each frame of the bin."""
+    if axis.periodic:
+        s = low + np.mod(s - low, float(axis.edges[-1] - axis.edges[0]))
+    return smooth_level(s, logs, np.zeros(len(s), np.int64), np.array([low, high]), of_sum=True)
 
 
 def _inside(s: Floats, axis: Axis, low: float, high: float) -> NDArray[np.bool_]:

@@ -208,9 +208,9 @@ class EntropyDifference(NamedTuple):
 
 
 def entropy_difference(landscape: EntropyLandscape, a: float, b: float, cv: str | int = 0) -> EntropyDifference:
-    """S(a) - S(b) along one CV, with its standard error where there are independent runs.
+    """S(a) - S(b) along one CV at points, with its standard error where there are independent runs.
 
-    It has no free constant and can be compared between runs. All other CVs are integrated out.
+    It has no free constant and can be compared between runs, grids and methods. All other CVs are integrated out.
 
     Args:
         landscape: of one run, or the average of independent ones, `EntropyLandscape.average`.
@@ -219,27 +219,19 @@ def entropy_difference(landscape: EntropyLandscape, a: float, b: float, cv: str 
         cv: name or index of the CV.
 
     Returns:
-        NaN if one of the two bins was not visited, in an average by every run.
+        NaN if the bin of one of the two was not visited, in an average by every run.
 
     Raises:
         InputError: an unknown CV, a value outside the grid, or two values in one bin.
     """
     axis = landscape.axes[landscape.axis_index(cv)]
-    bins = [axis.bin_of(a), axis.bin_of(b)]
-    if bins[0] == bins[1]:
+    if axis.bin_of(a) == axis.bin_of(b):
         raise InputError(
             f"entropy_difference: {axis.name} = {a:g} and {b:g} lie in one bin of the grid, of width {axis.width:g}; "
             "move them apart (--between)"
         )
     found = landscape.marginal(axis.name)
-    if not found.visited[bins].all():
-        return EntropyDifference(math.nan, math.nan)
-    if not found.members:
-        return EntropyDifference(float(found.entropy[bins[0]] - found.entropy[bins[1]]), math.nan)
-    # With these two bins alone the constant of each run is their mean, S is plus and minus half of the difference, and
-    # the standard errors of the two are half of that of the difference.
-    only = np.zeros(found.visited.shape, dtype=bool)
-    only[bins] = True
-    pair = EntropyLandscape.average([EntropyLandscape(run.entropy, only, run.axes) for run in found.members])
-    assert pair.error is not None
-    return EntropyDifference(float(pair.entropy[bins[0]] - pair.entropy[bins[1]]), float(pair.error[bins].sum()))
+    runs = found.members or (found,)
+    values = np.array([run.at(**{axis.name: a}) - run.at(**{axis.name: b}) for run in runs])
+    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return EntropyDifference(float(values.mean()), float(error))

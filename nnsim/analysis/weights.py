@@ -3,21 +3,12 @@ r"""Weights that take all biases of a run off its frames.
     one state      w_n = exp(V(x_n) / kT)                                  V of all biases
     K states       w_n = exp(V(x_n) / kT) / sum_k N_k exp(f_k - u_k(x_n))  V of those that all walkers share (MBAR)
 
-| bias | V |
-|---|---|
-| WangLandau | the final one |
-| Metadynamics | V(s, t) - c(t) as recorded at the time of the frame, or the final one |
-| Wall, Umbrella with one centre | as set |
-| Umbrella with a centre for each walker | u_k, the windows |
-| Boltzmann, ReplicaExchange | u_k = beta_k s, the values of beta |
-
-V(s, t) - c(t): P. Tiwary and M. Parrinello, J. Phys. Chem. B 119, 736 (2015), doi:10.1021/jp504920s, eq. 12.
+For V of each bias see `nnsim.analysis.biased_run`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis import potentials
 from nnsim.analysis.axes import Floats
+from nnsim.analysis.biased_run import BiasedRun, Values, factor_names, joint_states, target_factor
 from nnsim.analysis.boltzmann import require_fraction
 from nnsim.analysis.frames import common_steps, frames_at, opened
+from nnsim.analysis.independence import Doubts, doubts_of_frames, doubts_of_trips
 from nnsim.analysis.mbar import log_mixture, overlap, solve_mbar
 from nnsim.analysis.potentials import StateFamily
 from nnsim.analysis.reweight import jackknife
-from nnsim.errors import InputError, require_integer, require_number
+from nnsim.errors import InputError, require_integer
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
@@ -59,6 +51,7 @@ class FrameWeights:
         free_energies: f_k = -ln of the integral of exp(-u_k), [K], that of the first state 0.
         overlap: of the states, from 0 to 1 (see `nnsim.analysis.mbar.overlap`); 1 for a single state.
         stride: of the recorded frames every so many count, to bound the cost of MBAR; 1 is all of them.
+        doubts: what speaks against the errors of what is made of them; where they are withheld, none is given.
     """
 
     trajectory: Trajectory
@@ -72,6 +65,7 @@ class FrameWeights:
     free_energies: Floats = field(default_factory=lambda: np.zeros(0))
     overlap: float = 1.0
     stride: int = 1
+    doubts: Doubts = field(default_factory=Doubts)
     _factor: Floats = field(default_factory=lambda: np.zeros(0))  # ln w, [T, W], but for the mixture of states
     _reduced: Floats = field(default_factory=lambda: np.zeros(0))  # u_k, [K, N], frames sorted by state
     _order: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # frames in that order, [N]
@@ -109,6 +103,11 @@ class FrameWeights:
         return found
 
     @property
+    def tells_errors(self) -> bool:
+        """Whether there are blocks enough, and nothing against them, to tell errors."""
+        return self.block_count > 1 and not self.doubts.withheld
+
+    @property
     def block_count(self) -> int:
         """Number of blocks."""
         return int(self.blocks.max()) + 1
@@ -141,7 +140,7 @@ class FrameWeights:
     @cached_property
     def free_energy_errors(self) -> Floats:
         """Standard errors of the f_k relative to the first, [K], by leaving out one block at a time; NaN for one."""
-        if not len(self.states) or self.block_count < 2:
+        if not len(self.states) or not self.tells_errors:
             return np.full(len(self.states), np.nan)
         return jackknife(np.stack(self._left_out))
 
@@ -197,11 +196,11 @@ def frame_weights(
     require_fraction(owner, since)
     count = require_integer(owner, "blocks", blocks, least=2)
     trajectory = opened(trajectory)
-    run = _Run(trajectory, final_bias)
-    factor_names = _factor_names(run, beta, kT)
-    steps = common_steps(trajectory, list(dict.fromkeys([*run.names, *factor_names, *names])), run.after(since))
+    run = BiasedRun(trajectory, final_bias)
+    wanted = [*run.names, *factor_names(run, beta, kT), *names]
+    steps = common_steps(trajectory, list(dict.fromkeys(wanted)), run.after(since))
     families = run.families(steps)
-    state, picks = _joint(families)
+    state, picks = joint_states(families)
     stride = 1
     if len(picks) > MOST_STATES:
         raise InputError(f"frame_weights: the frames are of {len(picks)} states, more than {MOST_STATES}; take fewer")
@@ -211,20 +210,32 @@ def frame_weights(
             steps, state = steps[chosen], state[chosen]
             stride = max(1, -(-len(picks) * state.size // LARGEST))
         steps, state = steps[stride - 1 :: stride], state[stride - 1 :: stride]
-    values = _Values(trajectory, steps)
-    factor = run.shared(values, families, state, picks) + _target(run, values, beta, kT)
+    _refuse_single_frame(len(steps), len(picks))
+    values = Values(trajectory, steps)
+    factor = run.shared(values, families, state, picks) + target_factor(run, values, beta, kT)
     reduced: Floats = np.zeros(1)
     for j, family in enumerate(families):
         reduced = reduced + family.reduced(values)[picks[:, j]]
     sets = run.sets(factor.shape[1], state)
     described: dict[str, Any] = {"kT": run.kT if kT is None else float(kT), "sets": sets, "stride": stride}
     described["blocks"] = _blocks(len(steps), sets, count)
+    looked_at = [values(name) for name in (run.state_cvs if len(picks) > 1 else names)]
+    few = doubts_of_frames([one for one in looked_at if one.ndim == 2], state, len(picks))
+    described["doubts"] = few.and_of(doubts_of_trips(run, run.after(since), int(sets.max()) + 1))
     if len(picks) > 1:
         found = _combined(factor, reduced, state)
         labels = [_label(families, pick) for pick in picks]
         return FrameWeights(trajectory, steps, states=labels, **described, **found)
     factor = np.where(np.isfinite(factor), factor + reduced[0], -np.inf)
     return FrameWeights(trajectory, steps, _normalised(factor), **described)
+
+
+def _refuse_single_frame(frames: int, states: int) -> None:
+    if states > 1 and frames < 2:
+        raise InputError(
+            f"frame_weights: {frames} frame of each walker is too few to combine {states} states; record more often, "
+            "run longer, or lower since"
+        )
 
 
 def _combined(factor: Floats, reduced: Floats, state: NDArray[np.int64]) -> dict[str, Any]:
@@ -249,216 +260,8 @@ def _combined(factor: Floats, reduced: Floats, state: NDArray[np.int64]) -> dict
     return {**parts, "_factor": factor, "_reduced": u, "_order": order}
 
 
-class _Values:
-    """Records [T, W] at given steps, each read once."""
-
-    def __init__(self, trajectory: Trajectory, steps: NDArray[np.int64]) -> None:
-        self.trajectory, self.steps = trajectory, steps
-        self._known: dict[str, Floats] = {}
-
-    def __call__(self, name: str) -> Floats:
-        if name not in self._known:
-            self._known[name] = frames_at(self.trajectory, name, self.steps)
-        return self._known[name]
-
-
-class _Run:
-    """The biases of a run, sorted by how their frames are weighted."""
-
-    def __init__(self, trajectory: Trajectory, final_bias: bool) -> None:
-        self.trajectory, self.path = trajectory, trajectory.path
-        self.biases = potentials.bias_settings(trajectory)
-        self.learnt = {} if final_bias else self._of("Metadynamics")
-        known = ("WangLandau", "Metadynamics", "Wall", "Umbrella", "Boltzmann", "ReplicaExchange")
-        for name, settings in self.biases.items():
-            if settings.get("type") not in known:
-                raise InputError(
-                    f"{self.path}: the bias {name!r} is of type {settings.get('type')}, whose weights are not known; "
-                    f"those of {', '.join(known)} are"
-                )
-        if self.learnt and self._of("WangLandau"):
-            raise InputError(
-                f"{self.path}: the recorded energies of {next(iter(self.learnt))!r} hold those of a Wang-Landau bias "
-                "that grew too; use the final bias (final_bias=True, --final-bias)"
-            )
-        for name in self.learnt:
-            if f"{name}_offset" not in trajectory:
-                raise InputError(
-                    f"{self.path} has no record {name}_offset of c(t), by which frames of different times compare; use "
-                    "the final bias (final_bias=True, --final-bias)"
-                )
-
-    def _of(self, *types: str) -> dict[str, dict[str, Any]]:
-        return {name: settings for name, settings in self.biases.items() if settings.get("type") in types}
-
-    @property
-    def ladders(self) -> dict[str, dict[str, Any]]:
-        """The biases with a beta for each walker."""
-        return self._of("Boltzmann", "ReplicaExchange")
-
-    @property
-    def windows(self) -> dict[str, dict[str, Any]]:
-        """The umbrellas with a row for each walker."""
-        rows = {name: len(potentials.umbrella_rows(name, one)[0]) for name, one in self._of("Umbrella").items()}
-        return {name: self.biases[name] for name, count in rows.items() if count > 1}
-
-    @property
-    def kT(self) -> float:
-        """Temperature of the dynamics."""
-        found = self.trajectory.header.get("kT")
-        if isinstance(found, (str, Mapping)):  # what describes a schedule
-            raise InputError(
-                f"{self.path}: kT followed a schedule, so its frames belong to no single temperature; run at a "
-                "constant kT"
-            )
-        known = [found, *(settings.get("kT") for settings in self.biases.values())]
-        for value in known:
-            if value is not None:
-                return float(value)
-        raise InputError(f"{self.path} has no kT: a dynamics without a temperature has no equilibrium to weight for")
-
-    @property
-    def names(self) -> list[str]:
-        """Observables that the weights are made of."""
-        found = [cv for name, settings in self.biases.items() if name not in self.learnt for cv in settings["cvs"]]
-        found += [f"{name}_beta" for name in self._of("ReplicaExchange")]
-        if self.learnt:
-            found += ["bias_energy", *(f"{name}_offset" for name in self.learnt)]
-        return found or [self._anything()]
-
-    def _anything(self) -> str:
-        """Some observable with a number for each walker, to tell the frames of a run without biases."""
-        for name in self.trajectory.observables:
-            if len(self.trajectory[name].shape) == 2:
-                return name
-        raise InputError(f"{self.path} has no observable with a number for each walker; record one")
-
-    def after(self, since: float) -> float:
-        """The step after which frames count."""
-        after = since * self.trajectory.steps
-        for name, settings in self.biases.items():
-            ramp = settings.get("pilot") or settings.get("ramp") or 0
-            if settings["type"] == "Umbrella" and np.any(settings["velocity"]):
-                ramp = settings.get("until") or 0
-            if ramp and ramp >= self.trajectory.steps:
-                raise InputError(
-                    f"{self.path} ends at step {self.trajectory.steps}, before the first {ramp} steps of the bias "
-                    f"{name!r}, which belong to no equilibrium, are over; run longer"
-                )
-            after = max(after, ramp)
-        return after
-
-    def families(self, steps: NDArray[np.int64]) -> list[StateFamily]:
-        """The biases that act on walkers in different ways."""
-        found = []
-        for name, settings in self.windows.items():
-            shape = (len(steps), self._walkers(settings["cvs"][0]))
-            found.append(potentials.umbrella_windows(name, settings, shape, self.kT))
-        for name, settings in self.ladders.items():
-            cv = settings["cvs"][0]
-            if settings["type"] == "ReplicaExchange":
-                beta = frames_at(self.trajectory, f"{name}_beta", steps)
-            else:
-                beta = np.broadcast_to(np.asarray(settings["beta"], np.float64), (len(steps), self._walkers(cv)))
-            found.append(potentials.boltzmann_states(cv, beta))
-        return found
-
-    def _walkers(self, name: str) -> int:
-        return self.trajectory[name].shape[1]
-
-    def shared(
-        self, values: _Values, families: list[StateFamily], state: NDArray[np.int64], picks: NDArray[np.int64]
-    ) -> Floats:
-        """V / kT [T, W] of the biases that all walkers share."""
-        kT = self.kT
-        if self.learnt:
-            # the recorded energy is that of all biases at that time: those of the state are taken off, c(t) too
-            own = [family.reduced(values)[picks[:, j]] for j, family in enumerate(families)]
-            of_state = sum(np.take_along_axis(one, state[None], axis=0)[0] for one in own)
-            offset = sum(frames_at(self.trajectory, f"{name}_offset", values.steps, False) for name in self.learnt)
-            return (values("bias_energy") - np.asarray(offset)[:, None]) / kT - of_state
-        total = np.zeros_like(values(self.names[0]))
-        for name, settings in self.biases.items():
-            if settings["type"] == "Wall":
-                total += potentials.wall(settings, values, kT)
-            elif settings["type"] == "Umbrella" and name not in self.windows:
-                center, stiffness = potentials.umbrella_rows(name, settings)
-                total += potentials.harmonic(center[0], stiffness[0], settings, values, kT)
-            elif settings["type"] in ("WangLandau", "Metadynamics"):
-                total += potentials.on_grid(self.trajectory, name, settings, values, kT)
-        return total
-
-    def sets(self, walkers: int, state: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The set of each walker, [W]; all in one where the walkers cannot be cut into sets that sample alike."""
-        exchange = self._of("ReplicaExchange")
-        if exchange:
-            rungs = [int(settings["rungs"]) for settings in exchange.values()]
-            whole = len(rungs) == 1 and not self.windows and walkers % rungs[0] == 0
-            return np.arange(walkers) // rungs[0] if whole else np.zeros(walkers, np.int64)
-        turn, seen = [], Counter[int]()
-        for one in state[0].tolist() if state.size else [0] * walkers:
-            turn.append(seen[one])
-            seen[one] += 1
-        alike = len(set(seen.values())) == 1
-        return np.array(turn, np.int64) if alike else np.zeros(walkers, np.int64)
-
-
-def _joint(families: list[StateFamily]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """State of each frame [T, W] under all families together, and the states of each of them, [K, families]."""
-    if not families:
-        return np.zeros((0, 0), np.int64), np.zeros((1, 0), np.int64)
-    if len(families) == 1:
-        return families[0].state, np.arange(len(families[0].labels))[:, None]
-    stacked = np.stack([family.state.reshape(-1) for family in families], axis=1)
-    picks, state = np.unique(stacked, axis=0, return_inverse=True)
-    return state.reshape(families[0].state.shape), picks
-
-
 def _label(families: list[StateFamily], pick: NDArray[np.int64]) -> dict[str, Any]:
     return {key: value for family, k in zip(families, pick, strict=True) for key, value in family.labels[k].items()}
-
-
-def _factor_names(run: _Run, beta: float | None, kT: float | None) -> list[str]:
-    """Observables that another ensemble needs."""
-    names = [] if kT is None else ["potential_energy"]
-    return names if beta is None else [*names, _loss_name(run)]
-
-
-def _loss_name(run: _Run) -> str:
-    for name in ("loss_train", "ln_loss_train", *(one["cvs"][0] for one in run.ladders.values())):
-        if name in run.trajectory:
-            return str(name)
-    raise InputError(
-        f"{run.path} has neither loss_train nor ln_loss_train, which an ensemble at a beta is made of; record one"
-    )
-
-
-def _refuse_estimates(trajectory: Trajectory) -> None:
-    """Raise `InputError` where the recorded energies are those of mini-batches."""
-    size = (trajectory.header.get("integrator") or {}).get("batch_size")
-    if size is not None:
-        raise InputError(
-            f"{trajectory.path}: energies of mini-batches (batch_size = {size}) are estimates, whose noise would "
-            "weight the frames; another kT needs a run without batch_size"
-        )
-
-
-def _target(run: _Run, values: _Values, beta: float | None, kT: float | None) -> Floats | float:
-    """Ln of the factor that makes another ensemble of that without the biases, [T, W]."""
-    total: Floats | float = 0.0
-    if beta is not None:
-        name = _loss_name(run)
-        s = values(name)
-        total = total - require_number("frame_weights", "beta", beta) * (np.exp(s) if name == "ln_loss_train" else s)
-    if kT is not None:
-        target = require_number("frame_weights", "kT", kT, above=0.0)
-        _refuse_estimates(run.trajectory)
-        if run.trajectory.header.get("system", {}).get("flat", False):
-            raise InputError(
-                f"frame_weights: kT = {target:g} changes nothing in a system with U = 0; leave it out, or give beta"
-            )
-        total = total + values("potential_energy") * (1 / run.kT - 1 / target)
-    return total
 
 
 def _blocks(frames: int, sets: NDArray[np.int64], blocks: int) -> NDArray[np.int64]:

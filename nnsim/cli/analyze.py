@@ -220,6 +220,11 @@ def _with_error(value: float, error: float, digits: int) -> str:
     return f"{value:.{digits}g}" + ("" if math.isnan(error) else f" ± {error:.2g}")
 
 
+def _mean(value: float, error: float) -> str:
+    """A mean to three digits with its error, where that is known."""
+    return f"{value:.3f} ± " + ("?" if math.isnan(error) else f"{error:.3f}")
+
+
 def _interval(row: dict[str, Any], name: str) -> str:
     return f"{row[f'{name}_from']:.4g} to {row[f'{name}_to']:.4g}"
 
@@ -342,7 +347,7 @@ def _print_advantage(rows: list[dict[str, Any]], given: str, of: str) -> None:
         shown.add_column(name, justify="right")
     for row in rows:
         level, *numbers, runs, total = row.values()
-        means = [f"{mean:.3f} ± {error:.3f}" for mean, error in zip(numbers[::2], numbers[1::2], strict=True)]
+        means = [_mean(mean, error) for mean, error in zip(numbers[::2], numbers[1::2], strict=True)]
         shown.add_row(f"{level:g}", *means, f"{runs} of {total}")
     Console().print(shown)
 
@@ -356,7 +361,7 @@ def _print_boltzmann(rows: list[dict[str, float | int]], given: str, of: str) ->
         shown.add_column(name, justify="right")
     for row in rows:
         beta, x, x_error, y, y_error, chains = row.values()
-        shown.add_row(f"{beta:g}", f"{x:.3f} ± {x_error:.3f}", f"{y:.3f} ± {y_error:.3f}", str(chains))
+        shown.add_row(f"{beta:g}", _mean(x, x_error), _mean(y, y_error), str(chains))
     Console().print(shown)
 
 
@@ -365,12 +370,15 @@ def _print_table(table: EquilibriumTable) -> None:
     from rich.table import Table
 
     shown = Table(title=f"equilibrium {table.of} at given {table.given}", title_justify="left")
-    for name in (table.given, f"mean {table.of}", "standard error", "frames"):
+    for name in (table.given, f"mean {table.of}", "standard error", "frames", "from bin"):
         shown.add_column(name, justify="right")
     for row in table.rows():
-        low, high, mean, error, frames = row.values()
-        shown.add_row(f"{low:g} to {high:g}", f"{mean:.3f}", f"{error:.3f}", str(frames))
+        at, mean, error, frames, low, high = row.values()
+        told = "not known" if math.isnan(error) else f"{error:.3f}"
+        shown.add_row(f"{at:.4g}", f"{mean:.3f}", told, str(frames), f"{low:g} to {high:g}")
     Console().print(shown)
+    for problem in table.doubts.problems:
+        click.echo(f"NOT CONVERGED: {problem}")
 
 
 def _print_diagnosis(state: Diagnosis) -> None:

@@ -45,6 +45,7 @@ class Accuracy(SplitCV):
     split: str = "test"
     kind = "accuracy"
     differentiable = False
+    discrete = True
 
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """Accuracy between 0 and 1, [W], float64."""
