@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nnsim.criteria import MOST_OUTSIDE
 from nnsim.errors import InputError, require_cv, require_number, shown
 from nnsim.grid import Grid, Kernel
 from nnsim.protocols import Bias, CollectiveVariable
@@ -112,6 +113,11 @@ class GridBias(Bias):
         """The fraction of deposits left out so far because they were outside the grid."""
         total = self.deposits + self.outside
         return {"outside": self.outside / total if total else 0.0}
+
+    def doubts(self) -> list[str]:
+        """Steps outside the grid, if they are many."""
+        share = self.observables()["outside"]
+        return [f"{100 * share:.0f} % of the deposits were outside the grid"] if share > MOST_OUTSIDE else []
 
     def tables(self) -> dict[str, Tensor]:
         """Coefficients of V and the histogram of deposits."""

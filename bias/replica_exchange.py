@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nnsim.bias.boltzmann import Boltzmann
+from nnsim.criteria import FEWEST_TRIPS
 from nnsim.errors import InputError, require_integer, shown
 from nnsim.protocols import CollectiveVariable, Integrator
 
@@ -220,6 +221,13 @@ class ReplicaExchange(Boltzmann):
             "least_swap_rate": float(rates.min()),
             "round_trips": float(self.round_trips.sum()),
         }
+
+    def doubts(self) -> list[str]:
+        """Too few round trips along the ladder to know that its rungs have to do with each other."""
+        trips = int(self.round_trips.sum())
+        if trips >= FEWEST_TRIPS:
+            return []
+        return [f"the walkers made {trips} round trips of the ladder (converged: {FEWEST_TRIPS} or more)"]
 
     def tables(self) -> dict[str, Tensor]:
         """The ladder."""

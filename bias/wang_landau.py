@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from nnsim.bias.grid_bias import GridBias
+from nnsim.criteria import CONVERGED_INCREMENT
 from nnsim.errors import InputError, shown
 from nnsim.grid import Grid, Kernel
 from nnsim.protocols import CollectiveVariable
@@ -95,6 +96,13 @@ class WangLandau(GridBias):
     def observables(self) -> dict[str, float]:
         """Increment and the fraction of walker-steps outside the grid so far."""
         return {"increment": self.increment, **super().observables()}
+
+    def doubts(self) -> list[str]:
+        """An increment that is still high, and steps outside the grid."""
+        increment, found = self.increment, super().doubts()
+        if increment > CONVERGED_INCREMENT and not self.frozen:
+            found.append(f"the increment is still {increment:.2g} kT (converged: below {CONVERGED_INCREMENT:g})")
+        return found
 
     def describe(self) -> dict[str, Any]:
         """Settings, for the record."""

@@ -208,4 +208,6 @@ def summary(simulation: Simulation) -> dict[str, str]:
     for bias in simulation.force_field.biases:
         for key, value in bias_numbers(bias).items():
             rows[f"{bias.name}: {_LABELS.get(key, key)}"] = f"{value:.4g}"
+        if doubts := bias.doubts():
+            rows[f"{bias.name}: NOT CONVERGED"] = "; ".join(doubts)
     return rows

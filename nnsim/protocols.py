@@ -180,6 +180,10 @@ class Bias(Protocol):
         """Numbers, or arrays, worth recording along the run, such as the current increment."""
         return {}
 
+    def doubts(self) -> Sequence[str]:
+        """What speaks against what it has learnt so far, in words; the summary of a run shows it."""
+        return ()
+
     def tables(self) -> dict[str, Tensor]:
         """Arrays on the grid that are stored in the trajectory, the newest under their own names."""
         return {}

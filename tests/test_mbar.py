@@ -58,14 +58,17 @@ def test_windows_on_a_gaussian() -> None:
     assert (np.abs(f - gaussian_free_energies())[1:] < 5 * error[1:]).all()
     assert error[0] == 0
     assert error.max() < 0.06
-    # of bins of this width the mean of p, not p at the centre
+    # p is the mean density of each bin, F that at its centre
     from scipy.stats import norm
 
-    p = np.diff(norm.cdf(found.edges[0])) / np.diff(found.edges[0]) / (norm.cdf(3) - norm.cdf(-3))
-    exact = -np.log(p / p.max())
-    assert np.abs(found.free_energy - exact).max() < 0.1
+    whole = norm.cdf(3) - norm.cdf(-3)
+    p = np.diff(norm.cdf(found.edges[0])) / np.diff(found.edges[0]) / whole
+    exact = 0.5 * found.centers[0] ** 2
+    assert np.abs(found.free_energy - (exact - exact.min())).max() < 0.1
     # 7 degrees of freedom: 5 sigma of a normal are 9 of this Student t (3e-5); the largest of 40
-    assert (np.abs(np.log(found.p / p)) < 9 * found.entropy_error).all()
+    deviation = found.entropy + exact
+    shift = np.average(deviation, weights=1 / found.entropy_error**2)
+    assert (np.abs(deviation - shift) < 9 * found.entropy_error).all()
     assert (np.abs(found.p - p) < 9 * found.p_error).all()
     assert abs(found.mean) < 5 * found.mean_error
     assert weights.counts.tolist() == [30_000] * 7

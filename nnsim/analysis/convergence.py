@@ -28,18 +28,17 @@ from nnsim.analysis.snapshots import (
     require_record,
     visits_of,
 )
+from nnsim.criteria import (
+    CONVERGED_CHANGE,
+    CONVERGED_FLATNESS,
+    CONVERGED_INCREMENT,
+    CONVERGED_ROUND_TRIPS,
+    MOST_OUTSIDE,
+)
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
-
-# An increment of 0.1 kT still leaves the equilibrium accuracy of the 116-parameter spiral wrong by up to 0.13.
-CONVERGED_INCREMENT = 1e-3
-CONVERGED_ROUND_TRIPS = 20
-# FlatnessHalving asks for 0.8 before it goes on; a quarter of the mean is too little whatever the noise of the counts.
-CONVERGED_FLATNESS = 0.25
-# S(T) - S(T/2) is about the error at half of the run. One nat is a factor of 2.7 in the volume of a level.
-CONVERGED_CHANGE = 1.0
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class Diagnosis:
             found.append(f"S still changed by {change} in the later part of the run")
         if self.knows_temperature and abs(self.kinetic_temperature - self.kT) > 0.03 * self.kT:
             found.append(f"the kinetic temperature is {self.kinetic_temperature:.3g}, not kT = {self.kT:g}")
-        if self.outside > 0.05:
+        if self.outside > MOST_OUTSIDE:
             found.append(f"{100 * self.outside:.0f} % of the steps were outside the grid")
         return found
 

@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from nnsim.analysis.axes import Floats
 from nnsim.analysis.biased_run import BiasedRun
 from nnsim.analysis.correlation import autocorrelation_time
-
-FEWEST_FRAMES = 8  # independent ones of each state
-FEWEST_TRIPS = 8  # round trips of all walkers of a ladder
+from nnsim.criteria import FEWEST_FRAMES, FEWEST_TRIPS
 
 
 @dataclass(frozen=True)

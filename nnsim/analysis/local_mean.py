@@ -32,8 +32,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from nnsim.analysis.axes import Floats
 from nnsim.analysis.reweight import Binned, blocks_of, jackknife, without_each
+from nnsim.criteria import FEWEST_FRAMES
 
-FEWEST = 8  # effective frames in a bin, below which it tells no error
 PARABOLA, LINE = 8, 4  # effective frames that each asks for: what has an error is a parabola
 DEAREST = 6.0  # by how much a fit may raise the variance of the mean: 2.25 for a parabola through an even bin
 ROUNDING = 1e-9  # of the width of a bin: frames closer to each other are at one value
@@ -103,7 +103,7 @@ def local_mean(
     fit = _Fit(binned, block.reshape(-1)[binned.used], count, degree)
     mean, left_out = fit.mean(fit.at)
     error = jackknife(left_out) if count > 1 else np.full_like(mean, np.nan)
-    sure = (fit.effective >= FEWEST) & (fit.contributors > 1)
+    sure = (fit.effective >= FEWEST_FRAMES) & (fit.contributors > 1)
     return LocalMean(
         binned.edges, fit.at, mean, np.where(sure, error, np.nan), binned.weighted, fit.effective, left_out, fit
     )

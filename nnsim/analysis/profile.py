@@ -103,7 +103,7 @@ class Profile:
         return self.weights.effective
 
     def rows(self) -> list[dict[str, float | int]]:
-        """One dictionary for each bin that was visited."""
+        """One dictionary for each bin that was visited: S and F at its centre, p its mean density."""
         density = "probability" if self.discrete else "probability_density"
         return [
             {
@@ -123,9 +123,8 @@ class Profile:
     def _place(self, index: tuple[int, ...]) -> dict[str, float]:
         found = {}
         for name, centers, edges, i in zip(self.along, self.centers, self.edges, index, strict=True):
-            if self.discrete:
-                found[name] = float(centers[i])
-            else:
+            found[name] = float(centers[i])
+            if not self.discrete:
                 found |= {f"{name}_from": float(edges[i]), f"{name}_to": float(edges[i + 1])}
         return found
 

@@ -66,10 +66,10 @@ def equilibrium(
 ) -> None:
     """Equilibrium mean of an observable at given values of a CV of a bias.
 
-    Frames of a Wang-Landau run are weighted with exp(V / kT) of the final bias V, those of replica exchange, umbrella
-    windows and metadynamics as in `nnsim analyze reweight`. The standard error is the spread over groups of walkers (of
-    fewer than 8 independent walkers, over pieces of their record). What tells whether a Wang-Landau run has converged
-    is printed below.
+    All biases of the run are taken off, walls too: frames of a Wang-Landau run are weighted with exp(V / kT) of the
+    final bias V, others as in `nnsim analyze reweight`. The mean is that at the centre of each bin, by a parabola
+    through its frames. The standard error is the spread over groups of walkers (of fewer than 8 independent walkers,
+    over pieces of their record). What tells whether the run has converged is printed below.
 
     \b
     Example:
@@ -137,8 +137,9 @@ def reweight(
 
     The frames are weighted by the final Wang-Landau bias, by V(s, t) - c(t) of metadynamics (or the final V), or, where
     walkers are umbrella windows or have a beta each (also replica exchange), by MBAR. Errors are those of the jackknife
-    over groups of walkers or pieces of the record. Writes the table as CSV and a picture; without -o and --picture
-    both, beside the trajectory, as <trajectory>_<along>.csv and .png.
+    over groups of walkers or pieces of the record. S and F are those at the centre of each bin, p is its mean density.
+    Writes the table as CSV and a picture; without -o and --picture both, beside the trajectory, as
+    <trajectory>_<along>.csv and .png.
 
     \b
     Examples:
@@ -197,7 +198,7 @@ def _print_profile(found: Profile) -> None:
     for name in (*found.along, symbol, "p", "frames", "effective"):
         shown.add_column(name, justify="right")
     for row in found.rows():
-        places = [f"{row[name]:g}" if found.discrete else _interval(row, name) for name in found.along]
+        places = [f"{row[name]:.5g}" for name in found.along]
         kind, density = ("entropy" if found.flat else "free_energy"), next(name for name in row if "probab" in name)
         numbers = [_with_error(row[name], row[f"{name}_error"], 4) for name in (kind, density)]
         shown.add_row(*places, *numbers, str(row["frames"]), f"{row['effective_frames']:.4g}")
@@ -208,6 +209,8 @@ def _print_profile(found: Profile) -> None:
         click.echo(f"overlap of the states: {weights.overlap:.2g} (0 none, 1 all alike), {neighbours}")
         if weights.neighbour_overlap < POOR_OVERLAP:
             click.echo("POOR OVERLAP: some free energies are hardly known; put states between them, or run longer")
+    for problem in weights.doubts.problems:
+        click.echo(f"NOT CONVERGED: {problem}")
     for name, mean, error in zip(found.along, found.means, found.mean_errors, strict=True):
         click.echo(f"mean {name}: {_with_error(mean, error, 5)}")
     total = weights.log_weights.size
@@ -223,10 +226,6 @@ def _with_error(value: float, error: float, digits: int) -> str:
 def _mean(value: float, error: float) -> str:
     """A mean to three digits with its error, where that is known."""
     return f"{value:.3f} ± " + ("?" if math.isnan(error) else f"{error:.3f}")
-
-
-def _interval(row: dict[str, Any], name: str) -> str:
-    return f"{row[f'{name}_from']:.4g} to {row[f'{name}_to']:.4g}"
 
 
 def _states_table(found: Profile) -> Any:
@@ -302,8 +301,9 @@ def advantage(
 ) -> None:
     """Entropy advantage: equilibrium mean minus mean over training runs at the same value of a CV.
 
-    The equilibrium mean is that of the bin around each level; of several equilibrium trajectories their mean is taken,
-    and their spread is its error. For regression, --most-probable compares the test loss at which S is largest.
+    The equilibrium mean is that at each level, from the frames of the bin around it; of several equilibrium
+    trajectories their mean is taken, and their spread is its error. For regression, --most-probable compares the test
+    loss at which S is largest.
     A training run counts with its value when it first reaches the level; the last column says how many did.
 
     \b
@@ -315,6 +315,7 @@ def advantage(
     runs = open_runs(trajectories)
     given = given or analysis.biased_quantity(runs[0], bias)
     means: Any
+    tables: list[EquilibriumTable] = []
     if most_probable:
         single = [analysis.EntropyLandscape.from_trajectory(run, bias) for run in runs]
         if of not in single[0].names:
@@ -326,7 +327,7 @@ def advantage(
         means = curve = landscape.most_probable(given, of)
     else:
         options: dict[str, Any] = {"width": width, "since": since, "centred": centred, "bias": bias}
-        means = [analysis.equilibrium(run, given, of, **options) for run in runs]
+        means = tables = [analysis.equilibrium(run, given, of, **options) for run in runs]
         curve = analysis.mean_curve(means)
     trained = analysis.training_curve(open_runs(training), given, of, levels=curve.x)
     rows = analysis.entropy_advantage(means, trained)
@@ -336,6 +337,9 @@ def advantage(
     for run in runs:
         if analysis.averaged_type(run, bias) in (None, "WangLandau") and analysis.has_record(run, bias):
             click.echo(f"{run.path}: {_verdict(analysis.diagnose(run, bias=bias))}")
+    for run, table in zip(runs, tables, strict=False):
+        for problem in table.doubts.problems:
+            click.echo(f"{run.path}: NOT CONVERGED: {problem}")
 
 
 def _print_advantage(rows: list[dict[str, Any]], given: str, of: str) -> None:

@@ -11,14 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from nnsim.analysis.axes import Floats
-from nnsim.analysis.convergence import (
-    CONVERGED_FLATNESS,
-    CONVERGED_INCREMENT,
-    CONVERGED_ROUND_TRIPS,
-    ConvergenceRecord,
-)
+from nnsim.analysis.convergence import ConvergenceRecord
 from nnsim.analysis.landscape import EntropyLandscape
 from nnsim.analysis.snapshots import EntropyDifference, entropy_difference
+from nnsim.criteria import CONVERGED_FLATNESS, CONVERGED_INCREMENT, CONVERGED_ROUND_TRIPS
 from nnsim.errors import InputError
 from nnsim.plotting.style import COLORS, as_panels, frame, label_steps, readable, styled, write_note
 

@@ -99,13 +99,10 @@ def _listed(ax: Axes | Sequence[Axes]) -> list[Axes]:
     return [ax] if isinstance(ax, Axes) else list(ax)
 
 
-def profile_along(values: Floats, axis: int, kind: str) -> Floats:
-    """V / kT or S on all bins, NaN where not visited, as a function of one CV."""
+def bias_along(values: Floats, axis: int) -> Floats:
+    """V / kT on all bins, NaN where not visited, as a function of one CV: ln of the mean of exp(V / kT) over others."""
     others = tuple(place for place in range(values.ndim) if place != axis)
     known = np.isfinite(values)
-    if kind == "entropy":
-        line = np.logaddexp.reduce(np.where(known, values, -np.inf), axis=others) if others else values
-        return np.asarray(line - np.max(line[known.any(axis=others)]))
     if not others:
         return values
     bins = values.size // values.shape[axis]
@@ -115,10 +112,10 @@ def profile_along(values: Floats, axis: int, kind: str) -> Floats:
 
 def _draw_lines(panel: Axes, tables: BiasTables, chosen: list[int], kind: str, axis: int) -> None:
     colors, scale = step_colors(tables.steps[chosen])
-    gain = tables.gain if kind == "entropy" else 1.0
     x = tables.axes[axis].centers
     for index, color in zip(chosen, colors, strict=True):
-        line = profile_along(gain * tables.at(index), axis, kind)
+        entropy = kind == "entropy"
+        line = tables.landscape(index).marginal(axis).entropy if entropy else bias_along(tables.at(index), axis)
         line[~np.isfinite(line)] = np.nan  # a gap
         panel.plot(x, line, color=color, linewidth=1.4, label=f"step {tables.steps[index]}")
     panel.set_xlabel(readable(tables.names[axis]))
@@ -129,10 +126,8 @@ def _draw_lines(panel: Axes, tables: BiasTables, chosen: list[int], kind: str, a
 
 
 def _draw_maps(panels: list[Axes], tables: BiasTables, chosen: list[int], kind: str, label: str) -> None:
-    gain = tables.gain if kind == "entropy" else 1.0
-    shown = [gain * tables.at(index) for index in chosen]
+    shown = [tables.landscape(index).entropy if kind == "entropy" else tables.at(index) for index in chosen]
     if kind == "entropy":
-        shown = [s - np.nanmax(s) for s in shown]
         known = np.concatenate([s[np.isfinite(s)] for s in shown])
         low, clipped = colour_floor(known, None)
         high = 0.0

@@ -173,7 +173,8 @@ class _Valley(_Scene):
     def __init__(self, tables: BiasTables, walkers: int) -> None:
         super().__init__(tables, walkers)
         known = tables.final.visited
-        self.x, self.ground = tables.axes[0].centers, np.where(known, -tables.final.entropy, np.nan)
+        final = np.where(known, tables.gain * tables.at(len(tables) - 1), np.nan)  # with the walls, as walkers feel it
+        self.x, self.ground = tables.axes[0].centers, np.nanmax(final) - final
         levels = [float(np.nanmax(self._level(tables.at(int(index))))) for index in tables.spread(20)]
         highest = max(*levels, float(np.nanmax(self.ground)))
         frame(self.ax, (self.x[known][0], self.x[known][-1]))

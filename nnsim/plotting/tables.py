@@ -31,6 +31,7 @@ class BiasTables:
 
     def __init__(self, trajectory: Trajectory, bias: str | None = None) -> None:
         name = grid_bias_name(trajectory, bias)
+        self._trajectory, self._name = trajectory, name
         self.final = EntropyLandscape.from_trajectory(trajectory, name)
         self.axes: tuple[Axis, ...] = self.final.axes
         self._record = trajectory.bias(name)
@@ -62,6 +63,10 @@ class BiasTables:
             visits = np.asarray(snapshots["visits"][frame]) if "visits" in snapshots else coefficients > 0
         values = node_values(coefficients, self._grid["periodic"], self._grid["kind"]) / self._kT
         return np.where(np.asarray(visits) > 0, values, np.nan)
+
+    def landscape(self, index: int) -> EntropyLandscape:
+        """S as it was known at a moment."""
+        return EntropyLandscape.from_trajectory(self._trajectory, self._name, self._frames[index])
 
     def spread(self, count: int) -> NDArray[np.int64]:
         """Indices of at most so many moments, evenly spread in time, the last one among them."""

@@ -8,13 +8,13 @@ import numpy as np
 
 from nnsim.analysis.convergence import Diagnosis, diagnose
 from nnsim.analysis.snapshots import has_record
+from nnsim.criteria import MOST_OUTSIDE
 from nnsim.report.blocks import NOTE, WARNING, Attempts, Notice
 from nnsim.report.runs import Runs
 from nnsim.trajectory import Trajectory
 
 # As in nnsim.monitor, which warns during the run; that module imports torch.
 TOLERANCE = 0.05
-OUTSIDE = 0.05  # share of the steps, as in Diagnosis.problems
 HOT = "the kinetic temperature is"
 
 
@@ -72,7 +72,7 @@ class Doubts:
             for name in run.bias_names:
                 share = float(run.bias(name).attrs.get("outside") or 0.0)
                 if share > 0:
-                    many = share > OUTSIDE
+                    many = share > MOST_OUTSIDE
                     text = f"{100 * share:.2g} % of the walkers' steps were outside the grid of the bias {name}"
                     remedy = "; nothing is learnt there: widen the grid, or put up a wall" if many else ""
                     kind = WARNING if many else NOTE

@@ -10,8 +10,8 @@ import numpy as np
 
 from nnsim import analysis
 from nnsim.analysis.axes import Axis, Floats
-from nnsim.analysis.convergence import CONVERGED_CHANGE, CONVERGED_FLATNESS, CONVERGED_INCREMENT, CONVERGED_ROUND_TRIPS
 from nnsim.analysis.passages import ends_of
+from nnsim.criteria import CONVERGED_CHANGE, CONVERGED_FLATNESS, CONVERGED_INCREMENT, CONVERGED_ROUND_TRIPS
 from nnsim.errors import InputError, NNSimError
 from nnsim.report.blocks import WARNING, Block, Notice, Table, nice, number, short, with_error
 from nnsim.report.doubts import Doubts
@@ -105,13 +105,15 @@ class Numbers:
             one = analysis.profile(run, along, bins=bins, between=(low, high))
             weights = one.weights
             of = f", {name}" if len(self.runs.all) > 1 else ""
+            for problem in weights.doubts.problems:
+                self.notices.append(Notice(WARNING, "Not converged", f"{problem}{of}."))
             if weights.states and weights.neighbour_overlap < POOR_OVERLAP:
                 text = f"that of neighbouring states is about {weights.neighbour_overlap:.2g}{of} (good: above "
                 text += f"{POOR_OVERLAP}); some free energies are hardly known. Put states between them, or run longer."
                 self.notices.append(Notice(WARNING, "Poor overlap", text))
             rows = [
                 [
-                    f"{number(row[f'{along}_from'])} to {number(row[f'{along}_to'])}",
+                    number(row[along]),
                     with_error(row["entropy"], row["entropy_error"]),
                     number(round(row["effective_frames"], 1)),
                 ]
@@ -142,19 +144,16 @@ class Numbers:
         given = analysis.biased_quantity(runs.first, runs.bias)
         width = self._width(given)
         tables = [analysis.equilibrium(run, given, of, width=width, bias=runs.bias) for run in runs.light]
-        rows_of = [{round(row[f"{given}_from"], 9): row for row in table.rows()} for table in tables]
-        shared = [low for low in rows_of[0] if all(low in rows for rows in rows_of)]
-        shown = []
-        for low in shared:
-            rows = [rows[low] for rows in rows_of]
-            means = np.array([row[f"mean_{of}"] for row in rows])
-            error = float(means.std(ddof=1) / math.sqrt(len(means))) if len(means) > 1 else rows[0]["standard_error"]
-            bins = f"{number(float(rows[0][f'{given}_from']))} to {number(float(rows[0][f'{given}_to']))}"
-            frames = sum(int(row["frames"]) for row in rows)
-            shown.append([bins, with_error(float(means.mean()), float(error)), number(frames)])
+        curve = analysis.mean_curve(tables)
+        errors = np.full(len(curve.x), np.nan) if curve.error is None else curve.error
+        shown = [
+            [number(float(x)), with_error(float(y), float(error))]
+            for x, y, error in zip(curve.x[::-1], curve.y[::-1], errors[::-1], strict=True)
+        ]
         spread = f"the spread over {len(tables)} runs" if len(tables) > 1 else "groups of walkers of the one run"
-        note = f"Frames of the last half, reweighted. Standard errors from {spread}."
-        return [Table(f"Equilibrium mean of {of} at given {given}", (given, of, "frames"), shown, note)]
+        note = f"Frames of the last half, reweighted, within {number(width / 2)} of each value. Standard errors from "
+        note += f"{spread}."
+        return [Table(f"Equilibrium mean of {of} at given {given}", (given, of), shown, note)]
 
     def _width(self, given: str) -> float:
         """Of the bins, such that there are about ten."""
