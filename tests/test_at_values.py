@@ -253,7 +253,7 @@ def test_a_wall_on_another_cv_is_taken_off_under_every_bias(kind: str) -> None:
     told = np.isfinite(table.error) & (table.frames > 500)
     assert told.sum() >= 4
     assert (np.abs(table.mean - table.at)[told] < 6.5 * table.error[told]).all()
-    assert table.error[told & (table.frames > 4000)].max() < 0.16 / 5
+    assert table.error[told & (table.frames > 8000)].max() < 0.16 / 5
     within = equilibrium(Record({**run.header["bias"], "wall": {**run.header["bias"]["wall"], "upper": 99.0}},
                                 tables=run.tables, **{k: v.values for k, v in run.columns.items()}),
                          "x", "z", width=1.0, since=0.0)  # fmt: skip
