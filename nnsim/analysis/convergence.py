@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.landscape import EntropyLandscape, wang_landau_name
+from nnsim.analysis.landscape import EntropyLandscape
+from nnsim.analysis.learnt import wang_landau_name
 from nnsim.analysis.passages import ends_of, round_trips, round_trips_by
 from nnsim.analysis.snapshots import (
     EntropyChange,

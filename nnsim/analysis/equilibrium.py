@@ -27,7 +27,7 @@ from nnsim.analysis.biased_run import BiasedRun, Values, joint_states
 from nnsim.analysis.boltzmann import boltzmann_settings, require_fraction
 from nnsim.analysis.frames import common_steps
 from nnsim.analysis.independence import Doubts, doubts_of_trips
-from nnsim.analysis.landscape import wang_landau_name
+from nnsim.analysis.learnt import wang_landau_name
 from nnsim.analysis.local_mean import LocalMean, local_mean
 from nnsim.analysis.potentials import biases_of_type
 from nnsim.analysis.weights import frame_weights
@@ -287,7 +287,7 @@ def mean_curve(tables: Sequence[EquilibriumTable]) -> Curve:
     same = np.ptp(at, axis=0) <= 1e-9 * first.width
     place = np.where(same, at[0], at.mean(axis=0))
     values = np.stack([_moved(one, pick, place) for one, pick in zip(tables, picks, strict=True)])
-    known = np.isfinite(values).all(axis=0)
+    known = np.logical_and.reduce(np.isfinite(values))
     error = values.std(axis=0, ddof=1) / np.sqrt(len(tables))
     return Curve(place[known], values.mean(axis=0)[known], error[known], first.given, first.of)
 

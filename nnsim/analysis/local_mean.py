@@ -99,7 +99,8 @@ def local_mean(
     """
     logs = np.asarray(log_weights, dtype=np.float64)
     binned = Binned(x, y, logs, edges, level=_trend)
-    block, count = blocks_of("local_mean", *np.shape(x), groups, time_blocks)
+    frames, walkers = np.shape(x)
+    block, count = blocks_of("local_mean", frames, walkers, groups, time_blocks)
     fit = _Fit(binned, block.reshape(-1)[binned.used], count, degree)
     mean, left_out = fit.mean(fit.at)
     error = jackknife(left_out) if count > 1 else np.full_like(mean, np.nan)

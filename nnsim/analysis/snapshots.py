@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnsim.analysis.landscape import EntropyLandscape, wang_landau_name
+from nnsim.analysis.landscape import EntropyLandscape
+from nnsim.analysis.learnt import wang_landau_name
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:

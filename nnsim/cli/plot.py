@@ -111,7 +111,7 @@ def landscape(
       nnsim plot landscape wl.zarr --observable accuracy_test --training sgd.zarr
     """
     from nnsim import analysis, plotting
-    from nnsim.analysis.landscape import grid_bias_name
+    from nnsim.analysis.learnt import grid_bias_name
 
     runs = open_runs(trajectories)
     found = load_landscape(runs, bias)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Axis, Floats, node_values
-from nnsim.analysis.landscape import EntropyLandscape, grid_bias_name
+from nnsim.analysis.landscape import EntropyLandscape
+from nnsim.analysis.learnt import grid_bias_name
 from nnsim.analysis.snapshots import reports_of
 from nnsim.errors import InputError
 

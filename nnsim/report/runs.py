@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from nnsim.analysis.equilibrium import averaged_type
-from nnsim.analysis.landscape import EntropyLandscape, grid_bias_name
+from nnsim.analysis.landscape import EntropyLandscape
+from nnsim.analysis.learnt import grid_bias_name
 from nnsim.errors import InputError
 from nnsim.trajectory import Trajectory
 from nnsim.trajectory_runs import open_runs
