@@ -36,6 +36,7 @@ NAMES = {
     "tempering": "parallel tempering + MBAR",
 }
 SPACING = 0.1  # of all bins of ln L
+ACCURACY_WIDTH = 0.2  # of the bins from which the mean accuracy at a value of ln L is taken
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Problem:
             that V lags behind, or from the final V, which is smooth and needs no frames.
         stiffness: of umbrella windows, one for each bin.
         beta: of the ladder.
+        levels: values of ln L at which the mean accuracy is given.
     """
 
     hidden: tuple[int, ...]
@@ -78,6 +80,7 @@ class Problem:
     weighted: bool
     stiffness: float
     beta: tuple[float, ...]
+    levels: tuple[float, ...]
     longer: tuple[tuple[str, float], ...] = ()
 
 
@@ -101,6 +104,7 @@ PROBLEMS = {
         bias_factor=4.0,
         weighted=True,
         stiffness=150.0,
+        levels=(-0.4, 0.0, 1.0, 2.0),
         beta=(-1.0, -0.6, -0.3, -0.1, 0.0, 0.3, 1.0, 3.0, 7.0, 13.0, 21.0, 30.0, 40.0, 60.0),
         # compiled moves are cheap; and until the history of a bias hardly shows in S
         longer=(("wlmc", 7.5), ("tempering", 7.5), ("wlhmc", 3.0)),
@@ -124,6 +128,7 @@ PROBLEMS = {
         bias_factor=60.0,
         weighted=False,
         stiffness=300.0,
+        levels=(-4.0, -3.0, -2.0, -1.0),
         beta=(0.0, *np.geomspace(2, 6000, 31)),
     ),
 }
@@ -233,7 +238,7 @@ def _tempering(problem: Problem, loss: Any) -> tuple[Any, Any, int, int]:
 
 
 def one_run(name: str, method: str, seed: int) -> dict[str, Any]:
-    """S of each bin (null where no frame has been), accuracy at given loss, round trips, evaluations, seconds."""
+    """S at the places (null where no frame has been), accuracy at the levels, round trips, evaluations, seconds."""
     from nnsim import Trajectory
     from nnsim.analysis import round_trips
 
@@ -245,11 +250,9 @@ def one_run(name: str, method: str, seed: int) -> dict[str, Any]:
         running.run(steps, output=Path(folder) / "run.zarr", progress=False)
         sampled = time.perf_counter()
         run = Trajectory(Path(folder) / "run.zarr")
-        edges = _edges(problem)
-        entropy = _entropy(problem, method, running, run, edges)
         losses = run["ln_loss_train"][:]
-        late = slice(len(losses) // 4, None)
-        accuracy = _accuracy(losses[late], run["accuracy_test"][:][late], edges)
+        entropy = _entropy(problem, method, running, run)
+        accuracy = _accuracy(run, problem.levels)
         trips = int(round_trips(losses, problem.low, problem.high).sum())
     bias = running.force_field.biases[0]
     extra = {}
@@ -267,37 +270,30 @@ def _storable(values: np.ndarray) -> list[float | None]:
     return [None if np.isnan(value) else round(float(value), 4) for value in values]
 
 
-def _edges(problem: Problem) -> np.ndarray:
+def _places(problem: Problem) -> np.ndarray:
+    """Values of ln L at which S is compared, the two ends of the range among them."""
     return problem.low + SPACING * np.arange(round((problem.high - problem.low) / SPACING) + 1)
 
 
-def _entropy(problem: Problem, method: str, running: Any, run: Any, edges: np.ndarray) -> np.ndarray:
-    """ln of the number of states in each bin, up to a constant."""
-    from nnsim.analysis import profile
+def _entropy(problem: Problem, method: str, running: Any, run: Any) -> np.ndarray:
+    """S at the places, up to a constant: a density at points, from the density of bins by its local slope."""
+    from nnsim.analysis import EntropyLandscape, profile
 
+    places, half = _places(problem), SPACING / 2
     if method in ("umbrella", "tempering") or (method == "metadynamics" and problem.weighted):
-        bins, between = len(edges) - 1, (edges[0], edges[-1])
-        found = profile(run, "ln_loss_train", bins=bins, between=between, since=0.25, blocks=2)
-        return found.entropy
-    bias = running.force_field.biases[0]
-    if method == "wlmc":
-        first = round((edges[0] - bias.grid.lower[0]) / SPACING)
-        return bias.potential.numpy()[first : first + len(edges) - 1]
-    # S falls by several kT within a bin, so the mean of exp(S) over the bin and not its middle.
-    import torch
-
-    within = SPACING * (np.arange(20) + 0.5) / 20
-    places = torch.from_numpy((edges[:-1, None] + within).reshape(-1, 1))
-    factor = 1.0 if method != "metadynamics" else problem.bias_factor / (problem.bias_factor - 1)
-    return torch.logsumexp(factor * bias.energy(places, 0).reshape(-1, 20), dim=1).numpy()
+        between = (places[0] - half, places[-1] + half)
+        return profile(run, "ln_loss_train", bins=len(places), between=between, since=0.25, blocks=2).entropy
+    landscape = EntropyLandscape.from_bias(running.force_field.biases[0])
+    return np.array([landscape.at(ln_loss_train=place) for place in places])
 
 
-def _accuracy(losses: np.ndarray, accuracy: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Mean accuracy in each bin: every method biases ln L alone, so frames of one loss count alike."""
-    which = np.digitize(losses.ravel(), edges) - 1
-    inside = (which >= 0) & (which < len(edges) - 1)
-    count, total = (np.bincount(which[inside], weights, len(edges) - 1) for weights in (None, accuracy.ravel()[inside]))
-    return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+def _accuracy(run: Any, levels: tuple[float, ...]) -> np.ndarray:
+    """Mean accuracy at given ln L, in equilibrium; NaN where a run has too few frames on both sides of the value."""
+    from nnsim.analysis import equilibrium
+
+    found = equilibrium(run, "ln_loss_train", "accuracy_test", width=ACCURACY_WIDTH, since=0.25, centred=True)
+    near = [np.abs(found.at - level) < 1e-6 for level in levels]
+    return np.array([found.mean[one][0] if one.any() else np.nan for one in near])
 
 
 # ---------------------------------------------------------------------- table and picture
@@ -311,10 +307,9 @@ def load(name: str) -> list[dict[str, Any]]:
 def summary(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """For each method: S with its standard error, evaluations, seconds, accuracy, round trips.
 
-    S is known up to a constant, which is taken off every single run as its mean over the bins that all runs know.
+    S is known up to a constant, which is taken off every single run as its mean over the places that all runs know.
     """
-    problem, found = PROBLEMS[name], []
-    centers = 0.5 * (_edges(problem)[1:] + _edges(problem)[:-1])
+    places, found = _places(PROBLEMS[name]), []
     known = np.isfinite(np.array([row["entropy"] for row in rows], dtype=float)).all(axis=0)
     for method in METHODS:
         own = [row for row in rows if row["method"] == method]
@@ -323,11 +318,11 @@ def summary(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         entropy = np.array([row["entropy"] for row in own], dtype=float)
         entropy -= entropy[:, known].mean(axis=1, keepdims=True)
         spread = entropy.std(axis=0, ddof=1) / np.sqrt(len(own))
-        # An error estimated from few runs is itself uncertain: no bin's is below the mean square of all.
+        # An error estimated from few runs is itself uncertain: no place's is below the mean square of all.
         error = np.maximum(spread, np.sqrt(np.nanmean(spread**2)))
         found.append(
             {
-                "method": method, "runs": len(own), "centers": centers, "entropy": entropy.mean(axis=0),
+                "method": method, "runs": len(own), "places": places, "entropy": entropy.mean(axis=0),
                 "error": error, "each": entropy, "accuracy": np.array([row["accuracy"] for row in own], dtype=float),
                 **{key: np.array([row[key] for row in own]) for key in ("evaluations", "seconds", "round_trips")},
             }
@@ -336,10 +331,10 @@ def summary(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    """Markdown; the bins at the ends go by their centres."""
-    low, high = found[0]["centers"][[0, -1]]
+    """Markdown; the difference is that of S at the two ends of the range."""
+    low, high = found[0]["places"][[0, -1]]
     lines = [
-        f"| method | runs | evaluations a run | seconds a run | largest SE of S | S({low:.2f}) - S({high:.2f}) "
+        f"| method | runs | evaluations a run | seconds a run | largest SE of S | S({low:g}) - S({high:g}) "
         "| spread over runs | round trips a run |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -374,18 +369,17 @@ def pairs(found: list[dict[str, Any]]) -> str:
 
 
 def accuracies(found: list[dict[str, Any]], levels: tuple[float, ...]) -> str:
-    """Mean accuracy of the bins within 0.25 of each level, with its spread over the runs."""
+    """Mean accuracy at each level, with its spread over the runs and, where not all know it, how many do."""
     lines = [
         "| method | " + " | ".join(f"ln L = {level:g}" for level in levels) + " |",
         "|---" * (len(levels) + 1) + "|",
     ]
     for one in found:
         cells = []
-        for level in levels:
-            near = np.abs(one["centers"] - level) < 0.25
-            seen = one["accuracy"][np.isfinite(one["accuracy"][:, near]).any(axis=1)][:, near]
-            values = np.array([row[np.isfinite(row)].mean() for row in seen])
-            cells.append(f"{values.mean():.3f} ± {values.std(ddof=1):.3f}" if len(values) > 1 else "-")
+        for column in one["accuracy"].T:
+            values = column[np.isfinite(column)]
+            few = "" if len(values) == len(column) else f" ({len(values)} runs)"
+            cells.append(f"{values.mean():.3f} ± {values.std(ddof=1):.3f}{few}" if len(values) > 1 else "-")
         lines.append(f"| {NAMES[one['method']]} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -395,7 +389,7 @@ def write_csv(found: list[dict[str, Any]], path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(["method", "ln_loss_train", "entropy", "standard_error"])
         for one in found:
-            for x, s, error in zip(one["centers"], one["entropy"], one["error"], strict=True):
+            for x, s, error in zip(one["places"], one["entropy"], one["error"], strict=True):
                 writer.writerow([one["method"], f"{x:.2f}", f"{s:.3f}", f"{error:.3f}"])
 
 
@@ -410,9 +404,9 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
     entropies = [one["entropy"] for one in found if np.isfinite(one["entropy"]).all()]
     middle = (weights * entropies).sum(axis=0) / weights.sum(axis=0)
     for i, one in enumerate(found):
-        color, x = colors[METHODS.index(one["method"])], one["centers"] + 0.012 * (i - (len(found) - 1) / 2)
+        color, x = colors[METHODS.index(one["method"])], one["places"] + 0.012 * (i - (len(found) - 1) / 2)
         label = f"{NAMES[one['method']]}, {_power(one['evaluations'].sum())} evaluations"
-        top.plot(one["centers"], one["entropy"], "o-", color=color, label=label, markersize=2.5, linewidth=0.8)
+        top.plot(one["places"], one["entropy"], "o-", color=color, label=label, markersize=2.5, linewidth=0.8)
         bottom.errorbar(x, one["entropy"] - middle, one["error"], fmt="o", color=color, markersize=2.5, linewidth=0.8)
     bottom.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     whole = [one for one in found if np.isfinite(one["entropy"]).all()]  # a method that got lost leaves the picture
@@ -448,7 +442,7 @@ def main() -> None:
     found = summary(arguments.problem, load(arguments.problem))
     write_csv(found, DOCS / f"methods_{arguments.problem}.csv")
     draw(found, DOCS / f"methods_{arguments.problem}.png")
-    levels = (-4.0, -3.0, -2.0, -1.0) if "spiral" in arguments.problem else (-0.4, 0.0, 1.0, 2.0)
+    levels = PROBLEMS[arguments.problem].levels
     print(table(found), pairs(found), accuracies(found, levels), sep="\n\n")
 
 
