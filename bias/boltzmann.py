@@ -55,6 +55,11 @@ class Boltzmann(Bias):
         self.name = name
         self._slope = self.kT * torch.tensor(self.beta, dtype=torch.float64)
 
+    @property
+    def native(self) -> str | None:
+        """For native platforms, which know a slope in the train loss only."""
+        return "slope" if (getattr(self.cvs[0], "native", None) or ())[:2] == ("loss", "train") else None
+
     def prepare(self, device: torch.device) -> None:
         """Bring beta to a device."""
         self._slope = self._slope.to(device)

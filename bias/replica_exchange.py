@@ -14,6 +14,7 @@ from nnsim.bias.boltzmann import Boltzmann
 from nnsim.criteria import FEWEST_TRIPS
 from nnsim.errors import InputError, require_integer, shown
 from nnsim.protocols import CollectiveVariable, Integrator
+from nnsim.random import Purpose, RandomStreams
 
 AS_GIVEN = 0.2  # share of the given ladder's spacing in that of the pilot run
 PILOT_ROUNDS = 5  # the pilot run spaces the ladder anew after 1/16, 1/8, 1/4, 1/2 and all of its steps
@@ -97,7 +98,7 @@ class ReplicaExchange(Boltzmann):
                 "to tell how often pairs swap; make it longer"
             )
         self.pilot = -(-self.pilot // self.every) * self.every  # it ends with a round of swaps
-        self._generator: torch.Generator | None = None
+        self._generator: RandomStreams | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -111,6 +112,11 @@ class ReplicaExchange(Boltzmann):
 
     # ------------------------------------------------------------------ potential
 
+    @property
+    def native(self) -> str | None:
+        """For native platforms."""
+        return super().native and "exchange"
+
     def prepare(self, device: torch.device) -> None:
         """Bring the ladder to a device."""
         super().prepare(device)
@@ -119,7 +125,7 @@ class ReplicaExchange(Boltzmann):
 
     def attach(self, integrator: Integrator, generator: torch.Generator) -> None:
         """Begin on the given ladder, with the random numbers of swaps from the generator of the run."""
-        self._generator = generator
+        self._generator = RandomStreams.of(generator)
         self._reset()
         self.prepare(generator.device)
 
@@ -149,21 +155,23 @@ class ReplicaExchange(Boltzmann):
         first = step // self.every % 2
         low = torch.arange(first, len(self.beta) - 1, 2, device=s.device)
         if len(low):
-            self._swap(s[:, 0], low)
+            self._swap(s[:, 0], low, step)
             self._count_trips()
         if any(step - self.every < end <= step for end in self._rounds()):
             self._space(step)
         return not torch.equal(before, self.ladder[self.rung])
 
-    def _swap(self, s: Tensor, low: Tensor) -> None:
+    def _swap(self, s: Tensor, low: Tensor, step: int) -> None:
         """Offer swaps of rungs `low` [P] and low + 1 in every ladder."""
+        assert self._generator is not None
         rungs = self.rung.view(-1, len(self.beta))  # of each ladder, [W / K, K]
         walker = rungs.argsort(dim=1)  # who is on each rung
         values = s.view_as(rungs).gather(1, walker)
         gain = (self.ladder[low] - self.ladder[low + 1]) * (values[:, low] - values[:, low + 1])
         probability = torch.exp(gain.clamp(max=0))
-        drawn = torch.rand(gain.shape, generator=self._generator, dtype=torch.float64, device=s.device)
-        accepted = drawn < probability
+        # the number of the walker on the lower of both rungs decides
+        drawn = self._generator.uniform(Purpose.SWAP, (len(s),), step=step, draw=0).view_as(rungs)
+        accepted = drawn.gather(1, walker[:, low]) < probability
         self.offers[low] += len(rungs)
         self.swaps[low] += accepted.sum(dim=0)
         self._acceptance[low] += probability.sum(dim=0)

@@ -105,6 +105,11 @@ class Umbrella(Bias):
         self._length = torch.tensor(lengths, dtype=torch.float64)
         self._inverse = torch.tensor([1 / length if length else 0.0 for length in lengths], dtype=torch.float64)
 
+    @property
+    def native(self) -> str | None:
+        """For native platforms, which know restraints at rest only."""
+        return None if self.moving else "springs"
+
     def _rows(self, name: str, value: Values) -> Tensor:
         """The values for each walker and CV, [W, k], or [1, k] where all walkers have the same."""
         k = len(self.cvs)

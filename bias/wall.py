@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -53,6 +54,12 @@ class Wall(Bias):
         self.shape = require_choice("Wall", "shape", shape, ("quadratic", "linear"))
         sides = "_".join(side for side in ("lower", "upper") if getattr(self, side) is not None)
         self.name = name or f"wall_{sides}_{cv.name}"
+
+    @property
+    def native(self) -> tuple[float, float, float, bool]:
+        """Lower and upper edge, strength, and whether it is quadratic, for native platforms."""
+        lower = -math.inf if self.lower is None else self.lower
+        return lower, math.inf if self.upper is None else self.upper, self.strength, self.shape == "quadratic"
 
     def energy(self, s: Tensor, step: int) -> Tensor:
         """V [W] at s [W, 1]."""

@@ -51,6 +51,8 @@ class WangLandau(GridBias):
     networks: arXiv 2503.13145.
     """
 
+    native = "grid"  # for native platforms
+
     def __init__(
         self,
         cvs: CollectiveVariable | Sequence[CollectiveVariable],

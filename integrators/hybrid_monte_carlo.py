@@ -12,6 +12,7 @@ from nnsim.errors import InputError, require_integer, require_number
 from nnsim.forcefield import ForceField
 from nnsim.integrators import pieces
 from nnsim.protocols import Integrator
+from nnsim.random import Purpose
 from nnsim.state import State
 
 
@@ -121,11 +122,12 @@ class HybridMonteCarlo(Integrator):
         pieces.ornstein_uhlenbeck_(state, math.sqrt(1 - self.refreshment), kT, self._masses)
         kinetic = state.integrator_state["kinetic_energy"] = self._kinetic_energy(state)
 
-        trial = self._trajectory(state, force_field)
+        # Two numbers for each walker: for its time step and for its acceptance.
+        drawn = state.generator.uniform(Purpose.MOVE, (state.walkers, 2), step=state.step, draw=0)
+        trial = self._trajectory(state, force_field, self.dt * (1 + self.jitter * (2 * drawn[:, :1] - 1)))
         before = kinetic + state.energy + state.bias_energy
         climb = (self._kinetic_energy(trial) + trial.energy + trial.bias_energy - before) / kT
-        drawn = torch.rand(state.walkers, generator=state.generator, dtype=torch.float64, device=climb.device)
-        accepted = force_field.allows(trial.cvs) & (drawn < torch.exp(-climb))  # a NaN is not accepted
+        accepted = force_field.allows(trial.cvs) & (drawn[:, 1] < torch.exp(-climb))  # a NaN is not accepted
 
         each = accepted[:, None]
         state.positions.copy_(torch.where(each, trial.positions, state.positions))
@@ -140,10 +142,10 @@ class HybridMonteCarlo(Integrator):
     def _temperature(self, step: int) -> float:
         return pieces.temperature("HybridMonteCarlo", self.kT, step, above=0.0)
 
-    def _trajectory(self, state: State, force_field: ForceField) -> State:
-        """Where `steps` steps of velocity Verlet lead from the state, which stays as it is."""
+    def _trajectory(self, state: State, force_field: ForceField, time_steps: Tensor) -> State:
+        """Where `steps` steps of velocity Verlet, of [W, 1] each, lead from the state, which stays as it is."""
         trial = replace(state, positions=state.positions.clone(), velocities=state.velocities.clone())
-        box, h = force_field.system.box, self._time_steps(state)
+        box, h = force_field.system.box, time_steps.to(state.positions)
         h_over_m = h / self._masses
         trial.velocities.addcmul_(trial.forces, h_over_m, value=0.5)
         for remaining in reversed(range(self.steps)):
@@ -153,12 +155,6 @@ class HybridMonteCarlo(Integrator):
             # the half kicks at the end of a step and at the start of the next are one
             trial.velocities.addcmul_(trial.forces, h_over_m, value=1.0 if remaining else 0.5)
         return trial
-
-    def _time_steps(self, state: State) -> Tensor:
-        """The time step of each walker for the next trajectory, [W, 1]."""
-        device = state.positions.device
-        drawn = torch.rand(state.walkers, 1, generator=state.generator, dtype=torch.float64, device=device)
-        return (self.dt * (1 + self.jitter * (2 * drawn - 1))).to(state.positions)
 
     def _kinetic_energy(self, state: State) -> Tensor:
         """Sum of m v^2 / 2, [W], in double precision: an error of it would be one of the acceptance."""

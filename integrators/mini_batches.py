@@ -10,6 +10,7 @@ from torch import Tensor
 from nnsim.errors import InputError, require_integer
 from nnsim.forcefield import ForceField
 from nnsim.protocols import System
+from nnsim.random import Purpose
 from nnsim.state import State
 
 
@@ -17,8 +18,8 @@ class MiniBatches:
     """Every epoch visits each point once, in an order of its own for each walker.
 
     As in torch's DataLoader the last batch of an epoch is smaller where the size does not divide the number of points.
-    Where in the epoch a run is follows from the step, so that `integrator_state["order"]` [W, N] is all there is to
-    save.
+    The order follows from the number of the epoch, and where in it a run is from the step; `integrator_state["order"]`
+    [W, N] is that of the present epoch.
 
     Args:
         owner: the integrator, for messages.
@@ -80,8 +81,7 @@ class MiniBatches:
         if self.per_epoch == 1:  # of all points, in whatever order
             order = torch.arange(self.points, device=device).repeat(state.walkers, 1)
         else:
-            keys = torch.rand(shape, generator=state.generator, device=device, dtype=torch.float64)
-            order = keys.argsort(dim=1)
+            order = state.generator.orders(Purpose.ORDER, shape, step=state.step // self.per_epoch)
         state.integrator_state["order"] = order
 
     def index(self, state: State) -> Tensor:

@@ -13,8 +13,14 @@ from nnsim.errors import InputError, require_choice, require_integer, require_nu
 from nnsim.evaluation import Evaluation
 from nnsim.forcefield import ForceField
 from nnsim.integrators import pieces
+from nnsim.lattice import Lattice
 from nnsim.protocols import Integrator, Observable
+from nnsim.random import Purpose, RandomStreams, below, unit
 from nnsim.state import State
+
+SMALLEST = 1e-6  # of the largest size, to which a tuned one may fall
+# Each move of a walker takes one block of four random words: which parameter, where to, the size, and the acceptance.
+WHICH, WHERE, SIZE, ACCEPTANCE = range(4)
 
 
 class StepSize(Protocol):
@@ -77,10 +83,8 @@ class MixedStep(StepSize):
 
     def sizes(self, state: State) -> Tensor:
         """A size for each walker, [W]."""
-        device = state.positions.device
-        drawn = torch.rand(state.walkers, generator=state.generator, dtype=torch.float64, device=device)
         low, high = math.log(self.smallest), math.log(self.largest)
-        return torch.exp(low + (high - low) * drawn)
+        return torch.exp(low + (high - low) * unit(_words(state)[:, SIZE]))
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,8 @@ class TunedStep(StepSize):
 
         ln size <- ln size + gain (accepted - target),    gain = 1 / (1 + move / 100)^0.6
 
-    During the warm-up detailed balance does not hold; afterwards it does.
+    During the warm-up detailed balance does not hold; afterwards it does. The size stays within [1e-6, 1] x largest: a
+    walker that all moves are refused for a while, as outside the grid of a bias, must not be frozen for good.
 
     Args:
         initial: first size, above 0.
@@ -114,7 +119,8 @@ class TunedStep(StepSize):
     @property
     def native(self) -> dict[str, float | str]:
         """Kind and numbers, for native platforms."""
-        return {"kind": "tuned", "target": self.target, "warmup": self.warmup, "largest": self.largest}
+        limits = {"smallest": SMALLEST * self.largest, "largest": self.largest}
+        return {"kind": "tuned", "target": self.target, "warmup": self.warmup, **limits}
 
     def sizes(self, state: State) -> Tensor:
         """The present size of each walker, [W]."""
@@ -126,8 +132,8 @@ class TunedStep(StepSize):
         """Adapt until the warm-up is over."""
         if state.step <= self.warmup:
             gain = (1 + state.step / 100) ** -0.6
-            size = state.integrator_state["step_size"]
-            size.mul_(torch.exp(gain * (accepted.double() - self.target))).clamp_(max=self.largest)
+            factor = torch.exp(gain * (accepted.double() - self.target))
+            self.sizes(state).mul_(factor).clamp_(SMALLEST * self.largest, self.largest)
 
 
 class MonteCarlo(Integrator):
@@ -135,10 +141,12 @@ class MonteCarlo(Integrator):
 
         accept with probability min(1, exp(-(U' + V' - U - V) / kT))
 
-    A move displaces one parameter, chosen at random, or all of them, uniformly within +-size; on a `Lattice` it gives
-    it another value. Moves that leave the box, or the grid of a Wang-Landau bias, are rejected, and the old state
-    counts once more. One step is one move of each walker; the time of the trajectory counts sweeps (n moves of one
-    parameter).
+    A move displaces one parameter, chosen at random, or all of them, uniformly within +-size. On a `Lattice` a move of
+    one gives it another value, each as likely; with probability 1 / (n + 1) nothing is changed, or else, of two values,
+    half of the states could come at even steps only. A move of all gives each parameter any of the values, its present
+    one too. Moves that leave the box, or the grid of a Wang-Landau bias, are rejected, and the old state counts once
+    more; a periodic box has no outside. One step is one move of each walker; the time of the trajectory counts sweeps
+    (n moves of one parameter).
 
     Args:
         step: a `MixedStep`, `TunedStep` or `FixedStep`, or a number for the last.
@@ -158,6 +166,7 @@ class MonteCarlo(Integrator):
 
     needs_gradients = False
     metropolis = True
+    native = "moves"  # for native platforms
 
     def __init__(
         self, step: StepSize | float | None = None, *, kT: pieces.Temperature = 1.0, move: str = "one"
@@ -177,7 +186,7 @@ class MonteCarlo(Integrator):
         self._moves_a_sweep = positions.shape[1] if self.move == "one" else 1
         energy, bias_energy, cvs = force_field.energies(positions, 0)
         zeros = torch.zeros_like(positions)
-        state = State(positions, zeros, zeros, energy, bias_energy, cvs, generator)
+        state = State(positions, zeros, zeros, energy, bias_energy, cvs, RandomStreams.of(generator))
         state.integrator_state["accepted"] = torch.zeros(len(positions), dtype=torch.long, device=positions.device)
         return state
 
@@ -192,7 +201,7 @@ class MonteCarlo(Integrator):
         # The bias may have grown since the last move, also where the walker stands.
         state.bias_energy = force_field.bias_energy(state.cvs, state.step)
         climb = (energy + bias_energy - state.energy - state.bias_energy) / kT
-        drawn = torch.rand(state.walkers, generator=state.generator, dtype=torch.float64, device=trial.device)
+        drawn = unit(_words(state)[:, ACCEPTANCE])
         accepted = inside & force_field.allows(cvs) & (drawn < torch.exp(-climb))  # a NaN is not accepted
         state.positions[accepted] = trial[accepted]
         state.energy = torch.where(accepted, energy, state.energy)
@@ -204,20 +213,34 @@ class MonteCarlo(Integrator):
 
     def _trial(self, state: State, force_field: ForceField) -> Tensor:
         """Positions [W, n] that the move proposes."""
-        box, positions = force_field.system.box, state.positions
-        device, walkers = positions.device, state.walkers
-        trial = positions.clone()
-        columns = torch.arange(positions.shape[1], device=device).expand(walkers, -1)
+        box, trial = force_field.system.box, state.positions.clone()
         if self.move == "one":
-            columns = torch.randint(positions.shape[1], (walkers, 1), generator=state.generator, device=device)
-        here = positions.gather(1, columns)
-        if box.kind == "lattice":
-            return trial.scatter_(1, columns, box.other(here, state.generator))  # type: ignore[attr-defined]
-        shift = 2 * torch.rand(here.shape, generator=state.generator, dtype=here.dtype, device=device) - 1
-        trial.scatter_(1, columns, here + shift * self.step_size.sizes(state)[:, None].to(here))
+            words = _words(state)
+            columns, where = words[:, WHICH, None], words[:, WHERE, None]
+        else:
+            where = state.generator.words(Purpose.MOVE, trial.shape, step=state.step, draw=1)
+        if isinstance(box, Lattice):
+            if self.move == "all":
+                return box.values[below(where, len(box.values))].to(trial)
+            columns = below(columns, trial.shape[1] + 1)
+            moves = columns < trial.shape[1]  # or all stay
+            columns = torch.where(moves, columns, 0)
+            shift = torch.where(moves, 1 + below(where, len(box.values) - 1), 0)
+            return trial.scatter_(1, columns, box.shifted(trial.gather(1, columns), shift))
+        shift = (2 * unit(where) - 1) * self.step_size.sizes(state)[:, None]
+        if self.move == "all":
+            trial += shift
+        else:
+            columns = below(columns, trial.shape[1])
+            trial.scatter_(1, columns, (trial.gather(1, columns) + shift).to(trial))
         if box.kind == "periodic":
             box.confine_(trial)
         return trial
+
+
+def _words(state: State) -> Tensor:
+    """The random words of the present move of each walker, [W, 4]."""
+    return state.generator.words(Purpose.MOVE, (state.walkers, 4), step=state.step, draw=0)
 
 
 def _step_size(step: StepSize | float | None) -> StepSize:

@@ -10,6 +10,7 @@ from nnsim.evaluation import Evaluation
 from nnsim.forcefield import ForceField
 from nnsim.integrators import pieces
 from nnsim.protocols import Integrator, Observable
+from nnsim.random import Purpose
 from nnsim.state import State
 
 # Fourth-order factorisation of a thermostat's propagator: w1, w1, 1 - 4 w1, w1, w1 with w1 = 1 / (4 - 4^(1/3)).
@@ -101,7 +102,7 @@ class NoseHoover(Integrator):
         self._freedom = torch.ones_like(self._inertia)
         self._freedom[0] = freedom
         shape = (walkers, n // freedom, self.chain)
-        drawn = torch.randn(shape, generator=generator, dtype=torch.float64, device=positions.device)
+        drawn = state.generator.normal(Purpose.VELOCITY, shape)
         state.integrator_state["thermostat_velocities"] = drawn * (kT / self._inertia).sqrt()
         state.integrator_state["thermostat_positions"] = torch.zeros_like(drawn)
         self._finish(state, kT)

@@ -21,6 +21,7 @@ from nnsim.box import Box
 from nnsim.errors import InputError, require_number, require_numbers, shown
 from nnsim.forcefield import ForceField
 from nnsim.integrators.mini_batches import MiniBatches
+from nnsim.random import Purpose, RandomStreams
 from nnsim.state import State
 
 Masses = float | Tensor
@@ -124,7 +125,7 @@ def kinetic_energy(velocities: Tensor, masses: Masses) -> Tensor:
 
 def thermal_velocities(positions: Tensor, kT: float, masses: Masses, generator: torch.Generator) -> Tensor:
     """Velocities [W, n] from the Maxwell-Boltzmann distribution, variance kT / m."""
-    drawn = torch.randn(positions.shape, generator=generator, dtype=positions.dtype, device=positions.device)
+    drawn = RandomStreams.of(generator).normal(Purpose.VELOCITY, positions.shape, dtype=positions.dtype)
     return drawn.mul_((kT / masses) ** 0.5)
 
 
@@ -137,7 +138,8 @@ def first_state(
 ) -> State:
     """The state at step 0, with forces that belong to the positions."""
     nothing = positions.new_zeros(len(positions), dtype=torch.float64)
-    state = State(positions, velocities, torch.zeros_like(positions), nothing, nothing, nothing[:, None], generator)
+    streams = RandomStreams.of(generator)
+    state = State(positions, velocities, torch.zeros_like(positions), nothing, nothing, nothing[:, None], streams)
     if batches:
         batches.shuffle_(state)
     update_forces_(state, force_field, batches)

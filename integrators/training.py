@@ -26,6 +26,7 @@ from nnsim.errors import InputError, require_integer, require_number
 from nnsim.forcefield import ForceField
 from nnsim.integrators.mini_batches import MiniBatches, check_batch_size, train_points
 from nnsim.protocols import Integrator
+from nnsim.random import RandomStreams
 from nnsim.state import State
 
 # From the number of updates done so far to a factor of the learning rate.
@@ -110,9 +111,8 @@ class _Training(Integrator):
         self._batches = self._check(force_field)
         nothing = positions.new_zeros(len(positions), dtype=torch.float64)
         cvs = nothing.new_zeros((len(positions), 0))
-        state = State(
-            positions, torch.zeros_like(positions), torch.zeros_like(positions), nothing, nothing, cvs, generator
-        )
+        zeros, streams = torch.zeros_like(positions), RandomStreams.of(generator)
+        state = State(positions, zeros, zeros.clone(), nothing, nothing, cvs, streams)
         self._start(state)
         self._update_forces_(state, force_field)
         return state

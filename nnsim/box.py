@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nnsim.errors import InputError, require_choice, require_number, require_numbers
+from nnsim.random import Purpose, RandomStreams
 
 KINDS = ("reflecting", "periodic", "open")
 
@@ -106,7 +107,7 @@ class Box:
         """Positions [walkers, n] drawn uniformly from the box."""
         if self.kind == "open":
             raise InputError("Box: an open box has no uniform distribution; choose another start or a closed box")
-        drawn = torch.rand(walkers, n, generator=generator, dtype=torch.float64, device=generator.device)
+        drawn = RandomStreams.of(generator).uniform(Purpose.START, (walkers, n))
         lower, upper = self.lower.to(drawn), self.upper.to(drawn)
         return lower + (upper - lower) * drawn
 

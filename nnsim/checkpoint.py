@@ -17,7 +17,7 @@ import numpy as np
 from nnsim.errors import InputError, TrajectoryError
 from nnsim.trajectory_layout import PARTIAL, remove_leftovers, replace_file, writing
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2  # since 2 the state has the counters of its random streams
 _STRUCTURE = "structure"
 
 

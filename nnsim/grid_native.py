@@ -13,11 +13,11 @@ from numba import njit
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def evaluate(coefficients, s, lower, upper, inverse, bins, wraps, nodes, value, gradient, work, place):  # type: ignore[no-untyped-def]
-    """Fill value [W] and gradient [W, k] of a cubic B-spline with flat `coefficients` at s [W, k].
+    """Fill value [W] and gradient [W, k] of a cubic B-spline with flat `coefficients` at the first k columns of s.
 
     `nodes` [k, max M + 4] are the node tables times the strides; `work` [7, 4] and `place` [3, 4] are scratch.
     """
-    walkers, k = s.shape
+    walkers, k = s.shape[0], lower.size
     basis, slope, factor = work[0:3], work[3:6], work[6]
     for w in range(walkers):
         finite = True
@@ -73,11 +73,11 @@ def evaluate(coefficients, s, lower, upper, inverse, bins, wraps, nodes, value, 
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def deposit(coefficients, visits, s, height, lower, upper, inverse, bins, wraps, strides, indices, weights, widths):  # type: ignore[no-untyped-def]
-    """Add `height` x kernel at each s [W, k] on the grid, count the visit, and return how many there were.
+    """Add `height` x kernel at the first k columns of each s on the grid; count the visits, and return how many.
 
     `indices` and `weights` [3, max M, max width] are the kernel's tables, with a trivial axis for those beyond k.
     """
-    walkers, k = s.shape
+    walkers, k = s.shape[0], lower.size
     inside_count = 0
     for w in range(walkers):
         inside = True

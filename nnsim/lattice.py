@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nnsim.errors import InputError
+from nnsim.random import Purpose, RandomStreams
 
 
 class Lattice:
@@ -53,13 +54,12 @@ class Lattice:
 
     def uniform(self, walkers: int, n: int, generator: torch.Generator) -> Tensor:
         """Positions [walkers, n], each value as likely."""
-        index = torch.randint(len(self.values), (walkers, n), generator=generator, device=generator.device)
+        index = RandomStreams.of(generator).integers(Purpose.START, len(self.values), (walkers, n))
         return self.values.to(generator.device)[index]
 
-    def other(self, positions: Tensor, generator: torch.Generator) -> Tensor:
-        """Another value for each of the positions [any], each as likely."""
+    def shifted(self, positions: Tensor, shift: Tensor) -> Tensor:
+        """The values so many places further on, for each of the positions [any], beginning anew after the last."""
         here = torch.searchsorted(self.values, positions.to(self.values))
-        shift = torch.randint(1, len(self.values), positions.shape, generator=generator, device=positions.device)
         return self.values[(here + shift) % len(self.values)].to(positions)
 
     def describe(self) -> dict[str, object]:

@@ -124,7 +124,10 @@ def _display(first_step: int, target: int) -> _Display:
 
 def _console() -> Any:
     """A console that leaves a broken pipe to `unread`, where rich would end the program."""
-    from rich.console import Console
+    from nnsim.random import undisturbed
+
+    with undisturbed():
+        from rich.console import Console
 
     class Unread(Console):
         def on_broken_pipe(self) -> None:
@@ -195,6 +198,8 @@ def summary(simulation: Simulation) -> dict[str, str]:
         "walkers": str(simulation.walkers),
         "steps": f"{state.step}",
     }
+    if simulation.platform_reason:
+        rows["platform"] = f"{simulation.platform.name} ({simulation.platform_reason})"
     temperature = simulation.monitor.kinetic_temperature(since=0.9 * state.step)
     kT = getattr(simulation.integrator, "kT", None)
     if not math.isnan(temperature) and kT is not None:

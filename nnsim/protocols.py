@@ -227,7 +227,23 @@ class Integrator(Protocol):
 
 
 class Platform(Protocol):
-    """Executes steps; every platform gives the results of the reference one."""
+    """Executes steps; every platform gives the results of the reference one.
+
+    Attributes:
+        name: by which `Simulation(platform=...)` asks for it.
+    """
+
+    name: str
+
+    @classmethod
+    def obstacle(cls, simulation: Simulation) -> str | None:
+        """Why this platform cannot run a simulation, in a few words that name the part; None if it can."""
+        return None
+
+    @classmethod
+    def serves(cls, integrator: Integrator) -> bool:
+        """Whether it is made for integrators of this kind, so that being passed over costs speed."""
+        return False
 
     def advance(self, state: State, steps: int) -> State:
         """`steps` times: a step of the integrator, then an update of every bias."""

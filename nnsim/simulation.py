@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,14 +17,15 @@ from torch import Tensor
 
 from nnsim import checks
 from nnsim.describe import describe
-from nnsim.errors import DivergedError, InputError, require_choice, require_integer, shown
+from nnsim.errors import DivergedError, InputError, require_integer, shown
 from nnsim.forcefield import ForceField
 from nnsim.interrupt import Interrupt
 from nnsim.monitor import Monitor
-from nnsim.platforms.native import NativeMonteCarlo
+from nnsim.platforms.choose import choose
 from nnsim.platforms.reference import ReferencePlatform, check_finite
 from nnsim.precision import Precision
-from nnsim.protocols import Bias, Integrator, Observable, Platform, Reporter, System
+from nnsim.protocols import Bias, Integrator, Observable, Reporter, System
+from nnsim.random import RandomStreams, require_seed
 from nnsim.reporters import History, Recorder, particle_series, standard_series
 
 LOOK_UP_SECONDS = 0.2  # how often a run looks up from its steps: progress, interrupts, checkpoints by the clock
@@ -64,7 +66,8 @@ class Simulation:
         bias: a bias or several, or pairs (bias, interval k in steps); the walkers share them.
         observe: what else to record: observables, or pairs (observable, interval in steps).
         walkers: number of independent copies W, at least 1.
-        seed: of the one random generator, which lives in the state.
+        seed: of all random numbers, at least 0 and below 2^64: each follows from (seed, purpose, walker, step), see
+            `nnsim.random.RandomStreams`, which lives in the state.
         steps: length of the run; `run` and the command line may override it.
         every: interval of observables, in steps, at least 1.
         record_start: also record all of them, positions and velocities once at step 0, as they are at the start; else
@@ -77,7 +80,8 @@ class Simulation:
         device: of torch, such as `"cpu"` or `"cuda"`.
         threads: number of CPU threads for torch; None leaves it as it is.
         platform: `"reference"` (torch, step by step), `"native"` (compiled; Monte Carlo on dense networks), or
-            `"auto"`, native where it can be.
+            `"auto"`, native where it can be. Where that is not the fastest for such an integrator, the reason is
+            logged, recorded, and `platform_reason`.
         reporters: your own reporters.
         output: default path of the trajectory; None keeps observables in memory, as `history`.
 
@@ -122,12 +126,11 @@ class Simulation:
         reporters: Sequence[Reporter] = (),
         output: str | Path | None = None,
     ) -> None:
-        if threads is not None:
-            torch.set_num_threads(require_integer("Simulation", "threads", threads, least=1))
+        self.threads = None if threads is None else require_integer("Simulation", "threads", threads, least=1)
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
         self.walkers = require_integer("Simulation", "walkers", walkers, least=1)
-        self.seed = require_integer("Simulation", "seed", seed, least=0)
-        if self.seed >= 2**63:
-            raise InputError(f"Simulation: seed = {self.seed} must be below 2^63; take a smaller seed")
+        self.seed = require_seed("Simulation", seed)
         self.steps = None if steps is None else require_integer("Simulation", "steps", steps, least=0)
         self.checkpoint_every = (
             None
@@ -158,7 +161,7 @@ class Simulation:
         self.system.prepare(self.precision, self.device)
         for one in biases:
             one.prepare(self.device)
-        generator = torch.Generator(self.device).manual_seed(self.seed)
+        generator = RandomStreams(self.seed, self.device)
         for one in biases:
             one.attach(self.integrator, generator)
         positions = self.system.initial_positions(self.walkers, generator)
@@ -169,7 +172,8 @@ class Simulation:
         check_finite(self.state)
         checks.check_observables(self.state, self.force_field, observed)
         self.force_field.start_biases(self.state.cvs)
-        self.platform = self._choose_platform(platform, threads)
+        self.platform, self.platform_reason = choose(self, platform)
+        self._automatic = platform == "auto"
         self._description = self._describe_parts()  # now, because parts may count what they do
 
     def _check_recorded(self) -> None:
@@ -179,14 +183,16 @@ class Simulation:
         cvs = {cv.name: plan.every for cv in self.force_field.cvs}
         checks.check_recorded(self.force_field, {"bias_energy": plan.every, **cvs, **own}, ["bias_energy", *of_all])
 
-    def _choose_platform(self, name: str, threads: int | None) -> Platform:
-        require_choice("Simulation", "platform", name, ("auto", "reference", "native"))
-        if name == "native" and self.device.type != "cpu":
-            raise InputError(f"platform = 'native' runs on the CPU, not on {self.device}; leave device out")
-        obstacle = self.device.type != "cpu" or NativeMonteCarlo.obstacle(self.integrator, self.force_field)
-        if name == "native" or (name == "auto" and not obstacle):
-            return NativeMonteCarlo(self.integrator, self.force_field, self.state, self.seed, threads)
-        return ReferencePlatform(self.integrator, self.force_field)
+    def resume_on(self, recorded: str | None) -> None:
+        """Stay on the reference platform, given the name of the class that a run has had so far, unless told otherwise.
+
+        So a run that an older version could not take to a faster one goes on as it was begun.
+        """
+        if self._automatic and recorded == ReferencePlatform.__name__ != type(self.platform).__name__:
+            self.platform_reason = f"{self.platform.name}: the run so far is not from there"
+            self.platform = ReferencePlatform(self)
+            self._description["platform"] = recorded
+            logging.getLogger("nnsim").info(f"the run goes on on the reference platform ({self.platform_reason})")
 
     # ------------------------------------------------------------------ running
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from nnsim.random import Purpose, RandomStreams
 
 
 @dataclass
@@ -24,7 +25,8 @@ class State:
 
     On return from an integrator's step, forces, energies and cvs belong to `positions`. Integrators update the
     tensors in place: clone what should outlive a step. `integrator_state` holds whatever else an integrator carries
-    along (thermostat chains, moments, counters) and is saved with the rest.
+    along (thermostat chains, moments, counters) and is saved with the rest. `generator` is the run's `RandomStreams`;
+    given a plain generator of torch, it is one with a seed drawn from that.
     """
 
     positions: Tensor
@@ -33,9 +35,12 @@ class State:
     energy: Tensor
     bias_energy: Tensor
     cvs: Tensor
-    generator: torch.Generator
+    generator: RandomStreams
     step: int = 0
     integrator_state: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.generator = RandomStreams.of(self.generator)
 
     @property
     def walkers(self) -> int:
@@ -43,13 +48,16 @@ class State:
         return self.positions.shape[0]
 
     def normal(self, like: Tensor) -> Tensor:
-        """Independent unit normal numbers in the shape of `like` [any], from the state's own generator.
+        """Independent unit normal numbers in the shape and type of `like`, other ones at each call.
 
-        On a CPU they are drawn in float32 whatever the type of `like`: torch's float32 generator is vectorised and
-        five times faster, and the rounding of a noise term (relative 6e-8) is far below its own standard deviation.
+        Row w of `like` [W, ...] has those of (seed, walker w, `step`, number of the call in this step). Where the first
+        axis is not that of the W walkers they belong to none of them.
         """
-        drawn = torch.randn(like.shape, generator=self.generator, device=like.device, dtype=torch.float32)
-        return drawn.to(like.dtype)
+        shape = like.shape
+        if shape[:1] == self.positions.shape[:1]:
+            return self.generator.normal(Purpose.NOISE, shape, step=self.step, dtype=like.dtype)
+        drawn = self.generator.normal(Purpose.NOISE, (1, like.numel()), step=self.step, dtype=like.dtype, first=0)
+        return drawn.view(shape)
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of all of it, as tensors and numbers."""
@@ -58,6 +66,7 @@ class State:
             **tensors,
             "step": self.step,
             "generator": self.generator.get_state(),
+            "draws": self.generator.draws(),
             "integrator_state": {name: value.clone() for name, value in self.integrator_state.items()},
         }
 
@@ -67,6 +76,7 @@ class State:
             setattr(self, name, saved[name].to(self.positions.device, copy=True))
         self.step = int(saved["step"])
         self.generator.set_state(saved["generator"])
+        self.generator.restore(saved.get("draws"))
         device = self.positions.device
         self.integrator_state = {name: value.to(device, copy=True) for name, value in saved["integrator_state"].items()}
 

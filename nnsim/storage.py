@@ -68,6 +68,7 @@ class Storage:
         if is_starting(path) or not checkpoint.exists():
             return cls._start_again(simulation, path)
         recorded = Trajectory(path).header
+        simulation.resume_on(recorded.get("platform"))
         refuse_differences(recorded, simulation, path)
         saved = load_checkpoint(checkpoint)
         if saved.get("run") != recorded.get("run"):
@@ -86,6 +87,7 @@ class Storage:
                 f"{path} cannot be resumed: its checkpoint {checkpoint_path(path).name} is missing, or is that of "
                 "another run; put its own back, or start again with --overwrite"
             )
+        simulation.resume_on(trajectory.header.get("platform"))
         refuse_differences(trajectory.header, simulation, path)
         return cls(simulation, path, TrajectoryWriter.resume(path, {}))._begin()
 
@@ -140,6 +142,7 @@ def header(simulation: Simulation) -> dict[str, Any]:
         "time_step": simulation.integrator.time_step,
         "kT": describe(getattr(simulation.integrator, "kT", None)),
         **simulation.describe(),
+        "platform_reason": simulation.platform_reason,
         **environment(),
     }
 

@@ -43,11 +43,11 @@ class BatchedDense:
         self.written_out = all(_written_out(layer) for layer in self.layers)
 
     def plain(self) -> tuple[list[int], list[int], list[int], str] | None:
-        """Widths, places of weights and biases, and the one hidden activation; None if it is not as regular as that."""
+        """Widths, places of weights and of biases (-1: none), and the one hidden activation; None if less regular."""
         names = {type(one).__name__.lower() for layer in self.layers[:-1] for one in layer.activations}
         regular = self.written_out and all(len(layer.activations) == 1 for layer in self.layers[:-1])
-        biases = [layer.bias.start for layer in self.layers if layer.bias is not None]
-        if not regular or self.layers[-1].activations or len(names) > 1 or len(biases) < len(self.layers):
+        biases = [-1 if layer.bias is None else layer.bias.start for layer in self.layers]
+        if not regular or self.layers[-1].activations or len(names) > 1:
             return None
         sizes = [self.layers[0].shape[1], *(layer.shape[0] for layer in self.layers)]
         return sizes, [layer.weight.start for layer in self.layers], biases, names.pop() if names else "relu"

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nnsim.box import Box
 from nnsim.errors import InputError, require_integer
+from nnsim.random import undisturbed
 from nnsim.systems.modules import Activation, equal_sizes, mlp
 from nnsim.systems.network import NeuralNetwork
 
@@ -29,7 +30,8 @@ def digit_points(train_points: int = 500) -> tuple[Data, Data]:
     Raises:
         InputError: a number out of its range.
     """
-    from sklearn.datasets import load_digits
+    with undisturbed():
+        from sklearn.datasets import load_digits
 
     train_points = require_integer("digits", "train_points", train_points, least=1)
     images, labels = load_digits(return_X_y=True)

@@ -28,28 +28,29 @@ from torch import Tensor, nn
 
 from nnsim.errors import InputError
 from nnsim.networks.scaled import EMBEDDINGS, NORMS, fans
+from nnsim.random import Purpose, RandomStreams
 
 CUT = 2.0
 # Standard deviation of a normal number of variance 1 that is cut at +-2.
 CUT_DEVIATION = 0.87962566103423978
 
 
-def _normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device)
+def _normal(shape: tuple[int, ...], streams: RandomStreams) -> Tensor:
+    return streams.normal(Purpose.START, shape)
 
 
-def _centred(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def _centred(shape: tuple[int, ...], streams: RandomStreams) -> Tensor:
     """Uniform in [-1, 1)."""
-    return 2 * torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device) - 1
+    return 2 * streams.uniform(Purpose.START, shape) - 1
 
 
-def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return math.sqrt(3) * _centred(shape, generator)
+def _uniform(shape: tuple[int, ...], streams: RandomStreams) -> Tensor:
+    return math.sqrt(3) * _centred(shape, streams)
 
 
-def _truncated(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def _truncated(shape: tuple[int, ...], streams: RandomStreams) -> Tensor:
     within = math.erf(CUT / math.sqrt(2))  # the inverse of the distribution function, between its values at the cuts
-    cut = math.sqrt(2) * torch.erfinv(within * _centred(shape, generator))
+    cut = math.sqrt(2) * torch.erfinv(within * _centred(shape, streams))
     return cut.clamp_(-CUT, CUT) / CUT_DEVIATION
 
 
@@ -84,12 +85,12 @@ class Start:
     kind: str = "normal"
     padding: int | None = None
 
-    def draw(self, walkers: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Values of each walker's own tensor, [W, *shape], float64, on the generator's device."""
+    def draw(self, walkers: int, shape: tuple[int, ...], streams: RandomStreams) -> Tensor:
+        """Values of each walker's own tensor, [W, *shape], float64, on the device of the streams."""
         full = (walkers, *shape)
         if not self.deviation:
-            return torch.full(full, self.mean, dtype=torch.float64, device=generator.device)
-        values = self.mean + self.deviation * _DRAWS[self.kind](full, generator)
+            return torch.full(full, self.mean, dtype=torch.float64, device=streams.device)
+        values = self.mean + self.deviation * _DRAWS[self.kind](full, streams)
         if self.padding is not None:
             values[:, self.padding] = 0.0
         return values
@@ -148,7 +149,7 @@ def initial_values(
         shapes: its trainable parameters, in the order of the positions.
         scheme: one of `SCHEMES`.
         walkers: W.
-        generator: the only source of randomness; it is advanced.
+        generator: the only source of randomness.
     """
-    rules = starts(module, shapes, scheme)
-    return torch.cat([rules[name].draw(walkers, shape, generator).flatten(1) for name, shape in shapes.items()], dim=1)
+    rules, streams = starts(module, shapes, scheme), RandomStreams.of(generator)
+    return torch.cat([rules[name].draw(walkers, shape, streams).flatten(1) for name, shape in shapes.items()], dim=1)

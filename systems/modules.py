@@ -1,13 +1,20 @@
-"""Torch modules that the built-in systems are made of, with the parameter counts of the papers."""
+"""Torch modules that the built-in systems are made of, with the parameter counts of the papers.
+
+Their own values, with which walkers start where `initial="module"`, are those of torch's default initialisation from a
+seed: the same in every process, whatever torch's global generator has done, which stays as it was.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from nnsim.errors import InputError, require_choice, require_integer
+from nnsim.random import RandomStreams
 
 Activation = str | Callable[[], nn.Module]
 
@@ -20,15 +27,24 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def mlp(sizes: Sequence[int], activation: Activation = nn.ReLU) -> nn.Sequential:
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """While it lasts, torch's global generator on the CPU gives the numbers of a seed; then it is as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(RandomStreams(seed).get_state())
+        yield
+
+
+def mlp(sizes: Sequence[int], activation: Activation = nn.ReLU, *, seed: int = 0) -> nn.Sequential:
     """Build a plain dense network: linear layers with biases, the activation between them, none after the last.
 
     Args:
         sizes: inputs, width of each hidden layer, outputs; at least two, each at least 1.
         activation: `"relu"`, `"tanh"`, `"silu"`, `"gelu"`, `"sigmoid"`, or anything that makes a module when called.
+        seed: of the module's own values, at least 0 and below 2^64.
 
     Raises:
-        InputError: fewer than two sizes, one below 1, or an unknown activation.
+        InputError: fewer than two sizes, one below 1, an unknown activation, or a seed out of its range.
 
     >>> from nnsim.systems.modules import mlp
     >>> sum(p.numel() for p in mlp((2, 6, 6, 6, 2)).parameters())
@@ -41,8 +57,9 @@ def mlp(sizes: Sequence[int], activation: Activation = nn.ReLU) -> nn.Sequential
         )
     make = _maker("mlp", activation)
     layers: list[nn.Module] = []
-    for fan_in, fan_out in pairwise(widths):
-        layers += [nn.Linear(fan_in, fan_out), make()]
+    with seeded(seed):
+        for fan_in, fan_out in pairwise(widths):
+            layers += [nn.Linear(fan_in, fan_out), make()]
     return nn.Sequential(*layers[:-1])
 
 
@@ -75,7 +92,12 @@ def equal_sizes(owner: str, width: int, depth: int) -> tuple[int, ...]:
 
 
 def mnist_pooled_cnn(
-    width: int = 32, depth: int = 3, activation: Activation = nn.ReLU, *, owner: str = "mnist_pooled_cnn"
+    width: int = 32,
+    depth: int = 3,
+    activation: Activation = nn.ReLU,
+    *,
+    seed: int = 0,
+    owner: str = "mnist_pooled_cnn",
 ) -> nn.Sequential:
     """Build a convolutional network for MNIST whose size is set by width and depth: [N, 1, 28, 28] to logits [N, 10].
 
@@ -86,6 +108,7 @@ def mnist_pooled_cnn(
         width: channels of each convolution, at least 1.
         depth: 1, 2 or 3.
         activation: see `mlp`.
+        seed: see `mlp`.
         owner: who asks, for messages.
 
     Raises:
@@ -100,21 +123,22 @@ def mnist_pooled_cnn(
     sizes, make = equal_sizes(owner, width, depth), _maker(owner, activation)
     layers: list[nn.Module] = []
     pixels, channels = 28, 1
-    for number, size in enumerate(sizes):
-        pixels = (pixels - 1) // 2
-        if not pixels:
-            raise InputError(f"{owner}: depth = {depth} leaves no pixels of 28 x 28; take at most {number}")
-        layers += [nn.Conv2d(channels, size, 2), make(), nn.AvgPool2d(2)]
-        channels = size
-    layers += [nn.Flatten(), nn.Linear(channels * pixels**2, 128), make(), nn.Linear(128, 10)]
+    with seeded(seed):
+        for number, size in enumerate(sizes):
+            pixels = (pixels - 1) // 2
+            if not pixels:
+                raise InputError(f"{owner}: depth = {depth} leaves no pixels of 28 x 28; take at most {number}")
+            layers += [nn.Conv2d(channels, size, 2), make(), nn.AvgPool2d(2)]
+            channels = size
+        layers += [nn.Flatten(), nn.Linear(channels * pixels**2, 128), make(), nn.Linear(128, 10)]
     return nn.Sequential(*layers)
 
 
-def mnist_cnn() -> nn.Sequential:
+def mnist_cnn(*, seed: int = 0) -> nn.Sequential:
     """Build the convolutional network for selected MNIST: images [N, 1, 28, 28] to logits [N, 10], 362 parameters.
 
     Five 3x3 convolutions with padding 1 and two channels, each followed by ReLU; max-pooled to 14, 7 and 3 pixels after
-    the first, third and fifth; then a linear layer from 2 x 3 x 3 = 18 to 10.
+    the first, third and fifth; then a linear layer from 2 x 3 x 3 = 18 to 10. For `seed` see `mlp`.
 
     Reference: arXiv 2503.13145, selected MNIST.
     """
@@ -122,10 +146,11 @@ def mnist_cnn() -> nn.Sequential:
     def convolution(channels: int) -> list[nn.Module]:
         return [nn.Conv2d(channels, 2, 3, padding=1), nn.ReLU()]
 
-    layers = [*convolution(1), nn.MaxPool2d(2)]
-    for _ in range(2):
-        layers += [*convolution(2), *convolution(2), nn.MaxPool2d(2)]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(18, 10))
+    with seeded(seed):
+        layers = [*convolution(1), nn.MaxPool2d(2)]
+        for _ in range(2):
+            layers += [*convolution(2), *convolution(2), nn.MaxPool2d(2)]
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(18, 10))
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -165,22 +190,23 @@ class ResidualBlock(nn.Module):
         return nn.functional.relu(self.shortcut(images) + self.branch(images))
 
 
-def resnet10(classes: int = 2) -> nn.Sequential:
+def resnet10(classes: int = 2, *, seed: int = 0) -> nn.Sequential:
     """Build ResNet-10 for selected CIFAR-10: images [N, 3, 32, 32] to logits [N, classes], 43604 parameters for 2.
 
     A convolution 3 -> 6 without bias and without norm, and ReLU; four blocks of 6, 12, 24 and 48 channels with strides
-    1, 2, 2 and 2; average pool over the 4 x 4 pixels that are left; linear 48 -> classes.
+    1, 2, 2 and 2; average pool over the 4 x 4 pixels that are left; linear 48 -> classes. For `seed` see `mlp`.
 
     Reference: arXiv 2503.13145, selected CIFAR-10.
     """
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1, bias=False),
-        nn.ReLU(),
-        ResidualBlock(6, 6, 1),
-        ResidualBlock(6, 12, 2),
-        ResidualBlock(12, 24, 2),
-        ResidualBlock(24, 48, 2),
-        nn.AvgPool2d(4),
-        nn.Flatten(),
-        nn.Linear(48, classes),
-    )
+    with seeded(seed):
+        return nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1, bias=False),
+            nn.ReLU(),
+            ResidualBlock(6, 6, 1),
+            ResidualBlock(6, 12, 2),
+            ResidualBlock(12, 24, 2),
+            ResidualBlock(24, 48, 2),
+            nn.AvgPool2d(4),
+            nn.Flatten(),
+            nn.Linear(48, classes),
+        )

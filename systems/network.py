@@ -24,6 +24,7 @@ from nnsim.networks.scaled import ntk_parametrised
 from nnsim.platforms.native import DenseNetwork
 from nnsim.precision import Precision
 from nnsim.protocols import System
+from nnsim.random import MERSENNE, Purpose, RandomStreams, mersenne_state
 from nnsim.systems.checks import Data, checked_parameters, checked_points, fitting, single
 from nnsim.systems.dense import BatchedDense
 from nnsim.systems.forward import FORWARDS, choose_kind
@@ -66,6 +67,7 @@ class NeuralNetwork(System):
             on the rest of the batch.
     """
 
+    @torch.random.fork_rng(devices=[])  # a module that is tried may draw numbers, though its outputs are not random
     def __init__(
         self,
         module: nn.Module,
@@ -214,9 +216,6 @@ class NeuralNetwork(System):
         """The network in the form that native code takes, or None if it cannot be put so."""
         if not isinstance(self._forward, BatchedDense) or not isinstance(self.loss_function, str):
             return None
-        methods = ("energy", "forward", "targets", "loss")  # a subclass may compute something else
-        if any(getattr(type(self), name) is not getattr(NeuralNetwork, name) for name in methods):
-            return None
         shape, terms = self._forward.plain(), potential_terms(self.potential)
         if shape is None or terms is None:
             return None
@@ -235,13 +234,13 @@ class NeuralNetwork(System):
         if self.initial == "uniform":
             return self.box.uniform(walkers, self.size, generator)
         if self.initial == "normal":
-            drawn = torch.randn(walkers, self.size, generator=generator, dtype=torch.float64, device=generator.device)
+            drawn = RandomStreams.of(generator).normal(Purpose.START, (walkers, self.size))
             positions = self.initial_scale * drawn
         elif self.initial in SCHEMES:
             positions = initial_values(self.module, self.parameters, self.initial, walkers, generator)
         elif self.initial == "reinitialise":
-            seeds = torch.randint(2**62, (walkers,), generator=generator, device=generator.device).tolist()
-            positions = torch.stack([self._reinitialised(seed) for seed in seeds]).to(generator.device)
+            words = RandomStreams.of(generator).words(Purpose.START, (walkers, MERSENNE)).cpu()
+            positions = torch.stack([self._reinitialised(mersenne_state(own)) for own in words]).to(generator.device)
         else:
             positions = self._own_values().to(generator.device).repeat(walkers, 1)
             if not bool(self.box.contains(positions).all()):
@@ -256,11 +255,11 @@ class NeuralNetwork(System):
         named = dict((module or self.module).named_parameters())
         return torch.cat([named[name].detach().double().flatten() for name in self.parameters])
 
-    def _reinitialised(self, seed: int) -> Tensor:
-        """Values of a copy whose layers were reset; torch's global generator is left as it was."""
+    def _reinitialised(self, state: Tensor) -> Tensor:
+        """Values of a copy whose layers were reset from that state of torch's generator, which is left as it was."""
         module = copy.deepcopy(self.module)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(seed)
+            torch.set_rng_state(state)
             for name, layer in _children_first(module):
                 # Some of torch's own modules, such as MultiheadAttention, have it under a private name only.
                 reset = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)

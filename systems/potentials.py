@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nnsim.errors import InputError, settle_number, shown
 from nnsim.evaluation import Evaluation
+from nnsim.platforms.obstacles import unknown
 
 
 class Potential:
@@ -44,6 +45,11 @@ class LossPotential(Potential):
     def __post_init__(self) -> None:
         settle_number(self, "factor", least=0.0)
 
+    @property
+    def native(self) -> tuple[float, float]:
+        """Factors of the train loss and of |q|^2, for native platforms."""
+        return self.factor, 0.0
+
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """U, [W]."""
         return self.factor * evaluation.loss("train").double()
@@ -62,6 +68,11 @@ class GaussianPrior(Potential):
     def __post_init__(self) -> None:
         settle_number(self, "scale", above=0.0)
 
+    @property
+    def native(self) -> tuple[float, float]:
+        """Factors of the train loss and of |q|^2, for native platforms."""
+        return 0.0, 1 / (2 * self.scale**2)
+
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """U, [W]."""
         positions = evaluation.positions
@@ -73,6 +84,13 @@ class SumPotential(Potential):
     """The sum of several potentials or functions of an evaluation."""
 
     parts: tuple[Term, ...]
+
+    @property
+    def native(self) -> tuple[float, float] | None:
+        """Factors of the train loss and of |q|^2, for native platforms; None if a part has none."""
+        terms = [potential_terms(part) for part in self.parts]
+        known = [term for term in terms if term is not None]
+        return (sum(t[0] for t in known), sum(t[1] for t in known)) if len(known) == len(terms) else None
 
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """U, [W]."""
@@ -97,12 +115,4 @@ def potential_terms(potential: object) -> tuple[float, float] | None:
     """Factors (f, g) of U = f x train loss + g x |q|^2, or None for a potential of another form."""
     if potential is None:
         return 0.0, 0.0
-    if isinstance(potential, LossPotential):
-        return potential.factor, 0.0
-    if isinstance(potential, GaussianPrior):
-        return 0.0, 1 / (2 * potential.scale**2)
-    if isinstance(potential, SumPotential):
-        terms = [potential_terms(part) for part in potential.parts]
-        if all(term is not None for term in terms):
-            return sum(t[0] for t in terms if t), sum(t[1] for t in terms if t)
-    return None
+    return None if unknown("the potential", potential) else potential.native  # type: ignore[attr-defined]

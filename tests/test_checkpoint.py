@@ -214,5 +214,5 @@ def test_other_arrays_are_no_checkpoint(tmp_path: Path) -> None:
 def test_newer_version(tmp_path: Path) -> None:
     text = json.dumps({"checkpoint": checkpoint.CHECKPOINT_VERSION + 1, "tree": {"unknown": 1}})
     np.savez(tmp_path / "run.npz", structure=np.frombuffer(text.encode(), np.uint8))
-    with pytest.raises(TrajectoryError, match="version 2, this nnsim reads up to 1; update nnsim"):
+    with pytest.raises(TrajectoryError, match="version 3, this nnsim reads up to 2; update nnsim"):
         load_checkpoint(tmp_path / "run.npz")

@@ -82,7 +82,7 @@ def test_exact_number_of_states_of_binary_networks(sizes, count, platform, moves
     exact = states_by_errors(system, count)
     assert exact.sum() == 2**system.size
     moves = int(moves * max(statistics_scale(), 0.25))
-    runs = np.stack([sampled_entropy(system, count, platform, seed, moves, walkers) for seed in range(8)])
+    runs = np.stack([sampled_entropy(system, count, platform, seed, moves, walkers) for seed in range(24, 32)])
     exists = exact > 0
     assert (np.isfinite(runs).all(axis=0) == exists).all()  # every state is found, and none that is not there
     entropy = runs[:, exists] - runs[:, exists].mean(axis=1, keepdims=True)
@@ -147,18 +147,53 @@ def test_a_lattice_refuses_dynamics_and_bad_values():
             Lattice(values)
 
 
-def test_lattice_moves_stay_on_the_lattice():
+def test_values_of_a_lattice():
     lattice = Lattice([-1.0, 0.0, 2.0])
-    generator = torch.Generator().manual_seed(0)
-    here = lattice.uniform(1000, 3, generator)
-    other = lattice.other(here, generator)
-    assert bool(lattice.contains(other).all())
-    assert not bool((here == other).any())
-    # each of the two other values is taken in half of the cases: 5 standard errors of about 1000 draws
-    low = here == -1.0
-    assert abs((other[low] == 0.0).double().mean() - 0.5) < 5 * 0.5 / low.sum() ** 0.5
+    here = lattice.uniform(1000, 3, torch.Generator().manual_seed(0))
+    for value in (-1.0, 0.0, 2.0):  # 5 standard errors
+        assert abs((here == value).double().mean() - 1 / 3) < 5 * (2 / 9 / 3000) ** 0.5
+    assert lattice.shifted(torch.tensor([-1.0, 0.0, 2.0, 2.0]), torch.tensor([0, 1, 1, 2])).tolist() == [-1, 2, -1, 0]
     lattice.confine_(here.add_(0.2))
     assert bool(lattice.contains(here).all())
+
+
+LATTICES = {"two": [-1.0, 1.0], "three": [-1.0, 0.0, 2.0]}
+
+
+@pytest.mark.parametrize(("platform", "move"), [("reference", "one"), ("reference", "all"), ("native", "one")])
+@pytest.mark.parametrize("values", LATTICES.values(), ids=LATTICES.keys())
+def test_every_state_of_a_lattice_has_its_weight(platform, move, values):
+    """All 8 or 27 states of three parameters, at U = L / 2, seen at every second move only, and the ways between them.
+
+    100 walkers (native: 20) of 1000 (10000) moves, errors from the spread over walkers. The states of two values that
+    differ in an odd number of places would come by turns if every move changed one.
+    """
+    x, y = torch.tensor([[0.5, -1.0], [1.0, 0.25]]), torch.tensor([[0.3], [-0.4]])
+    walkers, moves = (20, 20_000) if platform == "native" else (100, 2000)
+    system = NeuralNetwork(
+        mlp((2, 1)), (x, y), loss="mse", potential=LossPotential(0.5), box=Lattice(values), initial="uniform"
+    )
+    simulation = Simulation(
+        system, MonteCarlo(move=move), walkers=walkers, seed=3, every=2, positions_every=2, precision="double",
+        platform=platform,
+    ).advance(moves)  # fmt: skip
+    m = len(values)
+    states = torch.tensor(list(itertools.product(values, repeat=3)), dtype=torch.float64)
+    weights = torch.exp(-0.5 * ((states[:, :2] @ x.double().T + states[:, 2:]) - y[:, 0]).square().mean(1)).numpy()
+    digits = np.searchsorted(values, simulation.history["position"])
+    state = digits @ np.array([m**2, m, 1])
+    visited = np.stack([np.bincount(row, minlength=m**3) / len(state) for row in state.T])
+    error = visited.std(axis=0, ddof=1) / walkers**0.5
+    assert (visited.sum(axis=0) > 0).all()
+    assert error.max() < 0.01
+    assert (np.abs(visited.mean(axis=0) - weights / weights.sum()) < 5 * error).all()
+    # Detailed balance: as often from a to b as from b to a.
+    flow = np.zeros((walkers, m**3, m**3))
+    for walker, row in enumerate(state.T):
+        np.add.at(flow[walker], (row[:-1], row[1:]), 1)
+    net = flow - flow.transpose(0, 2, 1)
+    spread = net.std(axis=0, ddof=1) / walkers**0.5
+    assert (np.abs(net.mean(axis=0)) <= 5.5 * np.maximum(spread, flow.mean(axis=0) ** 0.5 / walkers**0.5)).all()
 
 
 # ---------------------------------------------------------------------- closed forms
@@ -401,7 +436,7 @@ def test_what_native_code_does_not_know_goes_to_the_reference_or_is_refused():
     data = (points(6, 4, 0).float(), labels(6, 0))
     for system, bias, reason in (
         (NeuralNetwork(conv, data), (), "the system is no dense network"),
-        (NeuralNetwork(mlp((4, 3, 2)), data), [Wall(cv.LogLoss(), upper=1.0)], "one bias: WangLandau"),
+        (NeuralNetwork(mlp((4, 3, 2)), data), Wall(cv.WeightNorm(), upper=1.0), "the CV 'weight_norm' has no native"),
     ):
         assert isinstance(Simulation(system, MonteCarlo(0.1), bias=bias).platform, ReferencePlatform)
         with pytest.raises(InputError, match=reason):

@@ -3,17 +3,21 @@
 import hashlib
 import math
 import os
+import random
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from command_line import python
+from torch import nn
 
 from nnsim.errors import InputError
+from nnsim.systems import NeuralNetwork, auto_mpg, convolutional_mnist, dense_mnist, digits
 from nnsim.systems.datasets import HOUSE_PRICES_FILE, house_prices_frame
 from nnsim.systems.house_prices import house_prices, prepare
-from nnsim.systems.modules import ChannelNorm, hidden_sizes, mlp, mnist_cnn, resnet10
+from nnsim.systems.modules import ChannelNorm, hidden_sizes, mlp, mnist_cnn, mnist_pooled_cnn, resnet10
 from nnsim.systems.spiral import annulus_points, spiral_classification, spiral_points, spiral_regression
 
 
@@ -328,3 +332,79 @@ def test_useless_tables_are_refused(change, words):
 def test_a_negative_seed_is_refused():
     with pytest.raises(InputError, match="seed = -1"):
         prepare(small_table(), seed=-1)
+
+
+# ---------------------------------------------------------------- randomness
+
+
+def states():
+    """Of the global generators of torch, numpy and Python."""
+    return torch.random.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()  # noqa: NPY002
+
+
+def own_values(module):
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+class Drawing(nn.Module):
+    """Its outputs are not random, although it draws numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.layer(x) + 0 * torch.rand(1)
+
+
+BUILDERS = {
+    "spiral_classification": lambda: spiral_classification(hidden=(3,)).module,
+    "spiral_regression": lambda: spiral_regression(hidden=(3,)).module,
+    "digits": lambda: digits(width=4, depth=1).module,
+    "house_prices": lambda: house_prices(hidden=(3,)).module,
+    "auto_mpg": lambda: auto_mpg(width=4, depth=1).module,
+    "dense_mnist": lambda: dense_mnist(width=3, depth=1, train_points=10, test_points=10).module,
+    "convolutional_mnist": lambda: convolutional_mnist(width=2, depth=1, train_points=10, test_points=10).module,
+    "mlp": lambda: mlp((2, 3, 2)),
+    "mnist_cnn": mnist_cnn,
+    "mnist_pooled_cnn": lambda: mnist_pooled_cnn(width=2, depth=1),
+    "resnet10": resnet10,
+}
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_building_leaves_the_global_generators_alone_and_takes_nothing_from_them(name):
+    torch.manual_seed(1)
+    before = states()
+    values = own_values(BUILDERS[name]())
+    assert states() == before
+    torch.manual_seed(2)
+    assert torch.equal(own_values(BUILDERS[name]()), values)
+    assert len(torch.unique(values)) > 0.5 * len(values)
+
+
+def test_own_values_are_the_same_in_every_process(tmp_path):
+    code = (
+        "import torch; torch.manual_seed(5); from nnsim.systems import spiral_classification as s\n"
+        "print(sum(p.double().sum().item() for p in s(hidden=(3,)).module.parameters()).hex())"
+    )
+    here = sum(p.double().sum().item() for p in spiral_classification(hidden=(3,)).module.parameters())
+    assert python(code, tmp_path).out == here.hex() + "\n"
+
+
+def test_every_seed_of_a_module_gives_other_values():
+    values = [own_values(mlp((2, 3, 2), seed=seed)) for seed in (0, 1, 2**32, 2**64 - 1)]
+    assert len(torch.unique(torch.cat(values))) == 4 * len(values[0])
+    assert float(values[0].abs().max()) <= 2**-0.5  # torch's default initialisation
+    assert not torch.equal(own_values(mnist_cnn(seed=1)), own_values(mnist_cnn()))
+    assert not torch.equal(own_values(resnet10(seed=1)), own_values(resnet10()))
+
+
+@pytest.mark.parametrize("initial", ["module", "reinitialise", "normal", "he_normal"])
+def test_a_module_of_ones_own_leaves_them_alone_too(initial):
+    """Also one that draws numbers when it is tried, and the start of the walkers."""
+    module, x = Drawing(), torch.linspace(-1, 1, 30).view(10, 3)
+    before = states()
+    system = NeuralNetwork(module, (x, torch.arange(10) % 2), initial=initial)
+    system.initial_positions(3, torch.Generator())
+    assert states() == before

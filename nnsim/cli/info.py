@@ -44,6 +44,7 @@ def describe_trajectory(trajectory: Trajectory) -> dict[str, str]:
         "system": f"{system.get('type')}, {size} parameters, {header.get('walkers')} walkers",
         "integrator": _flat(header.get("integrator", {})),
         "precision, seed": f"{header.get('precision')}, {header.get('seed')}",
+        "platform": _platform(header),
         "settings": _flat(header.get("settings", {})) or "none",
         "last committed step": str(trajectory.steps),
     }
@@ -58,6 +59,12 @@ def describe_trajectory(trajectory: Trajectory) -> dict[str, str]:
             {key: attributes[key] for key in ("type", "increment", "deposits", "outside") if key in attributes}
         )
     return rows
+
+
+def _platform(header: dict[str, Any]) -> str:
+    """The platform, and why it was not the fastest for such an integrator."""
+    name, reason = str(header.get("platform")), header.get("platform_reason")
+    return f"{name} ({reason})" if reason else name
 
 
 def _flat(values: dict[str, Any]) -> str:

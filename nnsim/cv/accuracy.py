@@ -47,6 +47,11 @@ class Accuracy(SplitCV):
     differentiable = False
     discrete = True
 
+    @property
+    def native(self) -> tuple[str, str, float, float]:
+        """Kind, split, slope and scale, for native platforms."""
+        return "accuracy", self.split, 1.0, 1.0
+
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """Accuracy between 0 and 1, [W], float64."""
         return (_margins(evaluation, self.split) > 0).double().mean(-1)

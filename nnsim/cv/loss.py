@@ -21,6 +21,11 @@ class Loss(SplitCV):
 
     kind = "loss"
 
+    @property
+    def native(self) -> tuple[str, str, float, float]:
+        """Kind, split, slope and scale, for native platforms."""
+        return "loss", self.split, 1.0, 1.0
+
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """L, [W]."""
         return evaluation.loss(self.split)
@@ -37,6 +42,11 @@ class LogLoss(SplitCV):
     """
 
     kind = "ln_loss"
+
+    @property
+    def native(self) -> tuple[str, str, float, float]:
+        """Kind, split, slope and scale, for native platforms."""
+        return "ln_loss", self.split, 1.0, 1.0
 
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """Ln L, [W]."""

@@ -19,7 +19,7 @@ class SplitCV(CollectiveVariable):
         split: `"train"` or `"test"`.
 
     Attributes:
-        kind: what the CV is called, by the platforms too.
+        kind: what the CV is called.
     """
 
     split: str = "train"
@@ -32,8 +32,3 @@ class SplitCV(CollectiveVariable):
     def name(self) -> str:  # type: ignore[override]
         """Kind and split, such as `loss_train`."""
         return f"{self.kind}_{self.split}"
-
-    @property
-    def native(self) -> tuple[str, str, float, float]:
-        """Kind, split, slope and scale, for native platforms."""
-        return self.kind, self.split, 1.0, 1.0

@@ -22,9 +22,9 @@ def refuse_unfit(owner: str, module: nn.Module, x: Tensor) -> None:
     trial = copy.deepcopy(module)  # running statistics of unknown modules must not move
     few = x[: max(2, min(8, len(x)))]
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # torch.manual_seed would seed those of GPUs too
         first = trial(few)
-        torch.manual_seed(1)
+        torch.default_generator.manual_seed(1)
         again, part_of_batch = trial(few), trial(few[: len(few) // 2])
     if not isinstance(first, Tensor):
         raise InputError(f"{owner}: the module returns a {type(first).__name__}; it must return a tensor [N, C]")

@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numba import njit
 
-from nnsim import grid_native
+from nnsim import grid_native, philox
 
 RELU, TANH, SILU, SIGMOID = range(4)
 CROSS_ENTROPY, MSE = range(2)
@@ -24,6 +24,7 @@ TIE = (
     1e-9  # outputs that differ by less are equal: on a lattice they often are, and sums in another order are not quite
 )
 REFRESH = 256  # accepted moves until all neurons are computed anew, so that rounding errors do not add up
+BATCH = 64  # moves whose random numbers are computed together, which takes the compiler a few at once
 
 # Arithmetic in any order, as in a BLAS, but NaN and infinity keep their meaning. Without reference counts (_nrt), which
 # took three quarters of the time; so nothing can be allocated here.
@@ -81,9 +82,9 @@ def _shift(kind, hidden, pre, act, old, new, weight, source):  # type: ignore[no
 
 @_INLINE
 def _neuron(q, weight, bias, act, now, below, count, pre, row):  # type: ignore[no-untyped-def]
-    """pre[row] = bias + weights times the `count` neurons from `below` on; four at a time, to save traffic."""
+    """pre[row] = bias (-1: none) + weights times `count` neurons from `below` on; four at a time, to save traffic."""
     points = pre.shape[1]
-    b = q[bias]
+    b = q[bias] if bias >= 0 else 0.0
     for p in range(points):
         pre[row, p] = b
     i = 0
@@ -115,7 +116,8 @@ def forward(q, first, network, pre, act, at, now):  # type: ignore[no-untyped-de
         for j in range(sizes[layer + 1]):
             r = rows[layer + 1] + j
             now[r] = 2 * r + neurons - at[r]
-            _neuron(q, weights[layer] + j * count, biases[layer] + j, act, now, rows[layer], count, pre, now[r])
+            bias = biases[layer] + j if biases[layer] >= 0 else -1
+            _neuron(q, weights[layer] + j * count, bias, act, now, rows[layer], count, pre, now[r])
             if layer < last:
                 _activate(kind, pre, act, now[r])
 
@@ -274,9 +276,9 @@ def evaluate_cvs(pre, now, first, problem, cvs, s, work):  # type: ignore[no-unt
 
 @_INLINE
 def _bin(s, lower, upper, inverse, bins, wraps, strides):  # type: ignore[no-untyped-def]
-    """Index of the bin of s [1, k] in the flattened grid; -1 outside."""
+    """Index of the bin of the first CVs of s [1, k] in the flattened grid; -1 outside."""
     flat = np.int64(0)
-    for d in range(s.shape[1]):
+    for d in range(lower.size):
         x = s[0, d]
         if not (lower[d] <= x <= upper[d] or (wraps[d] and np.isfinite(x))):
             return np.int64(-1)
@@ -307,7 +309,7 @@ def _whole(q, network, neurons, problem, cvs, s, work):  # type: ignore[no-untyp
 
 @_INLINE
 def _spline(potential, s, grid, nodes, scratch):  # type: ignore[no-untyped-def]
-    """The bias on a spline grid at s [1, k]."""
+    """The bias on a spline grid at the first CVs of s [1, k]."""
     lower, upper, inverse, bins, wraps = grid
     _, value, gradient, floats, places = scratch
     grid_native.evaluate(potential, s, lower, upper, inverse, bins, wraps, nodes, value, gradient, floats, places)
@@ -327,11 +329,22 @@ def _restraint(s, spring):  # type: ignore[no-untyped-def]
     return energy
 
 
+@_INLINE
+def _wall_energy(s, walls):  # type: ignore[no-untyped-def]
+    """Energy of all walls at s [1, k]; `walls` [B, 5] holds column, lower, upper, strength and whether quadratic."""
+    energy = 0.0
+    for b in range(walls.shape[0]):
+        x = s[0, np.int64(walls[b, 0])]
+        beyond = abs(x - min(max(x, walls[b, 1]), walls[b, 2]))
+        energy += walls[b, 3] * (0.5 * beyond * beyond if walls[b, 4] else beyond)
+    return energy
+
+
 @njit(cache=True, nogil=True, _nrt=False)
 def advance(  # type: ignore[no-untyped-def]
     moves,
     move,
-    generator,
+    random,
     q,
     network,
     neurons,
@@ -341,6 +354,7 @@ def advance(  # type: ignore[no-untyped-def]
     step_size,
     energy_terms,
     spring,
+    walls,
     bias,
     values,
     scratch,
@@ -352,7 +366,8 @@ def advance(  # type: ignore[no-untyped-def]
     """
     sizes, rows, _, _, _, owner, source = network
     pre, act, at, now = neurons
-    step_kind, low, high, target_acceptance, warmup, largest, lattice, limits = stepping
+    step_kind, low, high, target_acceptance, warmup, smallest, largest, lattice, limits, periodic = stepping
+    key, stream, words = random
     kT, loss_factor, prior, slope, ramp = energy_terms
     present, potential, visits, height, spline, grid, nodes, strides, indices, kernel, widths = bias
     s, new_s, work = values[0], values[1], scratch[0]
@@ -362,23 +377,33 @@ def advance(  # type: ignore[no-untyped-def]
     loss, _ = _whole(q, network, neurons, problem, cvs, s, work)
     one_bin = widths[0] * widths[1] * widths[2] == 1
     here = _bin(s, lower, upper, inverse, bins, wraps, strides) if present else 0
+    choices = q.size + (1 if lattice.size else 0)  # on a lattice it may also leave all as they are
     for m in range(moves):
-        chosen = np.int64(generator.random() * q.size)
-        old = q[chosen]
-        if lattice.size:
+        # One block of random numbers for each move: the parameter, how far, the step size, and the acceptance. Their 32
+        # bits change no probability by more than 2^-32.
+        i = m % BATCH
+        if i == 0:
+            philox.encrypt_steps(stream, move + m + 1, key, words, min(BATCH, moves - m))
+        chosen = philox.below(words[0, i], choices)
+        taken = chosen == q.size and here >= 0
+        if chosen == q.size:
+            accepted += taken
+            old = new = 0.0
+        elif lattice.size:
+            old = q[chosen]
             place = np.searchsorted(lattice, old)
-            other = 1 + np.int64(generator.random() * (lattice.size - 1))
-            new = lattice[(place + other) % lattice.size]
+            new = lattice[(place + 1 + philox.below(words[1, i], lattice.size - 1)) % lattice.size]
         else:
+            old = q[chosen]
             size = low
             if step_kind == MIXED:
-                size = math.exp(low + (high - low) * generator.random())
+                size = math.exp(low + (high - low) * philox.unit(words[2, i]))
             elif step_kind == TUNED:
                 size = step_size[0]
-            new = old + size * (2 * generator.random() - 1)
-        drawn = generator.random()
-        taken = False
-        if lattice.size or (limits[0, chosen] <= new <= limits[1, chosen]):
+            new = old + size * (2 * philox.unit(words[1, i]) - 1)
+            if periodic and not limits[0, chosen] <= new <= limits[1, chosen]:
+                new = limits[0, chosen] + (new - limits[0, chosen]) % (limits[1, chosen] - limits[0, chosen])
+        if chosen < q.size and (lattice.size or limits[0, chosen] <= new <= limits[1, chosen]):
             q[chosen] = new
             new = q[chosen]  # rounded, if the positions are float32
             row, layer = owner[chosen], 0
@@ -400,8 +425,10 @@ def advance(  # type: ignore[no-untyped-def]
                 climb += _spline(potential, new_s, grid, nodes, scratch) - _spline(potential, s, grid, nodes, scratch)
             elif present and there >= 0:
                 climb += potential[there] - (potential[here] if here >= 0 else potential[there])
+            if changed and walls.shape[0]:
+                climb += _wall_energy(new_s, walls) - _wall_energy(s, walls)
             # A NaN is not accepted, and neither is a place outside the grid, at which `there` is -1.
-            taken = there >= 0 and drawn < math.exp(-climb / kT)
+            taken = there >= 0 and philox.unit(words[3, i]) < math.exp(-climb / kT)
             if taken:
                 loss, here = new_loss, there
                 if changed:
@@ -417,7 +444,8 @@ def advance(  # type: ignore[no-untyped-def]
                 _take(at, now, row, rows[layer + 2])
         if step_kind == TUNED and move + m + 1 <= warmup:
             gain = (1 + (move + m + 1) / 100) ** -0.6
-            step_size[0] = min(step_size[0] * math.exp(gain * (taken - target_acceptance)), largest)
+            grown = step_size[0] * math.exp(gain * (taken - target_acceptance))
+            step_size[0] = min(max(grown, smallest), largest)
         if present and here < 0:
             outside += 1
         elif present and one_bin:

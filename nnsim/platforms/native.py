@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from nnsim.errors import DivergedError, InputError
-from nnsim.protocols import Platform
+from nnsim.errors import DivergedError
+from nnsim.platforms.obstacles import obstacle
+from nnsim.protocols import Integrator, Platform
 
 if TYPE_CHECKING:
-    from nnsim.forcefield import ForceField
+    from nnsim.simulation import Simulation
     from nnsim.state import State
 
 LONGEST = 100_000  # moves between two merges
@@ -32,7 +33,7 @@ class DenseNetwork(NamedTuple):
 
     Attributes:
         sizes: width of each layer, the inputs first.
-        weights, biases: place of each layer's weights (row by row) and biases in the positions.
+        weights, biases: place of each layer's weights (row by row) and biases in the positions; -1 for no biases.
         activation: of all hidden layers, `"relu"`, `"tanh"`, `"silu"` or `"sigmoid"`.
         loss: `"cross_entropy"` or `"mse"`.
         points: [N, sizes[0]], train then test.
@@ -56,34 +57,25 @@ class DenseNetwork(NamedTuple):
 
 
 class NativeMonteCarlo(Platform):
-    """Monte Carlo moves of one parameter, for a dense network with at most one bias (see `_known`).
+    """Monte Carlo moves of one parameter, for a dense network under walls and at most one other bias.
 
     Args:
-        integrator: a `MonteCarlo`.
-        force_field: of the simulation.
-        state: its first state; gives the number of walkers.
-        seed: of the walkers' random generators (numpy's PCG64, one each).
-        threads: of the processor; None takes all.
-
-    Raises:
-        InputError: the simulation has a part that native code does not know; the message says which.
+        simulation: one that has no `obstacle`.
     """
 
-    def __init__(
-        self, integrator: Any, force_field: ForceField, state: State, seed: int, threads: int | None = None
-    ) -> None:
-        problem = self.obstacle(integrator, force_field)
-        if problem:
-            raise InputError(f"platform = 'native': {problem}; use platform='reference'")
+    name = "native"
+
+    def __init__(self, simulation: Simulation) -> None:
         from nnsim.platforms import native_arrays
 
-        self.integrator, self.force_field = integrator, force_field
-        self.arrays = native_arrays.Arrays(integrator, force_field, state)
+        integrator: Any = simulation.integrator
+        state = simulation.state
+        self.integrator, self.force_field = integrator, simulation.force_field
+        self.arrays = native_arrays.Arrays(integrator, self.force_field, state)
         self.bias = self.arrays.bias
         self.exchange = self.arrays.exchange
-        spawned = np.random.SeedSequence(seed).spawn(state.walkers)
-        self.generators = [np.random.Generator(np.random.PCG64(sequence)) for sequence in spawned]
-        threads = min(threads or os.cpu_count() or 1, state.walkers)
+        self.walkers, self.streams = state.walkers, state.generator
+        threads = min(simulation.threads or os.cpu_count() or 1, state.walkers)
         self.shares = [range(first, state.walkers, threads) for first in range(threads)]
         self.pool = ThreadPoolExecutor(max(threads - 1, 1))  # the calling thread takes a share itself
         self.potentials = self.visits = np.zeros((state.walkers, 1))
@@ -91,35 +83,15 @@ class NativeMonteCarlo(Platform):
         self._height, self._next_merge = 0.0, 0
         self._share(state.step)
 
-    @staticmethod
-    def obstacle(integrator: Any, force_field: ForceField) -> str | None:
+    @classmethod
+    def obstacle(cls, simulation: Simulation) -> str | None:
         """Why this simulation cannot run here, or None if it can."""
-        if type(integrator).__name__ != "MonteCarlo":
-            return f"{type(integrator).__name__} has no native code"
-        if callable(integrator.kT):
-            return "a schedule of kT has no native code"
-        if integrator.move != "one":
-            return "only moves of one parameter have native code"
-        if not _native(integrator.step_size):
-            return f"the step size {type(integrator.step_size).__name__} has no native code"
-        if force_field.system.box.kind == "periodic":
-            return "periodic boxes have no native code"
-        network = getattr(force_field.system, "dense_network", lambda: None)()
-        if network is None:
-            return "the system is no dense network with one activation and a built-in loss and potential"
-        if len(force_field.biases) > 1 or not all(_known(bias) for bias in force_field.biases):
-            return (
-                "native code knows one bias: WangLandau, an Umbrella at rest, or Boltzmann or ReplicaExchange on the "
-                "train loss"
-            )
-        if force_field.slow:
-            return "a bias that is evaluated every few steps has no native code"
-        for cv in force_field.cvs:
-            if not _native(cv):
-                return f"the CV {cv.name!r} has no native code"
-        if any(len(bias.cvs) != len(force_field.cvs) for bias in force_field.biases):
-            return "a bias has one CV on two axes"
-        return None
+        return obstacle(simulation)
+
+    @classmethod
+    def serves(cls, integrator: Integrator) -> bool:
+        """Whether there is native code for integrators of this kind."""
+        return getattr(integrator, "native", None) is not None
 
     # ------------------------------------------------------------------ steps
 
@@ -136,7 +108,7 @@ class NativeMonteCarlo(Platform):
             if self.bias is not None and state.step == self._next_merge:
                 self._merge(state.step)
             if self.exchange is not None:
-                self.exchange.update(state.cvs, state.step)
+                self.force_field.update_biases(state.cvs, state.step)
         state.bias_energy = self.force_field.bias_energy(state.cvs, state.step)
         return state
 
@@ -146,12 +118,13 @@ class NativeMonteCarlo(Platform):
         size = self.integrator.step_size
         step_size = size.sizes(state).numpy() if size.native["kind"] == "tuned" else np.zeros(state.walkers)
         self.arrays.tilt()
+        self.streams.warn_older()
 
         def move(share: range) -> None:
             for walker in share:
                 place = (positions[walker], cvs[walker], step_size[walker : walker + 1])
                 own = (self.potentials[walker], self.visits[walker], self._height)
-                result = self.arrays.advance(walker, moves, state.step, self.generators[walker], place, own)
+                result = self.arrays.advance(walker, moves, state.step, place, own)
                 energies[walker] = result[0]
                 accepted[walker] += result[1]
                 self.outside[walker] += result[2]
@@ -173,9 +146,8 @@ class NativeMonteCarlo(Platform):
         if self.bias is None:
             return
         bias: Any = self.bias
-        walkers = len(self.generators)
-        self.potentials = np.tile(bias.potential.numpy().reshape(1, -1), (walkers, 1))
-        self.visits = np.zeros((walkers, bias.visits.numel()), dtype=np.int64)
+        self.potentials = np.tile(bias.potential.numpy().reshape(1, -1), (self.walkers, 1))
+        self.visits = np.zeros((self.walkers, bias.visits.numel()), dtype=np.int64)
         self.outside[:] = 0
         self._height = 0.0 if bias.frozen else bias.kT * bias.increment
         self._next_merge = step + self._interval(step)
@@ -188,7 +160,7 @@ class NativeMonteCarlo(Platform):
         """
         bias: Any = self.bias
         visited = max(int(np.count_nonzero(bias.visits.numpy())), 1)
-        raised = len(self.generators) * self._height / bias.kT  # by one move of each
+        raised = self.walkers * self._height / bias.kT  # by one move of each
         return int(max(min(visited / raised if raised else LONGEST, step / 10, LONGEST), 10))
 
     def _merge(self, step: int) -> None:
@@ -221,9 +193,8 @@ class NativeMonteCarlo(Platform):
             bias.potential, bias.visits, bias.deposits, bias.outside = before
 
     def state_dict(self) -> dict[str, Any]:
-        """Random generators and what the walkers deposited since the last merge."""
+        """What the walkers deposited since the last merge."""
         return {
-            "generators": [generator.bit_generator.state["state"] for generator in self.generators],
             "potentials": self.potentials,
             "visits": self.visits,
             "outside": self.outside,
@@ -233,26 +204,6 @@ class NativeMonteCarlo(Platform):
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
-        for generator, numbers in zip(self.generators, saved["generators"], strict=True):
-            generator.bit_generator.state = {**generator.bit_generator.state, "state": numbers}
         self.potentials, self.visits = np.array(saved["potentials"]), np.array(saved["visits"])
         self.outside, self._height = np.array(saved["outside"]), float(saved["height"])
         self._next_merge = int(saved["next_merge"])
-
-
-def _known(bias: Any) -> bool:
-    """Whether a bias has native code."""
-    kind = type(bias).__name__ if _built_in(bias) else ""
-    if kind in ("Boltzmann", "ReplicaExchange"):
-        return getattr(bias.cvs[0], "native", ())[:2] == ("loss", "train")
-    return kind == "WangLandau" or (kind == "Umbrella" and not bias.moving)
-
-
-def _native(part: Any) -> bool:
-    """Whether a CV or a step size has native code."""
-    return _built_in(part) and getattr(part, "native", None) is not None
-
-
-def _built_in(part: Any) -> bool:
-    """Whether a part is of nnsim itself; a subclass of your own may do something else than native code would."""
-    return type(part).__module__.startswith("nnsim.")

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnsim import philox
 from nnsim.grid import native_scratch
 from nnsim.platforms import monte_carlo_kernel as kernel
+from nnsim.platforms.obstacles import main_bias, walls
+from nnsim.random import WALKERS, Purpose
 
 if TYPE_CHECKING:
     from nnsim.forcefield import ForceField
@@ -40,16 +43,24 @@ class Arrays:
         labels = targets[:, 0].astype(np.int64) if classify else np.zeros(len(targets), dtype=np.int64)
         signs, train = 1.0 - 2.0 * labels, np.uint64(network.train)
         self.problem = (targets, labels, signs, train, LOSSES[network.loss], EPSILON, network.tiny)
-        self.cvs = np.array([_cv(cv) for cv in force_field.cvs], dtype=np.float64).reshape(-1, 4)
         self.stepping = _stepping(integrator, force_field.system.box, state.positions.shape[1])
-        bias: Any = force_field.biases[0] if force_field.biases else None
-        self.bias = bias if hasattr(bias, "kernel") else None  # one that walkers deposit on
-        self.tilted = bias if hasattr(bias, "full_slope") else None  # one that is linear in the train loss
-        self.exchange = bias if hasattr(bias, "ladder") else None  # one whose slopes change from time to time
+        bias: Any = main_bias(force_field)
+        # The CVs in the order of the main bias, whose grid has the first columns; then those that only walls have.
+        columns = {cv.name: column for column, cv in enumerate(force_field.cvs)}
+        own = [] if bias is None else [columns[cv.name] for cv in bias.cvs]
+        self.columns = np.array([*own, *(set(columns.values()) - set(own))], dtype=np.int64)
+        cvs = [force_field.cvs[column] for column in self.columns]
+        self.cvs = np.array([_cv(cv) for cv in cvs], dtype=np.float64).reshape(-1, 4)
+        self.walls = _walls(force_field, {cv.name: column for column, cv in enumerate(cvs)})
+        kind = None if bias is None else bias.native
+        self.bias = bias if kind == "grid" else None  # one that walkers deposit on
+        self.tilted = bias if kind in ("slope", "exchange") else None  # one that is linear in the train loss
+        self.exchange = bias if kind == "exchange" else None  # one whose slopes change from time to time
         self.ramp = float(max(self.tilted.ramp, 1)) if self.tilted is not None else 1.0
         self.slopes = [0.0] * state.walkers
-        self.springs = _springs(bias, state.walkers) if hasattr(bias, "stiffness") else [_NO_SPRING] * state.walkers
+        self.springs = _springs(bias, state.walkers) if kind == "springs" else [_NO_SPRING] * state.walkers
         self.terms = (integrator.kT, float(network.loss_factor), float(network.prior))
+        self.streams = state.generator
         self.rooms = [_Room(network, len(self.cvs), state.positions[0].numpy()) for _ in range(state.walkers)]
 
     def tilt(self) -> None:
@@ -57,9 +68,7 @@ class Arrays:
         if self.tilted is not None:
             self.slopes = self.tilted.full_slope(len(self.slopes)).tolist()
 
-    def advance(
-        self, walker: int, moves: int, step: int, generator: np.random.Generator, place: Any, own: Any
-    ) -> tuple[float, int, int]:
+    def advance(self, walker: int, moves: int, step: int, place: Any, own: Any) -> tuple[float, int, int]:
         """Move one walker; `place` is (positions [n], cvs [k], step size [1]) and changes, `own` its bias.
 
         Returns:
@@ -71,12 +80,13 @@ class Arrays:
             grid, table = self.bias.grid, self.bias.kernel
             shared = (grid.kind == "spline", grid.native_tables, grid.native_nodes, *table.native_tables)
         room.positions[:] = positions
+        stream = np.uint64(self.streams.first_walker + walker + WALKERS * Purpose.MOVE)
         result = kernel.advance(
-            moves, step, generator, room.positions, self.network, room.neurons, self.problem, self.cvs, self.stepping,
-            step_size, (*self.terms, self.slopes[walker], self.ramp), self.springs[walker],
-            (self.bias is not None, *own, *shared), room.s, room.scratch,
+            moves, step, (np.uint64(self.streams.key), stream, room.words), room.positions, self.network, room.neurons,
+            self.problem, self.cvs, self.stepping, step_size, (*self.terms, self.slopes[walker], self.ramp),
+            self.springs[walker], self.walls, (self.bias is not None, *own, *shared), room.s, room.scratch,
         )  # fmt: skip
-        positions[:], cvs[:] = room.positions, room.s[0, 0, : len(cvs)]
+        positions[:], cvs[self.columns] = room.positions, room.s[0, 0, : len(cvs)]
         return result
 
 
@@ -94,6 +104,7 @@ class _Room:
         at[:] = now[:] = np.arange(neurons)
         self.neurons = (pre, act, at, now)
         self.scratch = (_apart((3, points)), _apart((1,)), _apart((1, 3)), *native_scratch())
+        self.words = _apart((4, philox.TILE), np.uint64)
 
 
 def _apart(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
@@ -124,17 +135,24 @@ def _springs(umbrella: Any, walkers: int) -> list[tuple[np.ndarray, ...]]:
     return [(rows[0][walker], rows[1][walker], periods) for walker in range(walkers)]
 
 
+def _walls(force_field: ForceField, columns: dict[str, int]) -> np.ndarray:
+    """Column of the CV, lower and upper edge, strength and whether quadratic of each wall, [B, 5]."""
+    rows = [(columns[wall.cvs[0].name], *wall.native) for wall in walls(force_field)]
+    return np.array(rows, dtype=np.float64).reshape(-1, 5)
+
+
 def _layers(network: DenseNetwork) -> tuple[Any, ...]:
     """Sizes, first row of each layer, offsets, activation, and for each parameter its neuron's row and its source."""
     sizes = np.array(network.sizes, dtype=np.int64)
     rows = np.concatenate(([0], np.cumsum(sizes)))
     weights, biases = np.array(network.weights), np.array(network.biases)
-    count = int(sum(a * b + b for a, b in pairwise(sizes)))
+    count = int(sum(a * b + (b if bias >= 0 else 0) for (a, b), bias in zip(pairwise(sizes), biases, strict=True)))
     owner, source = np.empty(count, dtype=np.int64), np.full(count, -1, dtype=np.int64)
     for layer, (a, b) in enumerate(pairwise(sizes)):
         places = weights[layer] + np.arange(a * b)
         owner[places], source[places] = rows[layer + 1] + np.arange(a * b) // a, np.arange(a * b) % a
-        owner[biases[layer] + np.arange(b)] = rows[layer + 1] + np.arange(b)
+        if biases[layer] >= 0:
+            owner[biases[layer] + np.arange(b)] = rows[layer + 1] + np.arange(b)
     return sizes, rows, weights, biases, ACTIVATIONS[network.activation], owner, source
 
 
@@ -144,18 +162,17 @@ def _cv(cv: Any) -> tuple[float, ...]:
 
 
 def _stepping(integrator: Any, box: Any, n: int) -> tuple[Any, ...]:
-    """Kind and range of step sizes, tuning, the lattice (empty for a box) and the limits of each parameter [2, n]."""
-    size = {"low": 0.0, "high": 0.0, "target": 0.5, "warmup": 0, "largest": 1.0, **integrator.step_size.native}
-    numbers = (
-        float(size["low"]),
-        float(size["high"]),
-        float(size["target"]),
-        int(size["warmup"]),
-        float(size["largest"]),
-    )
+    """Kind and range of step sizes, tuning, the lattice (empty for a box), the limits of each parameter, [2, n].
+
+    The last is whether these are the same place.
+    """
+    size: dict[str, Any] = {"low": 0.0, "high": 0.0, "target": 0.5, "warmup": 0, "smallest": 0.0, "largest": 1.0}
+    size |= integrator.step_size.native
+    ends, tuned = (float(size["low"]), float(size["high"])), (float(size["smallest"]), float(size["largest"]))
+    numbers = (*ends, float(size["target"]), int(size["warmup"]), *tuned)
     lattice, limits = np.zeros(0), np.tile([[-np.inf], [np.inf]], n)
     if box.kind == "lattice":
         lattice = box.values.numpy()
     elif box.kind != "open":
         limits = np.stack([edge.double().expand(n).numpy() for edge in (box.lower, box.upper)])
-    return STEPS[size["kind"]], *numbers, lattice, limits
+    return STEPS[size["kind"]], *numbers, lattice, limits, box.kind == "periodic"

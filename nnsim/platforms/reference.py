@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 
 from nnsim.checks import needs_gradients
 from nnsim.errors import DivergedError, InputError
-from nnsim.forcefield import ForceField
-from nnsim.protocols import Integrator, Platform
+from nnsim.protocols import Platform
 from nnsim.state import State
+
+if TYPE_CHECKING:
+    from nnsim.simulation import Simulation
 
 
 class ReferencePlatform(Platform):
-    """Runs integrator and biases one step at a time; every other platform is tested against it."""
+    """Runs integrator and biases one step at a time; every other platform is tested against it.
 
-    def __init__(self, integrator: Integrator, force_field: ForceField) -> None:
-        self.integrator = integrator
-        self.force_field = force_field
+    Args:
+        simulation: any.
+    """
+
+    name = "reference"
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.integrator, self.force_field = simulation.integrator, simulation.force_field
 
     def advance(self, state: State, steps: int) -> State:
         """`steps` times: a step of the integrator, then an update of every bias at the new cvs."""

@@ -38,8 +38,8 @@ def environment_section(runs: Runs) -> Section:
 
     def around(header: Mapping[str, Any]) -> dict[str, Any]:
         versions = dict(header.get("versions") or {})
-        keys = ("machine", "cores", "threads", "precision", "platform", "seed", "run")
-        return {**versions, **{key: header[key] for key in keys if key in header}}
+        keys = ("machine", "cores", "threads", "precision", "platform", "platform_reason", "seed", "run")
+        return {**versions, **{key: header[key] for key in keys if header.get(key) is not None}}
 
     table = _compared("Environment of the run", runs, around)
     rows = [*table.rows, ["nnsim of this page", *[__version__] * (len(table.columns) - 1)]]

@@ -50,7 +50,6 @@ class _NTKVariable(SplitCV):
     subsamples: int = 1
     seed: int = 0
     kind: ClassVar[str]
-    native = None  # type: ignore[assignment]  # no platform has code of its own for kernels
 
     def __post_init__(self) -> None:
         super().__post_init__()

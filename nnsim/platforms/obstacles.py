@@ -1,0 +1,107 @@
+"""What native code takes, and what it does not.
+
+A part says of itself that native code knows it: `native`, with the kind of thing it is and its numbers, or None. A
+subclass inherits that, and it holds as long as the subclass changes nothing that native code would leave out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nnsim.forcefield import ForceField
+    from nnsim.protocols import Bias
+    from nnsim.simulation import Simulation
+
+# Called by the simulation or the recording, whatever the platform: own ones are no obstacle.
+SHARED = {
+    *("attach", "batch_loss", "describe", "init", "initial_positions", "load_state_dict", "name", "observables"),
+    *("observe", "start", "state_dict", "tables", "tangent", "time_step"),
+}
+
+
+KNOWN = (
+    "native code knows walls and one bias: WangLandau, an Umbrella at rest, or Boltzmann or ReplicaExchange on the "
+    "train loss"
+)
+
+
+def own_method(part: Any, claim: str = "native") -> str | None:
+    """A method that a part has for itself, beyond the class that makes the claim about it; None if there is none."""
+    classes = [vars(one) for one in type(part).__mro__]
+    claimed = next(place for place, names in enumerate(classes) if claim in names)
+    known = {name: thing for names in reversed(classes[claimed:]) for name, thing in names.items() if _is_method(thing)}
+    for names in (getattr(part, "__dict__", {}), *classes[:claimed]):
+        for name in names:
+            if name in known and name not in SHARED and (name == "__call__" or not name.startswith("__")):
+                return name
+    return None
+
+
+def _is_method(thing: object) -> bool:
+    return callable(thing) or isinstance(thing, property)
+
+
+def unknown(what: str, part: Any, claim: str = "native") -> str | None:
+    """Why native code does not know a part, called `what` in the message; None if it does."""
+    if getattr(part, claim, None) is None:
+        return f"{what} has no native code"
+    own = own_method(part, claim)
+    return None if own is None else f"{what} has an own method {own}, which native code would leave out"
+
+
+def is_wall(bias: Bias) -> bool:
+    """Whether a bias is one of those that native code takes any number of."""
+    return isinstance(getattr(bias, "native", None), tuple)
+
+
+def walls(force_field: ForceField) -> list[Any]:
+    """The walls among the biases."""
+    return [bias for bias in force_field.biases if is_wall(bias)]
+
+
+def main_bias(force_field: ForceField) -> Any:
+    """The one bias beside the walls, or None."""
+    return next((bias for bias in force_field.biases if not is_wall(bias)), None)
+
+
+def obstacle(simulation: Simulation) -> str | None:
+    """Why compiled Monte Carlo cannot run a simulation, or None if it can."""
+    integrator, force_field = simulation.integrator, simulation.force_field
+    if simulation.device.type != "cpu":
+        return f"native code runs on the CPU, not on {simulation.device}"
+    found = unknown(type(integrator).__name__, integrator) or _of_moves(integrator)
+    return found or _of_system(force_field.system) or _of_biases(force_field)
+
+
+def _of_moves(integrator: Any) -> str | None:
+    if callable(integrator.kT):
+        return "a schedule of kT has no native code"
+    if integrator.move != "one":
+        return "only moves of one parameter have native code"
+    return unknown(f"the step size {type(integrator.step_size).__name__}", integrator.step_size)
+
+
+def _of_system(system: Any) -> str | None:
+    found = unknown(f"the system {type(system).__name__}", system, "dense_network")
+    if found is None and system.dense_network() is None:
+        return "the system is no dense network with one activation and a built-in loss and potential"
+    return found
+
+
+def _of_biases(force_field: ForceField) -> str | None:
+    if force_field.slow:
+        return "a bias that is evaluated every few steps has no native code"
+    if len(force_field.biases) - len(walls(force_field)) > 1:
+        return f"there are several biases; {KNOWN}"
+    for bias in force_field.biases:
+        found = unknown(f"the bias {bias.name!r} ({type(bias).__name__})", bias)
+        if found:
+            return f"{found}; {KNOWN}"
+        if len({cv.name for cv in bias.cvs}) < len(bias.cvs):
+            return f"the bias {bias.name!r} has one CV on two axes"
+    for cv in force_field.cvs:
+        found = unknown(f"the CV {cv.name!r}", cv)
+        if found:
+            return found
+    return None

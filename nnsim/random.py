@@ -1,0 +1,284 @@
+"""Where every random number of a run comes from: streams by counter."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nnsim.errors import InputError, NNSimWarning, require_integer
+
+SEEDS, WALKERS, STEPS, DRAWS = 2**64, 2**26, 2**48, 2**16  # how many there can be, see `nnsim.philox`
+
+
+class Purpose(IntEnum):
+    """What numbers are drawn for. The values are part of the counters: they never change, and none is used twice."""
+
+    TORCH = 0  # the state of torch's own generator
+    START = 1  # positions of the walkers at the start
+    VELOCITY = 2  # velocities at the start, those of thermostats too
+    NOISE = 3  # Langevin and Brownian dynamics, refreshed velocities, `State.normal`
+    MOVE = 4  # proposals and acceptance of Monte Carlo, of hybrid Monte Carlo its time steps and acceptance
+    ORDER = 5  # in which an epoch visits the train points
+    SWAP = 6  # replica exchange
+
+
+class RandomStreams(torch.Generator):
+    r"""Random numbers by counter: each is a function of (seed, purpose, walker, step, number of the draw in the step).
+
+    They come from Philox4x32-10 (see `nnsim.philox`), one function compiled for all: the same numbers on the reference
+    and the native platform, for any number of threads, processes and other walkers, and after any restart. A walker has
+    the same ones in a run of 4 walkers as in one of 8, and two seeds, also consecutive ones and such that are equal
+    modulo 2^32, have nothing in common.
+
+    | method | numbers | type |
+    |---|---|---|
+    | `normal` | mean 0, variance 1 | as asked for |
+    | `uniform` | in [0, 1), 53 bits | float64 |
+    | `integers` | 0 ... count - 1, each as likely | int64 |
+    | `words` | 0 ... 2^32 - 1 | int64 |
+    | `orders` | permutations of 0 ... N - 1 | int64 |
+
+    Each takes a purpose and a shape [W, ...], the first axis being that of the walkers; without a `step`, or without a
+    `draw`, it takes the next draw, of all or of this step, and never the same numbers twice.
+
+    It is also a generator of torch, for parts of your own that pass it on to torch's functions
+    (`torch.randn(..., generator=generator)`). Those numbers follow from the seed too, all of its 64 bits, and are saved
+    with the state, but depend on the order of the calls and on how many walkers there are.
+
+    On a GPU all numbers are those of torch's generator there: as good, and as repeatable on one device, but others than
+    on the CPU.
+
+    Args:
+        seed: at least 0 and below 2^64.
+        device: of torch.
+        first_walker: number of the walker in the first row, for a part of a larger run; rows and walkers below 2^26.
+
+    Raises:
+        InputError: a number out of its range.
+
+    Reference: J. K. Salmon et al., SC11 (2011), doi:10.1145/2063384.2063405.
+
+    >>> from nnsim.random import Purpose, RandomStreams
+    >>> streams = RandomStreams(seed=1)
+    >>> eight, four = (streams.normal(Purpose.NOISE, (walkers, 3), step=7, draw=0) for walkers in (8, 4))
+    >>> bool((eight[:4] == four).all())
+    True
+    """
+
+    def __new__(cls, seed: int = 0, device: torch.device | str = "cpu", *, first_walker: int = 0) -> RandomStreams:
+        """A generator of torch on the device."""
+        return super().__new__(cls, device)  # type: ignore[call-arg]
+
+    def __init__(self, seed: int = 0, device: torch.device | str = "cpu", *, first_walker: int = 0) -> None:
+        self.first_walker = require_integer("RandomStreams", "first_walker", first_walker, least=0)
+        self._draws: dict[str, list[int]] = {}  # of each purpose: the present step, and draws in it so far
+        self._older = False  # whether the run was begun by a version that drew other numbers
+        self._philox: ModuleType | None = None
+        if self.device.type == "cpu":
+            from nnsim import philox  # here, because compiled code takes a while to load
+
+            self._philox = philox
+        self.manual_seed(seed)
+
+    @classmethod
+    def of(cls, generator: torch.Generator) -> RandomStreams:
+        """The generator itself if it is one of these, or else a new one with a seed drawn from it."""
+        if isinstance(generator, cls):
+            return generator
+        drawn = torch.randint(-(2**63), 2**63 - 1, (1,), generator=generator, device=generator.device)
+        return cls(int(drawn) % SEEDS, generator.device)
+
+    def manual_seed(self, seed: int) -> RandomStreams:  # type: ignore[override]
+        """Begin anew with a seed."""
+        self.key = require_seed("RandomStreams", seed)
+        self._signed_key = self.key - SEEDS if self.key >= SEEDS // 2 else self.key  # as compiled code takes it
+        self._draws.clear()
+        super().manual_seed(self.key)
+        if self._philox is not None:  # of the seed torch itself takes 32 bits only
+            self.set_state(mersenne_state(self.words(Purpose.TORCH, (1, MERSENNE), step=0, draw=0)[0], self.key))
+        return self
+
+    def __reduce__(self) -> Any:
+        state = {"torch": self.get_state(), "draws": self.draws(), "older": self._older}
+        return _restored, (self.key, self.device, self.first_walker), state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.set_state(state["torch"])
+        self.restore(state["draws"])
+        self._older = state["older"]
+
+    # ------------------------------------------------------------------ numbers
+
+    def normal(
+        self,
+        purpose: Purpose,
+        shape: tuple[int, ...],
+        *,
+        step: int | None = None,
+        draw: int | None = None,
+        dtype: torch.dtype = torch.float64,
+        first: int | None = None,
+    ) -> Tensor:
+        """Independent unit normal numbers, [W, ...], within +-6.77; of walkers from number `first` on, if given."""
+        place = self._place(purpose, step, draw)
+        if self._philox is None:
+            return torch.randn(shape, generator=self, device=self.device, dtype=dtype)
+        return self._fill(self._philox.NORMAL, purpose, shape, place, dtype, first)
+
+    def uniform(
+        self, purpose: Purpose, shape: tuple[int, ...], *, step: int | None = None, draw: int | None = None
+    ) -> Tensor:
+        """Numbers uniform in [0, 1), [W, ...], float64, multiples of 2^-53."""
+        place = self._place(purpose, step, draw)
+        if self._philox is None:
+            return torch.rand(shape, generator=self, device=self.device, dtype=torch.float64)
+        return self._fill(self._philox.UNIFORM, purpose, shape, place, torch.float64)
+
+    def words(
+        self, purpose: Purpose, shape: tuple[int, ...], *, step: int | None = None, draw: int | None = None
+    ) -> Tensor:
+        """Whole numbers from 0 to 2^32 - 1, [W, ...], int64: the blocks of Philox as they are."""
+        place = self._place(purpose, step, draw)
+        if self._philox is None:
+            return torch.randint(2**32, shape, generator=self, device=self.device)
+        return self._fill(self._philox.WORDS, purpose, shape, place, torch.int64)
+
+    def integers(
+        self,
+        purpose: Purpose,
+        count: int,
+        shape: tuple[int, ...],
+        *,
+        step: int | None = None,
+        draw: int | None = None,
+    ) -> Tensor:
+        """Whole numbers from 0 to count - 1 < 2^31, [W, ...]; their probabilities differ by 2^-32 at most."""
+        return below(self.words(purpose, shape, step=step, draw=draw), count)
+
+    def orders(self, purpose: Purpose, shape: tuple[int, int], *, step: int | None = None) -> Tensor:
+        """A permutation of 0 ... N - 1 for each walker, [W, N]."""
+        return self.uniform(purpose, shape, step=step, draw=0 if step is not None else None).argsort(dim=1, stable=True)
+
+    def _fill(
+        self,
+        kind: int,
+        purpose: Purpose,
+        shape: tuple[int, ...],
+        place: tuple[int, int],
+        dtype: torch.dtype,
+        first: int | None = None,
+    ) -> Tensor:
+        if dtype.itemsize < 4:
+            return self._fill(kind, purpose, shape, place, torch.float32, first).to(dtype)
+        assert self._philox is not None
+        # torch's own memory, whose alignment is always the same: sums over it may depend on that
+        out = torch.empty(shape, dtype=dtype)
+        if not out.numel():
+            return out
+        flat = out if len(shape) == 2 else out.view(shape[0] if shape else 1, -1)
+        first = self.first_walker if first is None else first
+        if first + len(flat) > WALKERS:
+            raise InputError(f"RandomStreams: walkers = {first + len(flat)} must be at most 2^26; take fewer")
+        self._philox.fill(flat.numpy(), kind, self._signed_key, first + WALKERS * purpose, *place)
+        return out
+
+    # ------------------------------------------------------------------ counters
+
+    def _place(self, purpose: Purpose, step: int | None, draw: int | None) -> tuple[int, int]:
+        """Step and draw of a counter, after the next draw was taken where none is given."""
+        if self._older:
+            self.warn_older()
+        if step is not None and draw is not None:
+            return step, draw
+        before = self._draws.setdefault(purpose.name, [0, 0])
+        if step is not None and step != before[0]:
+            before[:] = step, 0
+        draw = before[1]
+        before[1] += 1
+        if step is None:
+            return divmod(draw, DRAWS)
+        if draw >= DRAWS:
+            raise InputError(
+                f"RandomStreams: {draw + 1} draws in step {step} must be at most {DRAWS}; draw more numbers at once"
+            )
+        return step, draw
+
+    def draws(self) -> dict[str, Any]:
+        """What must be saved, beside the state of torch's generator: the numbers of the draws so far."""
+        return {name: list(numbers) for name, numbers in self._draws.items()}
+
+    def restore(self, draws: dict[str, Any] | None) -> None:
+        """Take over what `draws` gave; None is that of a version that had no counters, see `warn_older`."""
+        self._older = draws is None
+        if draws is not None:
+            self._draws = {name: [int(number) for number in numbers] for name, numbers in draws.items()}
+
+    def warn_older(self) -> None:
+        """Warn once, at the first draw, that a run which an older version began goes on with other random numbers."""
+        if not self._older:
+            return
+        self._older = False
+        warnings.warn(
+            "this run was begun by nnsim 0.1, which drew other random numbers from its seed: it goes on as well, but "
+            "not with the bits that it would have had there",
+            NNSimWarning,
+            stacklevel=3,
+        )
+
+
+def _restored(seed: int, device: torch.device, first_walker: int) -> RandomStreams:
+    return RandomStreams(seed, device, first_walker=first_walker)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Leave Python's own generator as it is, although something is imported that draws from it, as rich does."""
+    before = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(before)
+
+
+def require_seed(owner: str, seed: object) -> int:
+    """Return the seed, or raise `InputError` unless it is a whole number from 0 to 2^64 - 1."""
+    number = require_integer(owner, "seed", seed, least=0)
+    if number >= SEEDS:
+        raise InputError(f"{owner}: seed = {number} must be below 2^64; take a smaller seed")
+    return number
+
+
+# ---------------------------------------------------------------------- from words to numbers, as in `nnsim.philox`
+
+
+def unit(words: Tensor) -> Tensor:
+    """(word + 1/2) / 2^32, float64: in (0, 1), and symmetric about 1/2."""
+    return (words.double() + 0.5) * 2.0**-32
+
+
+def below(words: Tensor, count: int) -> Tensor:
+    """Whole numbers from 0 to count - 1 < 2^31, from words."""
+    return (words * count) >> 32
+
+
+MERSENNE = 624  # words in the state of the Mersenne twister, which is torch's generator on a CPU
+_HEADER = 24  # bytes before them: a seed and its place in the sequence
+
+
+def mersenne_state(words: Tensor, seed: int = 0) -> Tensor:
+    """A state of torch's generator on the CPU, as `set_state` takes it, made of words [624].
+
+    torch's `manual_seed` uses the last 32 bits of a seed only; `seed` is what `initial_seed` will tell.
+    """
+    state = torch.Generator().manual_seed(seed).get_state()
+    inside = state[_HEADER : _HEADER + 8 * MERSENNE].view(torch.int64)
+    inside.copy_(words)
+    return state
