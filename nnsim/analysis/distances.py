@@ -14,6 +14,7 @@ import numpy as np
 
 from nnsim.analysis.align import align_one, chain_of, starts_of
 from nnsim.analysis.axes import Floats
+from nnsim.analysis.images import nearest
 from nnsim.analysis.recorded import Recorded, Selection, Shapes, layers_of, require_parameters
 from nnsim.errors import InputError, require_integer
 
@@ -44,6 +45,7 @@ def rmsd(
     align: bool = False,
     signs: bool = False,
     parameters: Shapes | None = None,
+    period: Any = None,
     starts: int = 4,
     seed: int = 0,
 ) -> Rmsd:
@@ -51,6 +53,7 @@ def rmsd(
 
         rmsd(t) = sqrt( 1/n sum_i (q_i(t) - r_i)^2 )
 
+    In a periodic box each q_i - r_i is that to the nearest image.
     A random walk of n parameters has rmsd(t)^2 = 2 D t (`diffusion_coefficient`). Frames are read in blocks, so that
     memory does not grow with the length of the trajectory.
 
@@ -64,12 +67,15 @@ def rmsd(
         align: rename hidden neurons of each frame to come closest to the reference first (`nnsim.analysis.align`).
         signs: with `align`, also try the sign of each neuron; only where the activation is odd, such as tanh.
         parameters: names and shapes of the tensors; a trajectory knows its own.
+        period: width of a periodic box, a number or [n]; None takes that of a trajectory, and of an array that there is
+            none.
         starts: of the alignment, see `align`.
         seed: of the alignment.
 
     Raises:
-        InputError: other shapes, an unknown frame, a selection that fits nothing, values that are not finite, or with
-            `align` a network that is no chain of layers.
+        InputError: other shapes, an unknown frame, a selection that fits nothing, values that are not finite, a
+            trajectory of nnsim 0.1 in a periodic box without `period`, or with `align` a network that is no chain of
+            layers.
 
     Reference: the measure is that of M. P. Allen, D. J. Tildesley, Computer Simulation of Liquids (2017), ch. 8, in n
     dimensions; with alignment it is the distance that S. K. Ainsworth, J. Hayase, S. Srinivasa, arXiv 2209.04836,
@@ -79,7 +85,7 @@ def rmsd(
     >>> rmsd(q).values[:, 0].tolist()
     [0.0, 3.0]
     """
-    recorded = Recorded("rmsd", frames, "positions", selection=selection, parameters=parameters)
+    recorded = Recorded("rmsd", frames, "positions", selection=selection, parameters=parameters, period=period)
     count, walkers, _ = recorded.shape
     target = _reference(recorded, reference)
     names = require_parameters("rmsd", recorded.parameters, recorded.size) if by_layer or align else None
@@ -88,7 +94,7 @@ def rmsd(
     closest = _Closest(names, target, signs, starts, seed) if align and names is not None else None
     for rows, block in recorded.blocks(selected=False):
         block = block if closest is None else closest(block)
-        squares = (block - target)[:, :, recorded.columns] ** 2
+        squares = nearest(block - target, recorded.periods)[:, :, recorded.columns] ** 2
         values[rows] = np.sqrt(squares.mean(axis=2))
         for name, at in layers.items():
             parts[name][rows] = np.sqrt(squares[:, :, at].mean(axis=2))
@@ -145,7 +151,14 @@ class Rmsf:
     error: Floats
 
 
-def rmsf(frames: Any, *, selection: Selection = None, parameters: Shapes | None = None, blocks: int = 8) -> Rmsf:
+def rmsf(
+    frames: Any,
+    *,
+    selection: Selection = None,
+    parameters: Shapes | None = None,
+    blocks: int = 8,
+    period: Any = None,
+) -> Rmsf:
     r"""Root mean squared fluctuation of each parameter about its mean over the frames, walker by walker.
 
         rmsf_i = sqrt( <(q_i - <q_i>)^2> )
@@ -154,11 +167,16 @@ def rmsf(frames: Any, *, selection: Selection = None, parameters: Shapes | None 
     SE(rmsf_i) = SE(<(q_i - <q_i>)^2>) / (2 rmsf_i). It is right if a piece is much longer than what the parameter
     remembers (`autocorrelation_time`); before that it, and the fluctuation, are too small.
 
+    In a periodic box the mean is the intrinsic one, about which the squared differences to nearest images are least
+    (`nnsim.analysis.images`), given as its image nearest to the first frame. A parameter that is spread over the whole
+    period has none, of which it is warned; its fluctuation then is at most that of an even spread, period / sqrt(12).
+
     Args:
         frames: `Trajectory`, its path, its positions, or an array [T, W, n].
         selection: of parameters, as for `rmsd`.
         parameters: names and shapes, as for `rmsd`.
         blocks: number of pieces, at least 2; fewer where there are fewer frames.
+        period: width of a periodic box, as for `rmsd`.
 
     Raises:
         InputError: as for `rmsd`, or blocks below 2.
@@ -167,16 +185,13 @@ def rmsf(frames: Any, *, selection: Selection = None, parameters: Shapes | None 
     DOI 10.1063/1.457480.
     """
     blocks = require_integer("rmsf", "blocks", blocks, least=2)
-    recorded = Recorded("rmsf", frames, "positions", selection=selection, parameters=parameters)
-    count = recorded.shape[0]
-    mean = np.zeros(recorded.shape[1:])
-    for _, block in recorded.blocks():
-        mean += block.sum(axis=0) / count
+    recorded = Recorded("rmsf", frames, "positions", selection=selection, parameters=parameters, period=period)
+    count, mean = recorded.shape[0], recorded.centre((0,))
     edges = np.linspace(0, count, min(blocks, count) + 1).astype(np.int64)
     squares = np.zeros((len(edges) - 1, *recorded.shape[1:]))
     for rows, block in recorded.blocks():
         piece = np.searchsorted(edges, np.arange(rows.start, rows.stop), side="right") - 1
-        _add_by_piece(squares, piece, (block - mean) ** 2)
+        _add_by_piece(squares, piece, nearest(block - mean, recorded.period) ** 2)
     values = np.sqrt(squares.sum(axis=0) / count)
     error = np.full_like(values, np.nan)
     if len(squares) > 1:

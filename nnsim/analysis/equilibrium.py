@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.axes import Curve, Floats
+from nnsim.analysis.axes import Axis, Curve, Floats
 from nnsim.analysis.boltzmann import boltzmann_settings, require_fraction, since_ramp
 from nnsim.analysis.frames import common_frames
+from nnsim.analysis.images import refuse_mean
 from nnsim.analysis.landscape import EntropyLandscape, wang_landau_name
 from nnsim.analysis.potentials import bias_settings, biases_of_type
 from nnsim.analysis.reweight import (
@@ -106,10 +107,12 @@ def equilibrium(
         bias: its name, if there are several.
 
     Raises:
-        InputError: unknown names, a width that does not fit the grid, or quantities without common frames.
+        InputError: unknown names, a width that does not fit the grid, quantities without common frames, or an `of` that
+            comes round, as a parameter in a periodic box.
     """
     require_number("equilibrium", "width", width, above=0.0)
     require_fraction("equilibrium", since)
+    refuse_mean("equilibrium", trajectory, of)
     x, y, weights, edges, groups = _sampled(trajectory, given, of, since, bias, width, 2 if centred else 1)
     coupled = _weighted(trajectory, bias) is not None  # walkers of a group belong together
     fine = _means(x, y, weights, edges, groups, coupled)
@@ -179,7 +182,7 @@ def _sampled(
             )
         values = common_frames(trajectory, [*landscape.names, of], since)
         weights = log_weights(landscape, np.stack(values[:-1], axis=-1))
-        return values[landscape.axis_index(given)], values[-1], weights, axis.edges, GROUPS
+        return axis.wrap(values[landscape.axis_index(given)]), values[-1], weights, axis.edges, GROUPS
     biased = str(settings["cvs"][0])
     if given not in (biased, f"ln_{biased}"):
         raise InputError(
@@ -203,6 +206,7 @@ def _sampled_with_weights(
     if "grid" in settings and given in settings["cvs"]:
         d, grid = settings["cvs"].index(given), settings["grid"]
         of_grid = np.linspace(grid["lower"][d], grid["upper"][d], grid["bins"][d] + 1)
+        x = Axis(given, 0.5 * (of_grid[1:] + of_grid[:-1]), of_grid, bool(grid["periodic"][d])).wrap(x)
         edges = of_grid if _divides(least * (of_grid[1] - of_grid[0]), width) else edges
     biased = str(settings["cvs"][0])
     if (

@@ -296,9 +296,14 @@ class EntropyLandscape:
             average: the mean over runs of each run's curve, with its standard error.
 
         Raises:
-            InputError: an unknown axis, or the same one twice.
+            InputError: an unknown axis, the same one twice, or a periodic `of` without a `value`, such as `np.cos`.
         """
         axis = self.axes[self.axis_index(of)]
+        if axis.periodic and value is None:
+            raise InputError(
+                f"EntropyLandscape.equilibrium: {axis.name} is periodic, so that its mean depends on where the circle "
+                "is cut; give value=numpy.cos, or another function that is periodic too"
+            )
         quantity = axis.centers if value is None else np.asarray(value(axis.centers), dtype=np.float64)
 
         def mean(joint: Floats) -> Floats:

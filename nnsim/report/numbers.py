@@ -226,6 +226,11 @@ class Numbers:
             if not finite.size:
                 rows.append([name, "not finite", "", "", ""])
                 continue
+            period = self.runs.first.header.get("periods", {}).get(name)
+            if period is not None:
+                low, high = number(float(finite.min())), number(float(finite.max()))
+                rows.append([name, f"comes round after {number(period)}", "", low, high])
+                continue
             error = math.nan if biased else self._error(name, values, end)
             spread = float(finite.std(ddof=1)) if finite.size > 1 else math.nan
             numbers = [number(float(one)) for one in (spread, finite.min(), finite.max())]
