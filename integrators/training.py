@@ -88,6 +88,8 @@ class CosineDecay:
 class _Training(Integrator):
     """What the optimisers share: settings, mini-batches, and the gradient of the train loss."""
 
+    follows_energy = False
+
     def __init__(
         self,
         learning_rate: float,

@@ -183,7 +183,11 @@ def check_periods(force_field: ForceField) -> None:
     box = force_field.system.box
     for bias in force_field.biases:
         own = getattr(bias, "periods", None)
-        for cv, given in zip(bias.cvs, own, strict=True) if own is not None else ():
+        if own is not None and len(own) != len(bias.cvs):
+            raise InputError(
+                f"the bias {bias.name!r} has {len(own)} periods for {len(bias.cvs)} CVs; give one for each"
+            )
+        for cv, given in zip(bias.cvs, own or (), strict=own is not None):
             period = period_of(cv, box)
             if period is None or math.isclose(given or math.inf, period, rel_tol=SAME_PERIOD):
                 continue
@@ -206,11 +210,11 @@ def check_edges(integrator: Integrator, force_field: ForceField, positions: Tens
     """Warn of energies and CVs that jump at the edges of a periodic box, which a dynamics passes without a force.
 
     Some parameters of each walker are put on the lower edge, then on the upper one, which is the same point. Metropolis
-    methods are right all the same, since they compare energies; training (without kT) samples nothing.
+    methods are right all the same, since they compare energies; training goes by none.
     """
     box, who = force_field.system.box, type(integrator).__name__
-    no_kT = getattr(integrator, "kT", None) is None
-    if box.period is None or no_kT or not needs_gradients(integrator) or getattr(integrator, "metropolis", False):
+    by_energy = getattr(integrator, "follows_energy", True) and not getattr(integrator, "metropolis", False)
+    if box.period is None or not by_energy or not needs_gradients(integrator):
         return
     jumps: dict[str, float] = {}
     generator = torch.Generator().manual_seed(0)

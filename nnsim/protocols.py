@@ -208,6 +208,7 @@ class Integrator(Protocol):
     Attributes:
         needs_gradients: False for methods that only use energies, which then also work with CVs without a gradient.
         metropolis: a step accepts or rejects at its new time: moving biases do their work before it.
+        follows_energy: whether U + V moves the walkers; training follows the loss alone.
         multiple_time_stepping: whether a bias may be evaluated every few steps: all kicks use forces of the two ends of
             a step, brought up to date by `nnsim.integrators.pieces.update_forces_`.
         time_step: time that one step advances.
@@ -215,6 +216,7 @@ class Integrator(Protocol):
 
     needs_gradients: bool = True
     metropolis: bool = False
+    follows_energy: bool = True
     multiple_time_stepping: bool = False
 
     @property

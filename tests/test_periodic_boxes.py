@@ -31,7 +31,7 @@ from nnsim.analysis.images import nearest
 from nnsim.analysis.passages import way_round
 from nnsim.bias import Boltzmann, Metadynamics, Umbrella, Wall, WangLandau
 from nnsim.evaluation import Evaluation
-from nnsim.integrators import GradientDescent, HybridMonteCarlo, Langevin, MonteCarlo
+from nnsim.integrators import GradientDescent, HybridMonteCarlo, Langevin, MonteCarlo, VelocityVerlet
 from nnsim.plotting.paths import cut_at_edges
 from nnsim.schedules import FlatnessHalving, InverseTime
 from nnsim.systems import AnalyticSystem, GaussianPrior, LossPotential, spiral_classification
@@ -218,6 +218,7 @@ def test_what_jumps_at_the_edge_is_told_where_it_is_not_felt() -> None:
         (lambda: simulated(potential=lambda q: q.square().sum(-1), box=uneven), "where Langevin feels no force"),
         (lambda: simulated(hills(line, own(lambda q: q[:, 0]))), "the CV 'own' of a bias jumps by up to 6.28"),
         (lambda: simulated(Spring(Q)), "V jumps"),
+        (lambda: simulated(potential=lambda q: q.sum(-1), integrator=VelocityVerlet(0.01)), "VelocityVerlet feels no"),
         (lambda: Simulation(spiral, Langevin(0.01, 1.0), walkers=2), "use Box.*kind='reflecting'"),
     ):
         with pytest.warns(NNSimWarning, match=words) as caught:
@@ -237,7 +238,8 @@ def test_training_that_leaves_a_periodic_box_is_refused() -> None:
     system = spiral_classification(hidden=(3,), box=Box(1.0, kind="periodic"))
     with pytest.raises(InputError, match=r"GradientDescent: the Box\(periodic, \[-1, 1\]\) is periodic.*confine=True"):
         Simulation(system, GradientDescent(0.1))
-    assert Simulation(system, GradientDescent(0.1, confine=True)).advance(3).state.step == 3
+    own = spiral_classification(hidden=(3,), box=Box(1.0, kind="periodic"), potential=LossPotential(10.0))
+    assert Simulation(own, GradientDescent(0.1, confine=True)).advance(3).state.step == 3  # which U does not move
 
 
 # ----------------------------------------------------------------------------------------------------- a whole example

@@ -149,7 +149,7 @@ def _series(owner: str, frames: Any, what: str) -> tuple[Any, Mapping[str, Any]]
             raise InputError(f"{owner}: {frames.path} has no {what}; record them with Simulation({setting}=...)")
         return series, frames.header
     if hasattr(frames, "shape") and hasattr(frames, "step"):
-        return frames, _header_of(frames)
+        return frames, header_of(frames)
     return as_numbers(owner, what, frames), {}
 
 
@@ -250,7 +250,7 @@ def indices_of(owner: str, selection: Selection, size: int, parameters: Shapes |
     return selection if isinstance(selection, slice) else chosen
 
 
-def _header_of(series: Any) -> Mapping[str, Any]:
+def header_of(series: Any) -> Mapping[str, Any]:
     """The header of the trajectory that a series belongs to; of some of the parameters it does not tell the names."""
     if not hasattr(series, "root"):
         return {}
@@ -258,6 +258,12 @@ def _header_of(series: Any) -> Mapping[str, Any]:
     places = getattr(series, "parameters", None)  # of a slice
     some = places is not None and not np.array_equal(places, np.arange(total_of(header.get("parameters") or {})))
     return {name: value for name, value in header.items() if not (some and name == "parameters")}
+
+
+def module_text(header: Mapping[str, Any]) -> str | None:
+    """The torch module of a run as it printed itself; None where there is none."""
+    text = header.get("system", {}).get("module")
+    return text if isinstance(text, str) else None
 
 
 def total_of(parameters: Shapes) -> int:
