@@ -263,13 +263,14 @@ def align(
         names.append(align_one(chain, one, targets[index % walkers], signs, every, widths))
         out[index] = chain.rename(one, names[-1])
     lead = q.shape[:-1]
-    distances = [_distance(frames, targets, widths).reshape(lead) for frames in (out, flat)]
+    after, before = (_distance(frames, targets, widths).reshape(lead) for frames in (out, flat))
     layers = range(len(chain.hidden))
     return Alignment(
         out.reshape(q.shape),
         tuple(_stacked([one.permutations[layer] for one in names], lead) for layer in layers),
         tuple(_stacked([one.signs[layer] for one in names], lead) for layer in layers),
-        *distances,
+        after,
+        before,
         proof,
     )
 

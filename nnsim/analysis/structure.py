@@ -58,21 +58,22 @@ def parts_of(text: str) -> list[Part] | str:
     >>> parts_of("Sequential(\n  (0): Tanh()\n)")
     [Part(path='0', kind='Tanh', settings='')]
     """
-    found, inside = [], []
+    found: list[Part] = []
+    around: list[str] = []  # names of the containers, of which the outermost has none
     for line in text.splitlines():
-        if line.strip() == ")" and inside:
-            inside.pop()
+        if line.strip() == ")" and around:
+            around.pop()
             continue
         match = re.fullmatch(r" *(?:\((?P<name>[^()]+)\): )?(?P<kind>\w+)\((?P<rest>.*)", line)
         if match is None:
             return "layer of another form"
-        path = [*inside, match["name"]] if inside else []
-        if match["rest"].endswith(")"):
-            found.append(Part(".".join(str(one) for one in path[1:]), match["kind"], match["rest"][:-1]))
-        elif match["rest"] == "" and match["kind"] == "Sequential":
-            inside = path or [""]
+        name, kind, rest = match["name"] or "", match["kind"], match["rest"]
+        if rest.endswith(")"):
+            found += [Part(".".join([*around[1:], name]), kind, rest[:-1])] if kind != "Sequential" else []
+        elif rest or kind != "Sequential":
+            return kind
         else:
-            return match["kind"]
+            around.append(name)
     return found
 
 
@@ -171,8 +172,8 @@ def require_chain_by_names(owner: str, parameters: Shapes) -> None:
     rows, columns = shapes[0]
     if f"{places[0]}.bias" not in parameters and rows % columns == 0:
         raise _unclear(owner, f"{places[0]}.weight of shape {[rows, columns]} without a bias may be an embedding")
-    for place, shape, after in zip(places, shapes, [*places[1:], None], strict=True):
-        if shape[0] == shape[1] and (after is None or after - place > 2):
+    for place, shape, following in zip(places, shapes, [*places[1:], None], strict=True):
+        if shape[0] == shape[1] and (following is None or following - place > 2):
             raise _unclear(owner, f"{place}.weight of shape {list(shape)} is square, so that it may be used twice")
 
 
