@@ -10,7 +10,7 @@ from command_line import arrays_of, error_of, nnsim
 
 import nnsim as package
 from nnsim import Bias, Box, Grid, InputError, Simulation, TrajectoryError, cv
-from nnsim.analysis import autocorrelation, overlap, rmsf
+from nnsim.analysis import align, autocorrelation, overlap, rmsf
 from nnsim.bias import Umbrella, Wall, WangLandau
 from nnsim.integrators import Langevin, VelocityVerlet
 from nnsim.schedules import FlatnessHalving
@@ -156,6 +156,8 @@ def test_the_same_rules_for_the_other_parts() -> None:
         (lambda: rmsf(torch.zeros(2, 1, 1), period=-2.0), "rmsf: period must be a number above 0, or one"),
         (lambda: overlap(torch.ones(2, 2, 1), period=2.0), "overlap: the box is periodic, so that no direction from 0"),
         (lambda: autocorrelation([0.0, 1.0], period=0), "autocorrelation: period = 0 must be a finite number above 0"),
+        (lambda: align([0.0] * 6, [0.0] * 6, {"0.weight": (2, 2), "2.weight": (1, 2)}), "may be an embedding, so that"),
+        (lambda: align([0.0] * 6, [0.0] * 6, {"a.weight": (2, 2), "b.weight": (1, 2)}), "the name a.weight does not"),
     ]
     for make, words in cases:
         with pytest.raises(InputError) as caught:

@@ -449,7 +449,10 @@ def test_plain_means_of_what_comes_round_are_refused(tmp_path: Path) -> None:
     landscape = EntropyLandscape.from_trajectory(run)
     with pytest.raises(InputError, match=r"parameter_1 is periodic.*give value=numpy\.cos"):
         landscape.equilibrium("parameter_0", "parameter_1")
+    with pytest.raises(InputError, match="another function that is periodic too"):
+        landscape.equilibrium("parameter_0", "parameter_1", lambda s: 2 * s)
     assert np.abs(landscape.equilibrium("parameter_0", "parameter_1", np.cos).y).max() < 1
+    assert nnsim("plot", "landscape", path, "-o", tmp_path / "landscape.png").status == 0
     # frames lie in [-pi, pi], the grid in [0, 2 pi]: all of them count
     table = analysis.equilibrium(run, "parameter_0", "potential_energy", width=math.pi / 5)
     assert table.frames.sum() == 8 * (len(run["parameter_0"]) - np.sum(run["parameter_0"].step <= 500))

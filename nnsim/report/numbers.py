@@ -133,6 +133,7 @@ class Numbers:
             return []
         names = [name for name in self.runs.quantities if name not in (given, given.removeprefix("ln_"))]
         names = [name for name in names if not any(name.startswith(f"{bias}_") for bias in self.runs.biases)]
+        names = [name for name in names if name not in self.runs.first.header.get("periods", {})]
         ranked = sorted(names, key=lambda name: ("accuracy" not in name, "loss" not in name))  # stable
         return ranked[:AVERAGED]
 
