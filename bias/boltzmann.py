@@ -30,8 +30,11 @@ class Boltzmann(Bias):
         name: name of the bias.
 
     Raises:
-        InputError: no CV, a beta or kT out of its range, or more or fewer walkers than beta.
+        InputError: no CV, a beta or kT out of its range, or more or fewer walkers than beta; when the simulation is
+            made, a periodic CV, at whose edge V would jump.
     """
+
+    periods = (None,)
 
     def __init__(
         self,

@@ -55,6 +55,8 @@ class GridBias(Bias):
                 f"{owner}: {len(self.cvs)} CVs on a grid of {grid.dimensions} dimensions; give one axis each"
             )
         self.grid, self.name = grid, name
+        edges = zip(grid.lower, grid.upper, grid.periodic, strict=True)
+        self.periods = tuple(high - low if wraps else None for low, high, wraps in edges)
         self.kT = require_number(owner, "kT", kT, above=0.0)
         self.frozen = False
         self.potential = torch.zeros(grid.shape, dtype=torch.float64)

@@ -29,8 +29,11 @@ class Wall(Bias):
         name: name of the bias; by default made of the CV's name and the sides.
 
     Raises:
-        InputError: no wall, no CV, lower >= upper, or a number that is not finite or not positive.
+        InputError: no wall, no CV, lower >= upper, or a number that is not finite or not positive; when the simulation
+            is made, a periodic CV, on which nothing lies beyond a wall.
     """
+
+    periods = (None,)
 
     def __init__(
         self,

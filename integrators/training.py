@@ -89,6 +89,8 @@ class CosineDecay:
 class _Training(Integrator):
     """What the optimisers share: settings, mini-batches, and the gradient of the train loss."""
 
+    follows_energy = False
+
     def __init__(
         self,
         learning_rate: float,
@@ -162,6 +164,11 @@ class _Training(Integrator):
             )
         if self.confine and system.box.kind == "open":
             raise InputError(f"{owner}: confine = True needs a box with edges, but the system's is open; give it one")
+        if not self.confine and system.box.period is not None:
+            raise InputError(
+                f"{owner}: the {system.box} is periodic, so that distances are those of nearest images, but without "
+                "confine the parameters leave it; give confine=True, or Box(..., kind='reflecting'), which is ignored"
+            )
         if self.batch_size is None:
             train_points(owner, system)
             return None
@@ -200,7 +207,7 @@ class GradientDescent(_Training):
 
     Raises:
         InputError: a number out of its range, Nesterov's momentum without momentum; when the simulation is made: a
-            bias, a system without data, a batch larger than the data, `confine` in an open box.
+            bias, a system without data, a batch larger than the data, `confine` in an open box, none in a periodic one.
 
     Reference: I. Sutskever et al., Proc. Mach. Learn. Res. 28(3), 1139 (2013), eqs. 1-4, with the learning rate outside
     the buffer, as `torch.optim.SGD` has it.

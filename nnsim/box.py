@@ -77,6 +77,16 @@ class Box:
             if edge.ndim and edge.shape != (n,):
                 raise InputError(f"Box: {edge.numel()} limits for {n} parameters; give one number or one for each")
 
+    @property
+    def period(self) -> Tensor | None:
+        """Width of a periodic box, a number or [n]; None of another one, in which nothing comes round."""
+        return self.upper - self.lower if self.kind == "periodic" else None
+
+    def nearest(self, difference: Tensor) -> Tensor:
+        """Differences of positions [..., n], in a periodic box to the nearest image: none exceeds half of its width."""
+        period = self.period
+        return difference if period is None else difference - period * torch.round(difference / period)
+
     def contains(self, positions: Tensor) -> Tensor:
         """Whether each walker [W] lies inside, for positions [W, n]."""
         return ((positions >= self.lower) & (positions <= self.upper)).all(-1)
@@ -115,6 +125,16 @@ class Box:
         """Kind and edges, for the record."""
         return {"kind": self.kind, "lower": _span(self.lower), "upper": _span(self.upper)}
 
+    def record(self) -> dict[str, object]:
+        """Kind and exact edges, for the head of a trajectory: a number, or [value, how many] of each run of equal ones.
+
+        Limits mostly are one for each tensor, so that millions of parameters make a short list.
+        """
+        if self.kind == "open":
+            return {"kind": self.kind}
+        lower, upper = (_runs(edge) for edge in self._edges)
+        return {"kind": self.kind, "lower": lower, "upper": upper}
+
     def __repr__(self) -> str:
         return "Box(open)" if self.kind == "open" else f"Box({self.kind}, [{_span(self.lower)}, {_span(self.upper)}])"
 
@@ -130,6 +150,13 @@ def _positive(limit: Limits) -> Tensor:
 def _span(edge: Tensor) -> str:
     low, high = float(edge.min()), float(edge.max())
     return f"{low:g}" if low == high else f"{low:g}..{high:g}"
+
+
+def _runs(edge: Tensor) -> float | list[list[float]]:
+    values, counts = torch.unique_consecutive(edge.reshape(-1), return_counts=True)
+    if len(values) == 1:
+        return float(values)
+    return [[value, count] for value, count in zip(values.tolist(), counts.tolist(), strict=True)]
 
 
 def per_tensor_limits(shapes: Iterable[tuple[int, ...]], scale: float) -> Tensor:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from nnsim.errors import InputError, NNSimError, require_integer
+from nnsim.errors import InputError, NNSimError, NNSimWarning, require_integer, require_number
 from nnsim.forcefield import ForceField
 from nnsim.protocols import Integrator, Observable
 from nnsim.state import State
 from nnsim.trajectory import check_name
+
+SAME_PERIOD = 1e-5  # relative; an edge given as 3.1416 is pi
+EDGE_TRIALS = 4  # at least so many sets of parameters are put on the edges of a periodic box
 
 
 def several(things: Any) -> list[Any]:
@@ -152,6 +158,109 @@ def check_gradients(integrator: Integrator, force_field: ForceField) -> None:
                     f"{who} needs forces, but the CV {cv.name!r} of the bias {bias.name!r} does not depend on the "
                     "positions in a way torch can differentiate; use a smooth CV or a Monte Carlo integrator"
                 )
+
+
+# ---------------------------------------------------------------------------------------------------- periodic boxes
+
+
+def period_of(thing: Any, box: Any) -> float | None:
+    """After how much a CV, or another observable, comes round; `math.inf`: it does not; None: it does not say."""
+    said = getattr(thing, "period", None)  # observables need no base class
+    period = said(box) if callable(said) else None
+    if period is None or period == math.inf:
+        return period
+    return require_number(type(thing).__name__, "period", period, above=0.0)
+
+
+def comes_round(thing: Any, box: Any) -> bool:
+    """Whether a CV has a period, so that its values have no plain mean."""
+    period = period_of(thing, box)
+    return period is not None and math.isfinite(period)
+
+
+def check_periods(force_field: ForceField) -> None:
+    """Refuse biases that do not repeat where their CVs do: V would jump where walkers pass unhindered."""
+    box = force_field.system.box
+    for bias in force_field.biases:
+        own = getattr(bias, "periods", None)
+        if own is not None and len(own) != len(bias.cvs):
+            raise InputError(
+                f"the bias {bias.name!r} has {len(own)} periods for {len(bias.cvs)} CVs; give one for each"
+            )
+        for cv, given in zip(bias.cvs, own or (), strict=own is not None):
+            period = period_of(cv, box)
+            if period is None or math.isclose(given or math.inf, period, rel_tol=SAME_PERIOD):
+                continue
+            if period == math.inf and getattr(bias, "grid", None) is None:
+                continue  # a known potential may repeat where the CV does not; what is learnt would be smeared together
+            found = f"has a period of {given:.10g}" if given else "does not repeat"
+            if period == math.inf:
+                rule, remedy = "does not repeat", "leave periodic=True out of the Grid, or use Box(kind='periodic')"
+            else:
+                rule = f"repeats after {period:.10g}"
+                remedy = (
+                    f"use Grid(lower, upper, ..., periodic=True) with upper - lower = {period:.10g}, Umbrella(..., "
+                    f"periods={period:.10g}), or a box that is not periodic"
+                )
+            raise InputError(f"the bias {bias.name!r} {found} along {cv.name!r}, which {rule}; {remedy}")
+
+
+@torch.no_grad()
+def check_edges(integrator: Integrator, force_field: ForceField, positions: Tensor) -> None:
+    """Warn of energies and CVs that jump at the edges of a periodic box, which a dynamics passes without a force.
+
+    Some parameters of each walker are put on the lower edge, then on the upper one, which is the same point. Metropolis
+    methods are right all the same, since they compare energies; training goes by none.
+    """
+    box, who = force_field.system.box, type(integrator).__name__
+    by_energy = getattr(integrator, "follows_energy", True) and not getattr(integrator, "metropolis", False)
+    if box.period is None or not by_energy or not needs_gradients(integrator):
+        return
+    jumps: dict[str, float] = {}
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(max(1, EDGE_TRIALS // len(positions))):
+        chosen = torch.rand(positions.shape, generator=generator) < 0.5
+        chosen[~chosen.any(1)] = True
+        chosen = chosen.to(positions.device)
+        below, above = (torch.where(chosen, edge, positions) for edge in (box.lower, box.upper))
+        for what, jump in _jumps(force_field, below, above):
+            jumps[what] = max(jumps.get(what, 0.0), jump)
+    for what, jump in jumps.items():
+        if jump > 0:
+            warnings.warn(
+                f"Simulation: {what} jumps by up to {jump:.3g} at the edges of the {box}, where {who} feels no force, "
+                "so that it samples another distribution; use Box(..., kind='reflecting'), or MonteCarlo or "
+                "HybridMonteCarlo",
+                NNSimWarning,
+                stacklevel=3,
+            )
+
+
+def _jumps(force_field: ForceField, below: Tensor, above: Tensor) -> Iterator[tuple[str, float]]:
+    """By how much U, the CVs and V differ between positions [W, n] that are the same; 0 where only rounding does."""
+    one, two = (force_field.energies(positions, 0) for positions in (below, above))
+    yield "U", _largest(one[0], two[0])
+    periods = {cv.name: period_of(cv, force_field.system.box) for cv in force_field.cvs}
+    for bias in force_field.biases:  # a bias on an angle that does not tell its period may know it
+        said = zip(bias.cvs, getattr(bias, "periods", None) or (), strict=False)
+        periods |= {cv.name: given for cv, given in said if periods[cv.name] is None}
+    whole = True
+    for column, cv in enumerate(force_field.cvs):
+        period = periods[cv.name]
+        jump = _largest(one[2][:, column], two[2][:, column], None if period == math.inf else period)
+        whole = whole and jump == 0
+        yield f"the CV {cv.name!r} of a bias", jump
+    if whole:
+        yield "V", _largest(one[1], two[1])
+
+
+def _largest(one: Tensor, two: Tensor, period: float | None = None) -> float:
+    """The largest difference of values [W] that is more than rounding, to the nearest image."""
+    difference = one - two
+    if period is not None:
+        difference = difference - period * torch.round(difference / period)
+    rounding = 1e-6 + 1e-5 * (one.abs() + two.abs())
+    return float(torch.where(difference.abs() > rounding, difference.abs(), 0.0).max())
 
 
 @torch.no_grad()

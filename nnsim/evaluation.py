@@ -44,6 +44,10 @@ class Evaluation:
         self._outputs: dict[str, Tensor] = {}
         self._kept: dict[object, Tensor] = {}
 
+    def difference(self, reference: Tensor | float) -> Tensor:
+        """Positions minus a reference, a number or [n], [W, n]; in a periodic box that to its nearest image."""
+        return self.system.box.nearest(self.positions - reference)
+
     def outputs(self, split: str) -> Tensor:
         """Outputs of the network on a split, [W, N, C]; raises `InputError` for the train split of a mini-batch."""
         self._refuse_batch("outputs", split)

@@ -30,6 +30,7 @@ class Lattice:
     """
 
     kind = "lattice"
+    period = None
 
     def __init__(self, values: Sequence[float]) -> None:
         self.values = self._given = torch.unique(torch.as_tensor(values, dtype=torch.float64))
@@ -61,6 +62,14 @@ class Lattice:
         """The values so many places further on, for each of the positions [any], beginning anew after the last."""
         here = torch.searchsorted(self.values, positions.to(self.values))
         return self.values[(here + shift) % len(self.values)].to(positions)
+
+    def nearest(self, difference: Tensor) -> Tensor:
+        """Differences of positions [..., n] as they are: a lattice does not come round."""
+        return difference
+
+    def record(self) -> dict[str, object]:
+        """The same as `describe`, for the head of a trajectory."""
+        return self.describe()
 
     def describe(self) -> dict[str, object]:
         """The values, for the record."""

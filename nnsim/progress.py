@@ -13,6 +13,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nnsim.checks import comes_round
 from nnsim.reporters import bias_numbers
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ class Progress:
         parts = [f"{_short(rate)} steps/s", f"{_short(rate * simulation.walkers)} walker-steps/s"]
         parts.append(f"{self._left(rate)} left")
         for column, cv in enumerate(simulation.force_field.cvs):
-            parts.append(f"<{cv.name}> {float(simulation.state.cvs[:, column].mean()):.3g}")
+            if not comes_round(cv, simulation.system.box):
+                parts.append(f"<{cv.name}> {float(simulation.state.cvs[:, column].mean()):.3g}")
         for bias in simulation.force_field.biases:
             parts += [f"{_LABELS.get(key, key)} {value:.2g}" for key, value in bias_numbers(bias).items()]
         if "kinetic_energy" in simulation.state.integrator_state:
@@ -209,7 +211,8 @@ def summary(simulation: Simulation) -> dict[str, str]:
         rows["kinetic temperature"] = f"{temperature:.4g} over the last tenth (kT = {now:.4g})"
     for column, cv in enumerate(simulation.force_field.cvs):
         values = state.cvs[:, column]
-        rows[cv.name] = f"mean {float(values.mean()):.4g}, from {float(values.min()):.4g} to {float(values.max()):.4g}"
+        mean = "" if comes_round(cv, simulation.system.box) else f"mean {float(values.mean()):.4g}, "
+        rows[cv.name] = f"{mean}from {float(values.min()):.4g} to {float(values.max()):.4g}"
     for bias in simulation.force_field.biases:
         for key, value in bias_numbers(bias).items():
             rows[f"{bias.name}: {_LABELS.get(key, key)}"] = f"{value:.4g}"

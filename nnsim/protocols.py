@@ -115,6 +115,14 @@ class CollectiveVariable(Observable, Protocol):
         """A CV is an observable: itself."""
         return self(evaluation)
 
+    def period(self, box: Box) -> float | None:
+        """By how much two values differ that are the same, as 2 pi of an angle, above 0; `math.inf` if none are.
+
+        A bias must repeat as its CVs do, or it is refused when the simulation is made; the trajectory records the
+        period, by which means and paths are taken. None says nothing: the bias is taken as it is.
+        """
+        return None
+
 
 class Bias(Protocol):
     """A potential V(s, t) on collective variables that may change as the walkers move.
@@ -125,11 +133,14 @@ class Bias(Protocol):
         moving: whether V moves with time and `update` keeps account of that at every step, as the work of a moving
             `Umbrella` does; such a bias cannot be evaluated every few steps only. A bias that learns at an interval of
             its own calls that `pace` or `every`, by which it is known whether the two go together.
+        periods: after how much V repeats along each CV, None along those where it does not; held against
+            `CollectiveVariable.period`. None in place of all of them says nothing.
     """
 
     name: str
     cvs: Sequence[CollectiveVariable]
     moving: bool = False
+    periods: Sequence[float | None] | None = None
 
     def prepare(self, device: torch.device) -> None:
         """Bring tables to the device of the run."""
@@ -203,6 +214,7 @@ class Integrator(Protocol):
     Attributes:
         needs_gradients: False for methods that only use energies, which then also work with CVs without a gradient.
         metropolis: a step accepts or rejects at its new time: moving biases do their work before it.
+        follows_energy: whether U + V moves the walkers; training follows the loss alone.
         multiple_time_stepping: whether a bias may be evaluated every few steps: all kicks use forces of the two ends of
             a step, brought up to date by `nnsim.integrators.pieces.update_forces_`.
         time_step: time that one step advances.
@@ -210,6 +222,7 @@ class Integrator(Protocol):
 
     needs_gradients: bool = True
     metropolis: bool = False
+    follows_energy: bool = True
     multiple_time_stepping: bool = False
 
     @property

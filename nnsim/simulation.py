@@ -168,6 +168,8 @@ class Simulation:
         positions = positions.to(self.device, self.precision.state).contiguous()
         self.force_field.probe(positions)
         checks.check_gradients(self.integrator, self.force_field)
+        checks.check_periods(self.force_field)
+        checks.check_edges(self.integrator, self.force_field, positions)
         self.state = self.integrator.init(positions, self.force_field, generator)
         check_finite(self.state)
         checks.check_observables(self.state, self.force_field, observed)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnsim.checkpoint import load_checkpoint, save_checkpoint
+from nnsim.checks import comes_round, period_of
 from nnsim.describe import describe, differences
 from nnsim.errors import InputError, NNSimWarning, TrajectoryError
 from nnsim.reporters import Recorder, bias_numbers, particle_series, standard_series
@@ -138,6 +139,8 @@ def header(simulation: Simulation) -> dict[str, Any]:
     return {
         "parameters": shapes,
         "offsets": dict(zip(shapes, offsets, strict=False)),  # the last sum is their total
+        "box": simulation.system.box.record(),
+        "periods": _periods(simulation),
         "script": simulation.script,
         "time_step": simulation.integrator.time_step,
         "kT": describe(getattr(simulation.integrator, "kT", None)),
@@ -145,6 +148,13 @@ def header(simulation: Simulation) -> dict[str, Any]:
         "platform_reason": simulation.platform_reason,
         **environment(),
     }
+
+
+def _periods(simulation: Simulation) -> dict[str, float]:
+    """Periods of those recorded quantities that come round, such as a parameter in a periodic box."""
+    box = simulation.system.box
+    things = [*simulation.force_field.cvs, *(thing for thing, _ in simulation.recording.observables)]
+    return {thing.name: period_of(thing, box) or 0.0 for thing in things if comes_round(thing, box)}
 
 
 def refuse_differences(recorded: dict[str, Any], simulation: Simulation, path: Path) -> None:

@@ -9,8 +9,9 @@ import torch
 from command_line import arrays_of, error_of, nnsim
 
 import nnsim as package
-from nnsim import Box, Grid, InputError, Simulation, TrajectoryError, cv
-from nnsim.bias import Wall, WangLandau
+from nnsim import Bias, Box, Grid, InputError, Simulation, TrajectoryError, cv
+from nnsim.analysis import align, autocorrelation, overlap, rmsf
+from nnsim.bias import Umbrella, Wall, WangLandau
 from nnsim.integrators import Langevin, VelocityVerlet
 from nnsim.schedules import FlatnessHalving
 from nnsim.storage import checkpoint_path
@@ -131,6 +132,10 @@ def test_one_walker_inside_the_grid_is_enough() -> None:
     assert simulation.advance(1).state.step == 1
 
 
+def circling(bias: Bias) -> Simulation:
+    return Simulation(AnalyticSystem(1, box=Box(1.0, kind="periodic"), start=0.0), Langevin(0.1, 1.0), bias=bias)
+
+
 def test_the_same_rules_for_the_other_parts() -> None:
     """What the script above does not use."""
     q = cv.Parameter(0)
@@ -145,6 +150,14 @@ def test_the_same_rules_for_the_other_parts() -> None:
         (lambda: Wall(q, upper=0.0, strength=-1.0), "Wall: strength = -1 must be a finite number above 0"),
         (lambda: Box(-1.0), "Box: limit = -1 must be above 0"),
         (lambda: AnalyticSystem(0), "AnalyticSystem: n = 0 must be a whole number of at least 1"),
+        (lambda: circling(WangLandau(q, Grid(-1, 1, 8), FlatnessHalving(0.1))), "does not repeat along 'parameter_0'"),
+        (lambda: circling(Wall(q, upper=0.5)), "which repeats after 2; use Grid(lower, upper, ..., periodic=True)"),
+        (lambda: circling(Umbrella(q, 0.5, 1.0, periods=1.0)), "the bias 'umbrella' has a period of 1 along"),
+        (lambda: rmsf(torch.zeros(2, 1, 1), period=-2.0), "rmsf: period must be a number above 0, or one"),
+        (lambda: overlap(torch.ones(2, 2, 1), period=2.0), "overlap: the box is periodic, so that no direction from 0"),
+        (lambda: autocorrelation([0.0, 1.0], period=0), "autocorrelation: period = 0 must be a finite number above 0"),
+        (lambda: align([0.0] * 6, [0.0] * 6, {"0.weight": (2, 2), "2.weight": (1, 2)}), "may be an embedding, so that"),
+        (lambda: align([0.0] * 6, [0.0] * 6, {"a.weight": (2, 2), "b.weight": (1, 2)}), "the name a.weight does not"),
     ]
     for make, words in cases:
         with pytest.raises(InputError) as caught:

@@ -1,17 +1,13 @@
 r"""What superposition is to a molecule, renaming of hidden neurons is to a network.
 
-A network computes the same if the neurons of a hidden layer are permuted, and, where the activation is odd, such as
-tanh, if the signs of all weights of a neuron are changed. With W_l [out, in] and b_l of layer l, permutations P_l and
-signs S_l = diag(+-1), P_0 and P_L the identity,
+    W_l -> S_l P_l W_l P_{l-1}^T S_{l-1},        b_l -> S_l P_l b_l          (`nnsim.analysis.chain`)
 
-    W_l -> S_l P_l W_l P_{l-1}^T S_{l-1},        b_l -> S_l P_l b_l
-
-Of the prod_l h_l! 2^h_l names of a network, `align` seeks the one that is closest to a reference.
+Of the prod_l h_l! 2^h_l names of a network, `align` seeks the one that is closest to a reference. Names that would make
+another network are refused; by what it is known is in `nnsim.analysis.proof`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,29 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Floats
-from nnsim.analysis.recorded import Shapes, as_numbers, places_of, require_parameters, vectors
+from nnsim.analysis.chain import Chain, Naming, chain_of
+from nnsim.analysis.images import nearest, period_of_positions
+from nnsim.analysis.proof import Grounds
+from nnsim.analysis.recorded import (
+    Shapes,
+    as_numbers,
+    header_of,
+    module_text,
+    require_parameters,
+    require_period,
+    vectors,
+)
 from nnsim.errors import InputError, require_integer
 
+__all__ = ["Alignment", "align", "chain_of", "rename_neurons"]
+
 SWEEPS = 200  # a start settles after about ten; each sweep lowers the distance, so that it cannot go round in circles
-
-
-@dataclass(frozen=True, eq=False)
-class Naming:
-    """New names of the hidden neurons: neuron i of hidden layer l is `signs[l][i]` times the old `permutations[l][i]`.
-
-    Attributes:
-        permutations: of each hidden layer, [h_l] int64.
-        signs: of each hidden layer, [h_l], +1 or -1.
-    """
-
-    permutations: tuple[NDArray[np.int64], ...]
-    signs: tuple[Floats, ...]
-
-    def replaced(self, layer: int, permutation: NDArray[np.int64], signs: Floats) -> Naming:
-        """The same with other names in one layer."""
-        permutations, others = list(self.permutations), list(self.signs)
-        permutations[layer], others[layer] = permutation, signs
-        return Naming(tuple(permutations), tuple(others))
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +45,8 @@ class Alignment:
         signs: of each hidden layer, [..., h_l], +1 or -1.
         rmsd: distance to the reference after, [...], in units of the parameters.
         rmsd_before: the same before.
+        proof: what shows that the renamed networks compute the same: `"points"` on which they were tried, the
+            `"module"` as it prints itself, the `"names"` of its tensors, or `"none"` (`check=False`).
     """
 
     positions: Floats
@@ -62,103 +54,7 @@ class Alignment:
     signs: tuple[Floats, ...]
     rmsd: Floats
     rmsd_before: Floats
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One tensor in the flat positions: its shape [out, in, rest], or [out] as [out, 1, 1] for a bias."""
-
-    at: slice
-    shape: tuple[int, int, int]
-    layer: int
-    is_bias: bool
-
-
-@dataclass(frozen=True)
-class Chain:
-    """Layers of which each takes the outputs of the one before.
-
-    Attributes:
-        tensors: weights and biases.
-        widths: number of outputs of each layer; all but the last are hidden.
-    """
-
-    tensors: tuple[Tensor, ...]
-    widths: tuple[int, ...]
-
-    @property
-    def hidden(self) -> tuple[int, ...]:
-        """Number of neurons of each hidden layer."""
-        return self.widths[:-1]
-
-    def identity(self) -> Naming:
-        """The names as they are."""
-        return Naming(tuple(np.arange(h) for h in self.hidden), tuple(np.ones(h) for h in self.hidden))
-
-    def random(self, generator: np.random.Generator, signs: bool = True) -> Naming:
-        """Names at random."""
-        permutations = tuple(generator.permutation(h) for h in self.hidden)
-        flips = tuple(generator.choice([-1.0, 1.0], h) if signs else np.ones(h) for h in self.hidden)
-        return Naming(permutations, flips)
-
-    def rename(self, q: Floats, naming: Naming) -> Floats:
-        """Parameters [n] of the same network under other names; a velocity is renamed in the same way."""
-        out = np.empty_like(q)
-        for tensor in self.tensors:
-            weights = self.inward(tensor, self.outward(tensor, q[tensor.at].reshape(tensor.shape), naming), naming)
-            out[tensor.at] = weights.reshape(-1)
-        return out
-
-    def outward(self, tensor: Tensor, weights: Floats, naming: Naming) -> Floats:
-        """A tensor with its outputs renamed."""
-        if tensor.layer >= len(self.hidden):
-            return weights
-        return weights[naming.permutations[tensor.layer]] * naming.signs[tensor.layer][:, None, None]
-
-    def inward(self, tensor: Tensor, weights: Floats, naming: Naming) -> Floats:
-        """A tensor with its inputs renamed."""
-        if tensor.is_bias or tensor.layer == 0:
-            return weights
-        return weights[:, naming.permutations[tensor.layer - 1]] * naming.signs[tensor.layer - 1][:, None]
-
-
-def chain_of(owner: str, parameters: Shapes) -> Chain:
-    """The layers of a network by names and shapes of its tensors.
-
-    Layers are in the order of the names; each is a `NAME.weight` of shape [out, in], or [out, in, ...] of a
-    convolution, and perhaps a `NAME.bias` [out]. A linear layer after a convolution takes its flattened channels.
-
-    Raises:
-        InputError: tensors of other names or shapes, layers that do not follow each other, or a single layer.
-    """
-    tensors: list[Tensor] = []
-    widths: list[int] = []
-    convolution = False
-    for (name, shape), at in zip(parameters.items(), places_of(parameters).values(), strict=True):
-        part, size = name.rpartition(".")[2], tuple(int(s) for s in shape)
-        if part == "bias" and widths and size == (widths[-1],) and not tensors[-1].is_bias:
-            tensors.append(Tensor(at, (size[0], 1, 1), len(widths) - 1, True))
-            continue
-        if part != "weight" or len(size) < 2 or 0 in size:
-            raise _no_chain(owner, name, size, "neither a weight [out, in, ...] nor the bias [out] of the layer before")
-        units = size[1]
-        if widths and convolution and len(size) == 2 and size[1] % widths[-1] == 0:
-            units = widths[-1]
-        if widths and units != widths[-1]:
-            raise _no_chain(owner, name, size, f"its inputs are not the {widths[-1]} outputs of the layer before")
-        tensors.append(Tensor(at, (size[0], units, math.prod(size) // (size[0] * units)), len(widths), False))
-        widths.append(size[0])
-        convolution = len(size) > 2
-    if len(widths) < 2:
-        raise InputError(f"{owner}: a network of {len(widths)} layers has no hidden neurons to rename; do not align it")
-    return Chain(tuple(tensors), tuple(widths))
-
-
-def _no_chain(owner: str, name: str, shape: tuple[int, ...], why: str) -> InputError:
-    return InputError(
-        f"{owner}: parameter {name} of shape {list(shape)}: {why}; only chains of linear and convolutional layers can "
-        "be aligned, whose parameters are named LAYER.weight and LAYER.bias, from inputs to outputs"
-    )
+    proof: str
 
 
 class Similarity:
@@ -166,50 +62,66 @@ class Similarity:
 
         C_ij = sum_k W^ref_l,ik W_l,jk + b^ref_l,i b_l,j + sum_k W^ref_l+1,ki W_l+1,kj
 
-    Neuron i of the reference is matched to neuron j at a gain C_ij, and the squared distance falls by twice that.
+    Neuron i of the reference is matched to neuron j at a gain C_ij, and the squared distance falls by twice that; of
+    neuron j with other signs the gain is -C_ij. In a periodic box, where squares of differences to nearest images are
+    no scalar products, C_ij is -1/2 the sum of those squares, with one table for each sign.
     """
 
-    def __init__(self, chain: Chain, q: Floats, target: Floats) -> None:
+    def __init__(self, chain: Chain, q: Floats, target: Floats, period: Floats | None = None) -> None:
         self.chain = chain
-        pairs = [(tensor, q[tensor.at], target[tensor.at]) for tensor in chain.tensors]
-        self.pairs = [(tensor, a.reshape(tensor.shape), b.reshape(tensor.shape)) for tensor, a, b in pairs]
-        self.fixed = [np.zeros((h, h)) for h in chain.hidden]  # of biases, and of the first layer, whose inputs stay
-        for tensor, mine, other in self.pairs:
+        self.weights: dict[int, tuple[Any, ...]] = {}
+        self.fixed = [np.zeros((2, h, h)) for h in chain.hidden]  # of biases, and of the first layer, whose inputs stay
+        for tensor in chain.tensors:
+            mine, other = q[tensor.at].reshape(tensor.shape), target[tensor.at].reshape(tensor.shape)
+            widths = None if period is None else period[tensor.at].reshape(tensor.shape)
             if tensor.layer < len(chain.hidden) and (tensor.is_bias or tensor.layer == 0):
-                self.fixed[tensor.layer] += _products(other, mine)
-        self.weights = {tensor.layer: (tensor, mine, other) for tensor, mine, other in self.pairs if not tensor.is_bias}
+                self.fixed[tensor.layer] += _gains(other, mine, widths)
+            if not tensor.is_bias:
+                self.weights[tensor.layer] = tensor, mine, other, widths
 
     def of(self, layer: int, naming: Naming, sides: str = "both") -> Floats:
-        """C of one layer; `sides` may be `"in"` or `"out"`, for a layer whose neighbour has no good names yet."""
+        """C of one layer for both signs, [2, h, h].
+
+        `sides` may be `"in"` or `"out"`, for a layer whose neighbour has no good names yet.
+        """
         total = np.zeros_like(self.fixed[layer])
         if sides != "out":
             total += self.fixed[layer]
             if layer > 0:
-                tensor, mine, other = self.weights[layer]
-                total += _products(other, self.chain.inward(tensor, mine, naming))
+                tensor, mine, other, period = self.weights[layer]
+                total += _gains(other, self.chain.inward(tensor, mine, naming), period)
         if sides != "in":
-            tensor, mine, other = self.weights[layer + 1]
+            tensor, mine, other, period = self.weights[layer + 1]
             renamed = self.chain.outward(tensor, mine, naming)
-            total += _products(other.swapaxes(0, 1), renamed.swapaxes(0, 1))
+            turned = None if period is None else period.swapaxes(0, 1)
+            total += _gains(other.swapaxes(0, 1), renamed.swapaxes(0, 1), turned)
         return total
 
     def best(self, layer: int, naming: Naming, signs: bool, sides: str = "both") -> tuple[Naming, float]:
         """The best names of one layer with all others as they are, and what they gain over the present ones."""
         from scipy.optimize import linear_sum_assignment
 
-        gain = self.of(layer, naming, sides)
-        rows, columns = linear_sum_assignment(np.abs(gain) if signs else gain, maximize=True)
-        flips = np.where(gain[rows, columns] < 0, -1.0, 1.0) if signs else np.ones(len(rows))
-        before = float((gain[rows, naming.permutations[layer]] * naming.signs[layer]).sum())
-        better = float((gain[rows, columns] * flips).sum()) - before
+        plus, minus = self.of(layer, naming, sides)
+        gain = np.maximum(plus, minus) if signs else plus
+        rows, columns = linear_sum_assignment(gain, maximize=True)
+        flips = np.where(minus > plus, -1.0, 1.0)[rows, columns] if signs else np.ones(len(rows))
+        present = np.where(naming.signs[layer] < 0, minus[rows, naming.permutations[layer]], 0.0)
+        present += np.where(naming.signs[layer] > 0, plus[rows, naming.permutations[layer]], 0.0)
+        better = float(gain[rows, columns].sum() - present.sum())
         if better <= 1e-12 * float(np.abs(gain).max(initial=0.0)) * len(rows):  # ties must not go on for ever
             return naming, 0.0
         return naming.replaced(layer, columns.astype(np.int64), flips), better
 
 
-def _products(one: Floats, two: Floats) -> Floats:
-    """Scalar products of the rows of two tensors [h, ...], [h, h]."""
-    return np.asarray(one.reshape(len(one), -1) @ two.reshape(len(two), -1).T)
+def _gains(one: Floats, two: Floats, period: Floats | None) -> Floats:
+    """What rows of two tensors [h, ...] have in common, and what those of opposite signs have, [2, h, h]."""
+    one, two = one.reshape(len(one), -1), two.reshape(len(two), -1)
+    if period is None:
+        products = one @ two.T
+        return np.stack((products, -products))
+    pairs = list(zip(one, period.reshape(one.shape), strict=True))
+    squares = [[(nearest(row - other, width) ** 2).sum(1) for row, width in pairs] for other in (two, -two)]
+    return -0.5 * np.array(squares)
 
 
 @dataclass(frozen=True)
@@ -242,16 +154,18 @@ def starts_of(chain: Chain, count: int, seed: int, signs: bool) -> list[Start]:
     return found[:count]
 
 
-def align_one(chain: Chain, q: Floats, target: Floats, signs: bool, starts: Sequence[Start]) -> Naming:
+def align_one(
+    chain: Chain, q: Floats, target: Floats, signs: bool, starts: Sequence[Start], period: Floats | None = None
+) -> Naming:
     """Names of the hidden neurons of one network [n] that bring it closest to another [n], the best of all starts."""
-    similarity, best = Similarity(chain, q, target), chain.identity()
-    least = float(((q - target) ** 2).sum())
+    similarity, best = Similarity(chain, q, target, period), chain.identity()
+    least = float((nearest(q - target, period) ** 2).sum())
     for start in starts:
         naming = start.naming
         for layer in start.order if start.side else ():
             naming, _ = similarity.best(int(layer), naming, signs, start.side)
         naming = _settled(similarity, naming, signs, start.order)
-        distance = float(((chain.rename(q, naming) - target) ** 2).sum())
+        distance = float((nearest(chain.rename(q, naming) - target, period) ** 2).sum())
         if distance < least:
             best, least = naming, distance
     return best
@@ -272,11 +186,16 @@ def _settled(similarity: Similarity, naming: Naming, signs: bool, order: NDArray
 def align(
     positions: Any,
     reference: Any,
-    parameters: Shapes,
+    parameters: Shapes | None = None,
     *,
     signs: bool = False,
     starts: int = 4,
     seed: int = 0,
+    period: Any = None,
+    system: Any = None,
+    module: Any = None,
+    points: Any = None,
+    check: bool = True,
 ) -> Alignment:
     r"""Rename the hidden neurons of networks so that they come closest to a reference.
 
@@ -287,55 +206,85 @@ def align(
     best is kept. A network that is only renamed is found exactly; of two unrelated ones the result is an upper bound of
     their distance. Scales (of ReLU networks) are not touched.
 
+    Only a chain of layers computes the same under other names: not one with residual connections, groups, normalised,
+    embedded, recurrent, shared or fixed layers. What shows that a network is one is, in this order: a `system` or a
+    `module` with `points`, on which other names of each layer are tried; the module as it prints itself, which a
+    trajectory has recorded, where it is a `Sequential` of linear layers and ordinary convolutions, of activations,
+    pooling and flattening; names and shapes as linear layers of a `Sequential` have them (`0.weight`, `0.bias`,
+    `2.weight`, ...). All else is refused, and signs that names alone are to prove are warned of.
+
     Args:
-        positions: parameters [n], or frames of them, [..., n]; for a trajectory `trajectory.positions[a:b]`.
+        positions: parameters [n], or frames of them, [..., n], as `trajectory.positions[a:b]`; or, with all that is
+            known of their run, `trajectory.positions` or a `trajectory.slice(...)`.
         reference: [n], or one for each walker, [W, n] for positions [T, W, n] or [W, n].
         parameters: names and shapes of the tensors in order, such as `trajectory.header["parameters"]`: a chain of
-            layers `NAME.weight` [out, in] (or convolutions [out, in, ...]) and `NAME.bias` [out]. Skip connections,
-            which names do not show, must not be aligned.
+            layers `NAME.weight` [out, in] (or convolutions [out, in, ...]) and `NAME.bias` [out].
         signs: also try the sign of each neuron: only where the activation is odd (tanh, identity, softsign, hardtanh),
             otherwise the renamed network computes something else.
         starts: number of starts, at least 1.
         seed: of the order of layers from the third start on, and of the names from the fourth on.
+        period: width of a periodic box, a number or [n], in which distances are those to nearest images; None takes
+            that of a trajectory, and of an array that there is none.
+        system: the `NeuralNetwork` of the run, or a `Simulation` of it.
+        module: the torch module itself, in place of a system; with `points`, or where its text is enough.
+        points: inputs of the module, [N, ...], of which 16 are taken.
+        check: False takes the layers for a chain by their shapes, whatever they do.
 
     Raises:
-        InputError: tensors that make no chain, shapes that do not fit, or values that are not finite.
+        InputError: tensors that make no chain, a renaming that changes what the network computes, or is not known not
+            to, shapes that do not fit, or values that are not finite.
 
     Reference: weight matching, S. K. Ainsworth, J. Hayase, S. Srinivasa, arXiv 2209.04836, sec. 3.2 and algorithm 1;
     the symmetry of signs: A. M. Chen, H. Lu, R. Hecht-Nielsen, DOI 10.1162/neco.1993.5.6.910.
 
-    >>> shapes = {"0.weight": (2, 1), "2.weight": (1, 2)}
-    >>> align([3.0, 1.0, 5.0, 2.0], [1.0, 3.0, 2.0, 5.0], shapes).positions.tolist()
-    [1.0, 3.0, 2.0, 5.0]
+    >>> shapes = {"0.weight": (2, 1), "0.bias": (2,), "2.weight": (1, 2)}
+    >>> align([3.0, 1.0, 0.0, 4.0, 5.0, 2.0], [1.0, 3.0, 4.0, 0.0, 2.0, 5.0], shapes).positions.tolist()
+    [1.0, 3.0, 4.0, 0.0, 2.0, 5.0]
     """
     starts = require_integer("align", "starts", starts, least=1)
     seed = require_integer("align", "seed", seed, least=0)
+    header = header_of(positions)
     q = as_numbers("align", "positions", positions[...] if hasattr(positions, "step") else positions).astype(np.float64)
     if q.ndim == 0 or not q.size or not np.isfinite(q).all():
         raise InputError(
             f"align: positions of shape {q.shape} must be finite numbers [..., n], at least one frame; change positions"
         )
-    chain = chain_of("align", require_parameters("align", parameters, q.shape[-1]))
-    walkers = q.shape[-2] if q.ndim > 1 else 1
-    targets = vectors("align", "reference", reference, walkers, q.shape[-1])
-    flat, out, names = q.reshape(-1, q.shape[-1]), np.empty_like(q).reshape(-1, q.shape[-1]), []
+    size, walkers = q.shape[-1], q.shape[-2] if q.ndim > 1 else 1
+    flat, out, names = q.reshape(-1, size), np.empty_like(q).reshape(-1, size), []
+    names_and_shapes = require_parameters("align", header.get("parameters") if parameters is None else parameters, size)
+    grounds = Grounds(module_text(header), system, module, points, check)
+    chain, proof = grounds.chain("align", names_and_shapes, flat[0], signs)
+    targets = vectors("align", "reference", reference, walkers, size)
+    widths = require_period("align", period, size)
+    if widths is None:
+        widths = period_of_positions("align", header, np.arange(size))
     every = starts_of(chain, starts, seed, signs)
     for index, one in enumerate(flat):
-        names.append(align_one(chain, one, targets[index % walkers], signs, every))
+        names.append(align_one(chain, one, targets[index % walkers], signs, every, widths))
         out[index] = chain.rename(one, names[-1])
     lead = q.shape[:-1]
-    distances = [_distance(frames, targets).reshape(lead) for frames in (out, flat)]
+    after, before = (_distance(frames, targets, widths).reshape(lead) for frames in (out, flat))
     layers = range(len(chain.hidden))
     return Alignment(
         out.reshape(q.shape),
         tuple(_stacked([one.permutations[layer] for one in names], lead) for layer in layers),
         tuple(_stacked([one.signs[layer] for one in names], lead) for layer in layers),
-        *distances,
+        after,
+        before,
+        proof,
     )
 
 
 def rename_neurons(
-    positions: Any, parameters: Shapes, permutations: Sequence[Any], signs: Sequence[Any] | None = None
+    positions: Any,
+    parameters: Shapes,
+    permutations: Sequence[Any],
+    signs: Sequence[Any] | None = None,
+    *,
+    system: Any = None,
+    module: Any = None,
+    points: Any = None,
+    check: bool = True,
 ) -> Floats:
     """Parameters, or velocities, of the same network with other names of its hidden neurons.
 
@@ -344,14 +293,20 @@ def rename_neurons(
         parameters: names and shapes, as for `align`.
         permutations: of each hidden layer, [h_l]: new neuron i is the old neuron permutations[l][i].
         signs: of each hidden layer, [h_l], +1 or -1; None is +1.
+        system: what shows that the network then computes the same, as for `align`.
+        module: likewise.
+        points: likewise.
+        check: likewise.
 
     Raises:
-        InputError: tensors that make no chain, or something that is not one permutation and sign for each layer.
+        InputError: tensors that make no chain, a renaming that changes what the network computes, or is not known not
+            to, or something that is not one permutation and sign for each layer.
     """
-    q = as_numbers("rename_neurons", "positions", positions)
-    chain = chain_of(
-        "rename_neurons", require_parameters("rename_neurons", parameters, q.shape[-1] if q.ndim == 1 else -1)
-    )
+    owner = "rename_neurons"
+    q = as_numbers(owner, "positions", positions)
+    shapes = require_parameters(owner, parameters, q.shape[-1] if q.ndim == 1 else -1)
+    turned = signs is not None and any(bool((np.asarray(one) != 1).any()) for one in signs)
+    chain, _ = Grounds(None, system, module, points, check).chain(owner, shapes, q.astype(np.float64), turned)
     naming = Naming(
         tuple(np.asarray(one) for one in permutations),
         chain.identity().signs if signs is None else tuple(np.asarray(one, dtype=np.float64) for one in signs),
@@ -368,9 +323,9 @@ def rename_neurons(
     return chain.rename(q, naming)
 
 
-def _distance(frames: Floats, targets: Floats) -> Floats:
+def _distance(frames: Floats, targets: Floats, period: Floats | None) -> Floats:
     """Rmsd of frames [F, n] to the targets [W, n] of their walkers."""
-    difference = frames.reshape(-1, *targets.shape) - targets
+    difference = nearest(frames.reshape(-1, *targets.shape) - targets, period)
     return np.asarray(np.sqrt((difference**2).mean(axis=-1)))
 
 

@@ -42,6 +42,13 @@ class Axis:
         """Width of a bin."""
         return float(self.edges[1] - self.edges[0])
 
+    def wrap(self, values: Floats) -> Floats:
+        """Values as those images that lie between the edges, if the axis is periodic."""
+        if not self.periodic:
+            return values
+        low, high = float(self.edges[0]), float(self.edges[-1])
+        return low + np.mod(values - low, high - low)
+
     def bin_of(self, value: float) -> int:
         """Index of the bin that holds `value`; the upper edge belongs to the last bin.
 
@@ -49,8 +56,7 @@ class Axis:
             InputError: a value outside the axis.
         """
         low, high = float(self.edges[0]), float(self.edges[-1])
-        if self.periodic:
-            value = low + (value - low) % (high - low)
+        value = float(self.wrap(np.asarray(value, dtype=np.float64)))
         if not low <= value <= high:
             raise InputError(f"EntropyLandscape: {self.name} = {value:g} is outside the grid, [{low:g}, {high:g}]")
         return min(int(np.searchsorted(self.edges, value, side="right")) - 1, len(self.centers) - 1)

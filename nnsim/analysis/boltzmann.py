@@ -20,6 +20,7 @@ import numpy as np
 from nnsim.analysis.axes import Floats
 from nnsim.analysis.biased_run import BiasedRun, Values, joint_states
 from nnsim.analysis.frames import common_steps
+from nnsim.analysis.images import refuse_mean
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,12 +51,15 @@ def boltzmann_averages(
 
     Raises:
         InputError: a run without such a bias, with another one that has states for its walkers, or shorter than its
-            ramp, `of` and `given` the same, or `since` out of its range.
+            ramp, `of` and `given` the same, one that comes round (a parameter in a periodic box), or `since` out of its
+            range.
         TrajectoryError: an observable that was not recorded.
     """
     require_fraction("boltzmann_averages", since)
     if of == given:
         raise InputError(f"boltzmann_averages: of and given are both {of!r}; name two observables")
+    for name in (of, given):
+        refuse_mean("boltzmann_averages", trajectory, name)
     settings = boltzmann_settings(trajectory)
     if settings is None:
         raise InputError(f"{trajectory.path} has no Boltzmann bias; give the trajectory of a run with one")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnsim.analysis.axes import Floats
+from nnsim.analysis.images import nearest
 from nnsim.analysis.recorded import Recorded, Selection, Shapes
 from nnsim.errors import InputError, require_integer
 
@@ -26,6 +27,7 @@ class PrincipalComponents:
         explained: fraction of the total variance along each, [C].
         projections: of each frame, [T, W, C], in units of the parameters.
         time: of the frames, [T], reduced units; numbers of the frames for an array.
+        period: of the parameters in a periodic box, [k]; None otherwise.
     """
 
     mean: Floats
@@ -34,6 +36,7 @@ class PrincipalComponents:
     explained: Floats
     projections: Floats
     time: Floats
+    period: Floats | None = None
 
     def project(self, frames: Any) -> Floats:
         """Projections of other frames [..., k], of the same selection, onto the components, [..., C].
@@ -46,7 +49,7 @@ class PrincipalComponents:
             raise InputError(
                 f"project: frames of shape {values.shape} must end with {len(self.mean)} parameters; change frames"
             )
-        return np.asarray((values - self.mean) @ self.components.T)
+        return np.asarray(nearest(values - self.mean, self.period) @ self.components.T)
 
     @property
     def cosine_content(self) -> Floats:
@@ -74,6 +77,7 @@ def principal_components(
     components: int = 10,
     selection: Selection = None,
     parameters: Shapes | None = None,
+    period: Any = None,
 ) -> PrincipalComponents:
     r"""Principal components of the positions, over all frames and walkers together.
 
@@ -83,11 +87,16 @@ def principal_components(
     and few frames X X^T [N, N] of the centred frames X, which has the same eigenvalues but for N - 1; its eigenvectors
     a_k give u_k = X^T a_k / |X^T a_k|. Nothing is superposed; see `align` for the symmetries of networks.
 
+    In a periodic box <q> is the intrinsic mean (`nnsim.analysis.images`), and q_f - <q> goes to the nearest image, not
+    along the path: walkers that have come round to the same place are at the same place. That needs parameters that
+    are not spread over the whole period, of which it is warned.
+
     Args:
         frames: `Trajectory`, its path, its positions, or an array [T, W, n].
         components: how many, C; fewer where there are fewer frames or parameters.
         selection: of parameters, as for `rmsd`.
         parameters: names and shapes, as for `rmsd`.
+        period: width of a periodic box, as for `rmsd`.
 
     Raises:
         InputError: fewer than 2 frames, frames that do not differ, both sizes above 12000, or as for `rmsd`.
@@ -97,7 +106,7 @@ def principal_components(
     """
     owner = "principal_components"
     wanted = require_integer(owner, "components", components, least=1)
-    recorded = Recorded(owner, frames, "positions", selection=selection, parameters=parameters)
+    recorded = Recorded(owner, frames, "positions", selection=selection, parameters=parameters, period=period)
     count, size = recorded.shape[0] * recorded.shape[1], recorded.shape[2]
     if count < 2:
         raise InputError(f"{owner}: {count} frame has no variance; give at least 2")
@@ -106,7 +115,7 @@ def principal_components(
             f"{owner}: {count} frames of {size} parameters are both more than {MOST}; take every so many frames, or "
             "select fewer parameters"
         )
-    mean = sum(block.sum(axis=(0, 1)) for _, block in recorded.blocks()) / count
+    mean = recorded.centre((0, 1))
     rounding = (1e-14 * float(np.abs(mean).max())) ** 2 * size  # of the mean of equal numbers
     by_frames = count <= size
     matrix = (_gram if by_frames else _covariance)(recorded, mean) / (count - 1)
@@ -121,8 +130,9 @@ def principal_components(
     directions *= np.sign(directions[np.arange(len(directions)), largest])[:, None]
     projections = np.empty((*recorded.shape[:2], len(directions)))
     for rows, block in recorded.blocks():
-        projections[rows] = (block - mean) @ directions.T
-    return PrincipalComponents(mean, directions, variance, variance / total, projections, recorded.time())
+        projections[rows] = nearest(block - mean, recorded.period) @ directions.T
+    explained = variance / total
+    return PrincipalComponents(mean, directions, variance, explained, projections, recorded.time(), recorded.period)
 
 
 def _largest(matrix: Floats, count: int) -> tuple[Floats, Floats]:
@@ -143,7 +153,7 @@ def _covariance(recorded: Recorded, mean: Floats) -> Floats:
     """Sum over frames of x x^T, [k, k]."""
     total = np.zeros((len(mean), len(mean)))
     for _, block in recorded.blocks():
-        centred = (block - mean).reshape(-1, len(mean))
+        centred = nearest(block - mean, recorded.period).reshape(-1, len(mean))
         total += centred.T @ centred
     return total
 
@@ -154,8 +164,9 @@ def _gram(recorded: Recorded, mean: Floats) -> Floats:
     total = np.zeros((frames * walkers, frames * walkers))
     for first, last in recorded.column_ranges():
         part = np.empty((frames, walkers, last - first))
+        period = None if recorded.period is None else recorded.period[first:last]
         for rows, block in recorded.blocks():
-            part[rows] = block[:, :, first:last] - mean[first:last]
+            part[rows] = nearest(block[:, :, first:last] - mean[first:last], period)
         flat = part.reshape(frames * walkers, -1)
         total += flat @ flat.T
     return total
@@ -166,5 +177,6 @@ def _directions(recorded: Recorded, mean: Floats, vectors: Floats) -> Floats:
     weights = vectors.reshape(*recorded.shape[:2], -1)
     total = np.zeros((weights.shape[2], len(mean)))
     for rows, block in recorded.blocks():
-        total += np.einsum("twc,twk->ck", weights[rows], block - mean, optimize=True)
+        centred = nearest(block - mean, recorded.period)
+        total += np.einsum("twc,twk->ck", weights[rows], centred, optimize=True)
     return np.asarray(total / np.linalg.norm(total, axis=1, keepdims=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nnsim.analysis.landscape import EntropyLandscape
 from nnsim.analysis.learnt import wang_landau_name
-from nnsim.analysis.passages import ends_of, round_trips, round_trips_by
+from nnsim.analysis.passages import ends_of, round_trips, round_trips_by, way_round
 from nnsim.analysis.snapshots import (
     EntropyChange,
     HistogramFlatness,
@@ -126,7 +126,8 @@ def diagnose(
 
     Args:
         trajectory: of the run.
-        between: the two values of the CV for round trips; None takes the 10 % and 90 % points of what was visited.
+        between: the two values of the CV for round trips; None takes the 10 % and 90 % points of what was visited, and
+            of a periodic CV the lower edge of the grid and the other side of the circle.
         cv: the CV for round trips; None is the first of the bias.
         bias: its name, if there are several.
 
@@ -137,15 +138,15 @@ def diagnose(
     require_record(trajectory, name)
     recorded = trajectory.bias(name).attrs
     cv = cv or str(recorded["cvs"][0])
-    values = np.asarray(trajectory[cv][:], dtype=np.float64)
-    low, high = ends_of(values, between)
+    values, period = np.asarray(trajectory[cv][:], dtype=np.float64), _period(recorded, cv)
+    low, high = _circle(recorded, cv) if period is not None and between is None else ends_of(values, between)
     increments = np.asarray(trajectory[f"{name}_increment"][:])
     of = cv if cv in recorded["cvs"] else str(recorded["cvs"][0])
     return Diagnosis(
         cv=cv,
         low=low,
         high=high,
-        round_trips=int(round_trips(values, low, high).sum()) if low < high else 0,
+        round_trips=int(round_trips(*way_round(values, low, high, period)).sum()) if low < high else 0,
         walkers=values.shape[1],
         increment=float(recorded["increment"]),
         largest_increment=float(increments.max()),
@@ -155,6 +156,25 @@ def diagnose(
         flatness=histogram_flatness(trajectory, cv=of, bias=name),
         late_change=_late_change(trajectory, name, of),
     )
+
+
+def _edges(recorded: Mapping[str, Any], cv: str) -> tuple[float, float, bool]:
+    """Edges of the grid of a bias along a CV, and whether they are one point; (0, 0, False) of any other CV."""
+    if cv not in recorded["cvs"]:
+        return 0.0, 0.0, False
+    axis, grid = recorded["cvs"].index(cv), recorded["grid"]
+    return float(grid["lower"][axis]), float(grid["upper"][axis]), bool(grid["periodic"][axis])
+
+
+def _period(recorded: Mapping[str, Any], cv: str) -> float | None:
+    low, high, periodic = _edges(recorded, cv)
+    return high - low if periodic else None
+
+
+def _circle(recorded: Mapping[str, Any], cv: str) -> tuple[float, float]:
+    """Ends of the way round a circle: where the grid begins, and the other side."""
+    low, high, _ = _edges(recorded, cv)
+    return low, 0.5 * (low + high)
 
 
 def _late_change(trajectory: Trajectory, bias: str, cv: str) -> EntropyChange:
@@ -265,6 +285,8 @@ def convergence_records(
     if between is None:  # walkers may have been outside the grid, where S is not known
         pooled = pooled[(pooled >= grid["lower"][axis]) & (pooled <= grid["upper"][axis])]
     ends = ends_of(pooled, between) if len(pooled) else (0.0, 0.0)
+    if grid["periodic"][axis] and between is None:
+        ends = _circle(first.attrs, of)
     if not ends[0] < ends[1]:
         raise InputError(f"{of} has not moved on the grid, so there are no round trips to count; run longer")
     pairs = zip(trajectories, names, values, strict=True)
@@ -292,6 +314,7 @@ def _record(
         flat.append(math.nan if total is None or before is None else flatness(total - before, total > 0))
         entropy = now
     assert entropy is not None
+    away, *marks = way_round(values, *ends, _period(recorded.attrs, cv))
     increments = run[f"{name}_increment"]
     # a report may lie between two frames of the increment
     places = np.searchsorted(increments.step, steps, side="right") - 1
@@ -306,7 +329,7 @@ def _record(
         flatness=np.array(flat),
         change=np.array([change.rms for change in changes]),
         largest_change=np.array([change.largest for change in changes]),
-        round_trips=round_trips_by(values, run[cv].step, steps, *ends),
+        round_trips=round_trips_by(away, run[cv].step, steps, *marks),
         difference=np.array(differences),
         entropy=entropy,
     )

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Floats
+from nnsim.analysis.images import gathered, period_of_series
 from nnsim.analysis.recorded import as_numbers, spacing
 from nnsim.errors import InputError, require_integer, require_number
 
@@ -70,7 +71,9 @@ class AutocorrelationTime:
         return bool(self.frames >= RELIABLE * self.tau)
 
 
-def autocorrelation(series: Any, *, max_lag: int | None = None, common_mean: bool = True) -> Floats:
+def autocorrelation(
+    series: Any, *, max_lag: int | None = None, common_mean: bool = True, period: float | None = None
+) -> Floats:
     r"""Normalised autocorrelation function of a record, averaged over its walkers.
 
         c(t) = 1/(T W) sum_w sum_s (x_w(s) - m)(x_w(s + t) - m),        rho(t) = c(t) / c(0)
@@ -83,6 +86,9 @@ def autocorrelation(series: Any, *, max_lag: int | None = None, common_mean: boo
         max_lag: longest lag in frames, below T; None is T - 1.
         common_mean: m is the mean over all walkers, right where all sample the same distribution: walkers that have not
             mixed then show as a correlation that does not decay. False: each walker about its own mean.
+        period: after how much the values come round, above 0, as a parameter does in a periodic box; None takes that of
+            a trajectory's series. m then is the intrinsic mean, and x - m goes to the nearest image
+            (`nnsim.analysis.images`).
 
     Returns:
         [max_lag + 1]; NaN for a record that does not change.
@@ -93,14 +99,19 @@ def autocorrelation(series: Any, *, max_lag: int | None = None, common_mean: boo
     Reference: A. D. Sokal, in Functional Integration (1997), DOI 10.1007/978-1-4899-0319-8_6, sec. 3; averaging over
     walkers: J. Goodman, J. Weare, DOI 10.2140/camcos.2010.5.65.
     """
-    values, _ = _record("autocorrelation", series)
+    values, _ = _record("autocorrelation", series, period, common_mean=common_mean)
     lags = _require_lag("autocorrelation", max_lag, len(values), len(values) - 1)
     covariance = _covariance(values, common_mean)[: lags + 1]
     return np.full(lags + 1, np.nan) if _is_constant(values, covariance) else covariance / covariance[0]
 
 
 def autocorrelation_time(
-    series: Any, *, window: float = 5.0, common_mean: bool = True, interval: float | None = None
+    series: Any,
+    *,
+    window: float = 5.0,
+    common_mean: bool = True,
+    interval: float | None = None,
+    period: float | None = None,
 ) -> AutocorrelationTime:
     r"""Integrated autocorrelation time with Sokal's window, and the effective sample size.
 
@@ -116,6 +127,7 @@ def autocorrelation_time(
         window: c of the rule, above 0; 5 is customary.
         common_mean: as for `autocorrelation`; False for walkers that sample different distributions.
         interval: time between frames; None takes it from a series, and 1 for an array.
+        period: as for `autocorrelation`.
 
     Raises:
         InputError: another shape, values that are not finite, a window or interval not above 0, uneven times.
@@ -129,7 +141,7 @@ def autocorrelation_time(
     (True, True)
     """
     window = require_number("autocorrelation_time", "window", window, above=0.0)
-    values, apart = _record("autocorrelation_time", series, interval)
+    values, apart = _record("autocorrelation_time", series, period, interval, common_mean=common_mean)
     frames, walkers = values.shape
     covariance = _covariance(values, common_mean)
     mean = float(values.mean())
@@ -146,9 +158,12 @@ def autocorrelation_time(
     return AutocorrelationTime(tau, float(error), last, frames, walkers, apart, mean, variance)
 
 
-def effective_sample_size(series: Any, *, window: float = 5.0, common_mean: bool = True) -> float:
+def effective_sample_size(
+    series: Any, *, window: float = 5.0, common_mean: bool = True, period: float | None = None
+) -> float:
     """Number of independent frames that a record is worth, T W / tau; arguments as for `autocorrelation_time`."""
-    return autocorrelation_time(series, window=window, common_mean=common_mean, interval=1.0).effective
+    options: dict[str, Any] = {"window": window, "common_mean": common_mean, "period": period}
+    return autocorrelation_time(series, interval=1.0, **options).effective
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +194,7 @@ class BlockAverages:
         return np.nan if self.plateau is None else float(self.error[self.plateau])
 
 
-def block_averages(series: Any, *, interval: float | None = None) -> BlockAverages:
+def block_averages(series: Any, *, interval: float | None = None, period: float | None = None) -> BlockAverages:
     r"""Standard error of a mean by block averages of doubling length.
 
         x'_i = (x_{2i} + x_{2i+1}) / 2
@@ -193,6 +208,7 @@ def block_averages(series: Any, *, interval: float | None = None) -> BlockAverag
         series: [T] or [T, W], an array or a series of a trajectory; T of at least 2. What is beyond a whole number of
             blocks is left out of these.
         interval: time between frames; None takes it from a series, and 1 for an array.
+        period: as for `autocorrelation`.
 
     Raises:
         InputError: another shape, fewer than 2 frames, values that are not finite, uneven times.
@@ -200,7 +216,7 @@ def block_averages(series: Any, *, interval: float | None = None) -> BlockAverag
     Reference: H. Flyvbjerg, H. G. Petersen, DOI 10.1063/1.457480, eq. 20 f. and 26; the plateau: R. M. Lee et al.,
     DOI 10.1103/PhysRevE.83.066706.
     """
-    values, apart = _record("block_averages", series, interval)
+    values, apart = _record("block_averages", series, period, interval)
     if len(values) < 2:
         raise InputError(f"block_averages: {len(values)} frame cannot be cut into blocks; give at least 2")
     total, mean = values.size, float(values.mean())
@@ -221,8 +237,10 @@ def block_averages(series: Any, *, interval: float | None = None) -> BlockAverag
     )
 
 
-def _record(owner: str, series: Any, interval: float | None = 1.0) -> tuple[Floats, float]:
-    """A record as [T, W] float64, and the time between its frames."""
+def _record(
+    owner: str, series: Any, period: float | None, interval: float | None = 1.0, *, common_mean: bool = True
+) -> tuple[Floats, float]:
+    """A record as [T, W] float64, of what comes round the images nearest to its mean, and the time between frames."""
     given = series[...] if hasattr(series, "step") else series
     values = as_numbers(owner, "series", given).astype(np.float64)
     if values.ndim not in (1, 2) or not values.size:
@@ -232,7 +250,12 @@ def _record(owner: str, series: Any, interval: float | None = 1.0) -> tuple[Floa
     if not np.isfinite(values).all():
         raise InputError(f"{owner}: a series with values that are not finite; leave such frames out")
     apart = spacing(owner, series) if interval is None else require_number(owner, "interval", interval, above=0.0)
-    return values.reshape(len(values), -1), apart
+    values = values.reshape(len(values), -1)
+    if period is None:
+        period = period_of_series(owner, series)
+    else:
+        require_number(owner, "period", period, above=0.0)
+    return gathered(owner, values, period, (0, 1) if common_mean else (0,)), apart
 
 
 def _require_lag(owner: str, max_lag: int | None, frames: int, default: int) -> int:

@@ -10,6 +10,7 @@ D = kT / (m gamma).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,11 @@ import numpy as np
 
 from nnsim.analysis.axes import Floats
 from nnsim.analysis.correlation import lagged_products
-from nnsim.analysis.recorded import Recorded, Selection, Shapes, as_numbers
-from nnsim.errors import InputError, require_integer, require_number
+from nnsim.analysis.images import nearest
+from nnsim.analysis.recorded import Recorded, Selection, Shapes
+from nnsim.errors import InputError, NNSimWarning, require_integer, require_number
 
+UNCLEAR = 0.45  # of a period: of normal moves with one of a million beyond it, one of ten millions is misread
 FEWEST_GROUPS = 8  # fewer walkers than this do not tell an error: the record of each is cut into pieces in time
 
 
@@ -123,25 +126,30 @@ def mean_squared_displacement(
         max_lag: longest lag in frames, below T; None is a quarter of a group's record (see `MeanSquaredDisplacement`).
         selection: of parameters: None (all), a slice, indices, a mask, or words as in `nnsim.selection`.
         parameters: names and shapes of the tensors, for a selection in words; a trajectory knows its own.
-        period: of a periodic box, a number or [n]: jumps of more than half of it are taken for passages through the
-            edge. In a reflecting box the MSD levels off.
+        period: width of a periodic box, a number or [n]; None takes that of a trajectory. Moves of more than half of it
+            between two frames are taken for passages through the edge: where moves come near to that, they are told
+            apart no longer, which is warned of. In a reflecting box the MSD levels off.
         interval: time between frames; None takes it from the trajectory, and 1 for an array.
 
     Raises:
-        InputError: fewer than 2 frames, frames at uneven times, another shape, a lag of T or more, a trajectory in a
-            periodic box without `period`.
+        InputError: fewer than 2 frames, frames at uneven times, another shape, a lag of T or more, or a trajectory
+            of nnsim 0.1 in a periodic box without `period`.
 
     Reference: G. R. Kneller et al., DOI 10.1016/0010-4655(95)00048-K; V. Calandrini et al., DOI 10.1051/sfn/201112010,
     sec. 4.2.
     """
     owner = "mean_squared_displacement"
-    recorded = Recorded(owner, frames, "positions", selection=selection, parameters=parameters)
-    periods = _periods(owner, recorded, period)
+    recorded = Recorded(owner, frames, "positions", selection=selection, parameters=parameters, period=period)
+    periods = None if recorded.period is None else np.tile(recorded.period, recorded.shape[1])  # of the W k columns
+    longest = 0.0  # of all moves between frames, in periods
 
     def displacement(values: Floats, lags: int, columns: slice) -> Floats:
         """Sum of MSD over columns [T, k]."""
+        nonlocal longest
         if periods is not None:
-            values = _unwrapped(values, periods[columns])
+            moves = nearest(np.diff(values, axis=0), periods[columns])
+            longest = max(longest, float(np.abs(moves / periods[columns]).max(initial=0.0)))
+            values = np.concatenate((values[:1], values[0] + np.cumsum(moves, axis=0)))
         values = values - values.mean(axis=0)  # squares of large numbers would cancel to nothing
         squares = np.concatenate(([0.0], np.cumsum((values**2).sum(axis=1))))
         count, lag = len(values), np.arange(lags + 1)
@@ -151,6 +159,13 @@ def mean_squared_displacement(
         return np.asarray(found)
 
     lag, walkers, groups = _over_groups(recorded, max_lag, interval, displacement)
+    if longest > UNCLEAR:
+        warnings.warn(
+            f"{owner}: moves of up to {longest:.2f} periods between two frames: longer ones cannot be told from those "
+            "the other way round, which makes the result too small; record positions more often (positions_every)",
+            NNSimWarning,
+            stacklevel=2,
+        )
     return MeanSquaredDisplacement(lag, walkers.mean(axis=1), _standard_error(groups), walkers, groups)
 
 
@@ -312,26 +327,6 @@ def _walkers_of(columns: slice, size: int, most: int = 512) -> list[tuple[int, s
         found.append((walker, slice(first, stop)))
         first = stop
     return found
-
-
-def _periods(owner: str, recorded: Recorded, period: Any) -> Floats | None:
-    """Period of each of the W k columns."""
-    if period is None:
-        if recorded.header.get("system", {}).get("box", {}).get("kind") == "periodic":
-            raise InputError(f"{owner}: the box of this run is periodic; give its width as period=")
-        return None
-    numbers = as_numbers(owner, "period", period).astype(np.float64)
-    if numbers.shape not in ((), (recorded.size,)) or not (np.isfinite(numbers) & (numbers > 0)).all():
-        raise InputError(f"{owner}: period must be a number above 0, or one for each of {recorded.size}; change period")
-    each = np.broadcast_to(numbers, recorded.size)[recorded.columns]
-    return np.tile(each, recorded.shape[1])
-
-
-def _unwrapped(values: Floats, period: Floats) -> Floats:
-    """Paths [T, k] with jumps through the edge of a periodic box taken back."""
-    jumps = np.diff(values, axis=0)
-    jumps -= period * np.round(jumps / period)
-    return np.concatenate((values[:1], values[0] + np.cumsum(jumps, axis=0)))
 
 
 def _slope(x: Floats, y: Floats) -> Floats:

@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from nnsim.analysis.align import align_one, chain_of, starts_of
+from nnsim.analysis.align import align_one, starts_of
 from nnsim.analysis.axes import Floats
-from nnsim.analysis.recorded import Recorded, Selection, Shapes, layers_of, require_parameters
+from nnsim.analysis.chain import Chain
+from nnsim.analysis.images import nearest
+from nnsim.analysis.proof import Grounds
+from nnsim.analysis.recorded import Recorded, Selection, Shapes, layers_of, module_text, require_parameters
 from nnsim.errors import InputError, require_integer
 
 
@@ -27,12 +30,14 @@ class Rmsd:
         values: [T, W], in units of the parameters.
         layers: the same over the parameters of each layer alone, [T, W] each; empty unless asked for.
         aligned: whether hidden neurons were renamed to come closest.
+        proof: what shows that the renamed networks compute the same, as in `Alignment`; empty without an alignment.
     """
 
     time: Floats
     values: Floats
     layers: dict[str, Floats] = field(default_factory=dict)
     aligned: bool = False
+    proof: str = ""
 
 
 def rmsd(
@@ -44,13 +49,19 @@ def rmsd(
     align: bool = False,
     signs: bool = False,
     parameters: Shapes | None = None,
+    period: Any = None,
     starts: int = 4,
     seed: int = 0,
+    system: Any = None,
+    module: Any = None,
+    points: Any = None,
+    check: bool = True,
 ) -> Rmsd:
     r"""Root mean squared distance of each walker to a reference, without superposition.
 
         rmsd(t) = sqrt( 1/n sum_i (q_i(t) - r_i)^2 )
 
+    In a periodic box each q_i - r_i is that to the nearest image.
     A random walk of n parameters has rmsd(t)^2 = 2 D t (`diffusion_coefficient`). Frames are read in blocks, so that
     memory does not grow with the length of the trajectory.
 
@@ -61,15 +72,23 @@ def rmsd(
         selection: of the parameters that are counted: None (all), a slice, indices, a mask [n], or words such as
             `"layer 1 and weight"` (`nnsim.selection`). The alignment uses all parameters nevertheless.
         by_layer: also for each layer alone, the tensors of one module, by the module's name.
-        align: rename hidden neurons of each frame to come closest to the reference first (`nnsim.analysis.align`).
+        align: rename hidden neurons of each frame to come closest to the reference first (`nnsim.analysis.align`, which
+            says what is known to leave a network as it is, and is refused otherwise).
         signs: with `align`, also try the sign of each neuron; only where the activation is odd, such as tanh.
         parameters: names and shapes of the tensors; a trajectory knows its own.
+        period: width of a periodic box, a number or [n]; None takes that of a trajectory, and of an array that there is
+            none.
         starts: of the alignment, see `align`.
         seed: of the alignment.
+        system: what shows that renamed networks compute the same, see `align`; mostly a trajectory knows it.
+        module: likewise.
+        points: likewise.
+        check: likewise.
 
     Raises:
-        InputError: other shapes, an unknown frame, a selection that fits nothing, values that are not finite, or with
-            `align` a network that is no chain of layers.
+        InputError: other shapes, an unknown frame, a selection that fits nothing, values that are not finite, a
+            trajectory of nnsim 0.1 in a periodic box without `period`, or with `align` a network that is not known to
+            be a chain of layers.
 
     Reference: the measure is that of M. P. Allen, D. J. Tildesley, Computer Simulation of Liquids (2017), ch. 8, in n
     dimensions; with alignment it is the distance that S. K. Ainsworth, J. Hayase, S. Srinivasa, arXiv 2209.04836,
@@ -79,20 +98,24 @@ def rmsd(
     >>> rmsd(q).values[:, 0].tolist()
     [0.0, 3.0]
     """
-    recorded = Recorded("rmsd", frames, "positions", selection=selection, parameters=parameters)
+    recorded = Recorded("rmsd", frames, "positions", selection=selection, parameters=parameters, period=period)
     count, walkers, _ = recorded.shape
     target = _reference(recorded, reference)
     names = require_parameters("rmsd", recorded.parameters, recorded.size) if by_layer or align else None
     layers = _selected_layers(recorded, names) if by_layer and names is not None else {}
     values, parts = np.empty((count, walkers)), {name: np.empty((count, walkers)) for name in layers}
-    closest = _Closest(names, target, signs, starts, seed) if align and names is not None else None
+    closest, proof = None, ""
+    if align and names is not None:
+        grounds = Grounds(module_text(recorded.header), system, module, points, check)
+        chain, proof = grounds.chain("rmsd", names, target[0], signs)
+        closest = _Closest(chain, target, signs, starts, seed, recorded.periods)
     for rows, block in recorded.blocks(selected=False):
         block = block if closest is None else closest(block)
-        squares = (block - target)[:, :, recorded.columns] ** 2
+        squares = nearest(block - target, recorded.periods)[:, :, recorded.columns] ** 2
         values[rows] = np.sqrt(squares.mean(axis=2))
         for name, at in layers.items():
             parts[name][rows] = np.sqrt(squares[:, :, at].mean(axis=2))
-    return Rmsd(recorded.time(), values, parts, align)
+    return Rmsd(recorded.time(), values, parts, align, proof)
 
 
 def _reference(recorded: Recorded, reference: Any) -> Floats:
@@ -116,17 +139,20 @@ def _selected_layers(recorded: Recorded, names: Shapes) -> dict[str, Any]:
 class _Closest:
     """Frames [B, W, n] with their hidden neurons renamed to come closest to the reference of each walker."""
 
-    def __init__(self, names: Shapes, target: Floats, signs: bool, starts: int, seed: int) -> None:
-        self.chain, self.target, self.signs = chain_of("rmsd", names), target, signs
+    def __init__(
+        self, chain: Chain, target: Floats, signs: bool, starts: int, seed: int, period: Floats | None
+    ) -> None:
+        self.chain, self.target, self.signs, self.period = chain, target, signs, period
         count, seed = require_integer("rmsd", "starts", starts, least=1), require_integer("rmsd", "seed", seed, least=0)
-        self.starts = starts_of(self.chain, count, seed, signs)
+        self.starts = starts_of(chain, count, seed, signs)
 
     def __call__(self, block: Floats) -> Floats:
         aligned = np.empty_like(block)
         for frame in range(len(block)):
             for walker, target in enumerate(self.target):
-                naming = align_one(self.chain, block[frame, walker], target, self.signs, self.starts)
-                aligned[frame, walker] = self.chain.rename(block[frame, walker], naming)
+                q = block[frame, walker]
+                naming = align_one(self.chain, q, target, self.signs, self.starts, self.period)
+                aligned[frame, walker] = self.chain.rename(q, naming)
         return aligned
 
 
@@ -145,7 +171,14 @@ class Rmsf:
     error: Floats
 
 
-def rmsf(frames: Any, *, selection: Selection = None, parameters: Shapes | None = None, blocks: int = 8) -> Rmsf:
+def rmsf(
+    frames: Any,
+    *,
+    selection: Selection = None,
+    parameters: Shapes | None = None,
+    blocks: int = 8,
+    period: Any = None,
+) -> Rmsf:
     r"""Root mean squared fluctuation of each parameter about its mean over the frames, walker by walker.
 
         rmsf_i = sqrt( <(q_i - <q_i>)^2> )
@@ -154,11 +187,16 @@ def rmsf(frames: Any, *, selection: Selection = None, parameters: Shapes | None 
     SE(rmsf_i) = SE(<(q_i - <q_i>)^2>) / (2 rmsf_i). It is right if a piece is much longer than what the parameter
     remembers (`autocorrelation_time`); before that it, and the fluctuation, are too small.
 
+    In a periodic box the mean is the intrinsic one, about which the squared differences to nearest images are least
+    (`nnsim.analysis.images`), given as its image nearest to the first frame. A parameter that is spread over the whole
+    period has none, of which it is warned; its fluctuation then is at most that of an even spread, period / sqrt(12).
+
     Args:
         frames: `Trajectory`, its path, its positions, or an array [T, W, n].
         selection: of parameters, as for `rmsd`.
         parameters: names and shapes, as for `rmsd`.
         blocks: number of pieces, at least 2; fewer where there are fewer frames.
+        period: width of a periodic box, as for `rmsd`.
 
     Raises:
         InputError: as for `rmsd`, or blocks below 2.
@@ -167,16 +205,13 @@ def rmsf(frames: Any, *, selection: Selection = None, parameters: Shapes | None 
     DOI 10.1063/1.457480.
     """
     blocks = require_integer("rmsf", "blocks", blocks, least=2)
-    recorded = Recorded("rmsf", frames, "positions", selection=selection, parameters=parameters)
-    count = recorded.shape[0]
-    mean = np.zeros(recorded.shape[1:])
-    for _, block in recorded.blocks():
-        mean += block.sum(axis=0) / count
+    recorded = Recorded("rmsf", frames, "positions", selection=selection, parameters=parameters, period=period)
+    count, mean = recorded.shape[0], recorded.centre((0,))
     edges = np.linspace(0, count, min(blocks, count) + 1).astype(np.int64)
     squares = np.zeros((len(edges) - 1, *recorded.shape[1:]))
     for rows, block in recorded.blocks():
         piece = np.searchsorted(edges, np.arange(rows.start, rows.stop), side="right") - 1
-        _add_by_piece(squares, piece, (block - mean) ** 2)
+        _add_by_piece(squares, piece, nearest(block - mean, recorded.period) ** 2)
     values = np.sqrt(squares.sum(axis=0) / count)
     error = np.full_like(values, np.nan)
     if len(squares) > 1:

@@ -26,6 +26,7 @@ from nnsim.analysis.axes import Curve, Floats
 from nnsim.analysis.biased_run import BiasedRun, Values, joint_states
 from nnsim.analysis.boltzmann import boltzmann_settings, require_fraction
 from nnsim.analysis.frames import common_steps
+from nnsim.analysis.images import refuse_mean
 from nnsim.analysis.independence import Doubts, doubts_of_trips
 from nnsim.analysis.learnt import wang_landau_name
 from nnsim.analysis.local_mean import LocalMean, local_mean
@@ -122,11 +123,13 @@ def equilibrium(
         bias: name of a bias that must be there; all are taken off, whichever is named.
 
     Raises:
-        InputError: unknown names, a bias whose frames cannot be weighted, or quantities without common frames.
+        InputError: unknown names, a bias whose frames cannot be weighted, quantities without common frames, or an `of`
+            that comes round, as a parameter in a periodic box.
         TrajectoryError: an observable that was not recorded.
     """
     require_number("equilibrium", "width", width, above=0.0)
     require_fraction("equilibrium", since)
+    refuse_mean("equilibrium", trajectory, of)
     if bias is not None:
         biased_quantity(trajectory, bias)  # which refuses one that is not there
     frames = _frames(trajectory, given, of, since)

@@ -375,8 +375,14 @@ class EntropyLandscape:
             average: the mean over runs of each run's curve, with its standard error.
 
         Raises:
-            InputError: an unknown axis, or the same one twice.
+            InputError: an unknown axis, the same one twice, or a periodic `of` whose `value`, such as `np.cos`, is not.
         """
+        axis = self.axes[self.axis_index(of)]
+        if axis.periodic and not _is_periodic(value, axis):
+            raise InputError(
+                f"EntropyLandscape.equilibrium: {axis.name} is periodic, so that its mean depends on where the circle "
+                "is cut; give value=numpy.cos, or another function that is periodic too"
+            )
 
         def mean(part: EntropyLandscape) -> Floats:
             joint, places = part._at_given()
@@ -533,6 +539,13 @@ def _mean_and_error(values: Floats) -> tuple[Floats, Floats]:
     if count < 2:
         return mean, np.full_like(mean, np.nan)
     return mean, np.asarray(values.std(axis=0, ddof=1) / np.sqrt(count))
+
+
+def _is_periodic(value: Value | None, axis: Axis) -> bool:
+    """Whether a function, by default the coordinate itself, is the same at both edges of an axis."""
+    edges = axis.edges[[0, -1]]
+    low, high = edges if value is None else np.asarray(value(edges), dtype=np.float64)
+    return bool(abs(high - low) <= 1e-6 * (1 + abs(low) + abs(high)))
 
 
 def _peak(row: Floats, axis: Axis) -> float:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Curve, Floats
 from nnsim.analysis.correlation import autocorrelation_time
+from nnsim.analysis.images import nearest
 from nnsim.analysis.recorded import Recorded, Selection, Shapes
 from nnsim.errors import InputError, require_integer
 
@@ -54,7 +55,12 @@ class Overlap:
 
 
 def overlap(
-    frames: Any, *, centre: Any = None, selection: Selection = None, parameters: Shapes | None = None
+    frames: Any,
+    *,
+    centre: Any = None,
+    selection: Selection = None,
+    parameters: Shapes | None = None,
+    period: Any = None,
 ) -> Overlap:
     r"""Overlap of the walkers with each other at the same time.
 
@@ -66,26 +72,34 @@ def overlap(
 
     Args:
         frames: `Trajectory`, its path, its positions, or an array [T, W, n] of these, of outputs or of anything else.
-        centre: subtracted from all walkers, [n] or [W, n], such as a common start; None is 0.
+        centre: subtracted from all walkers, [n] or [W, n], such as a common start; None is 0. In a periodic box, which
+            has no middle, it must be given: x is the difference to its nearest image.
         selection: of parameters, as for `rmsd`.
         parameters: names and shapes, as for `rmsd`.
+        period: width of a periodic box, as for `rmsd`.
 
     Raises:
-        InputError: a single walker, one at the centre, which has no direction, or as for `rmsd`.
+        InputError: a single walker, one at the centre, which has no direction, a periodic box without a centre, or as
+            for `rmsd`.
 
     Reference: M. Mezard, G. Parisi, M. A. Virasoro, Spin Glass Theory and Beyond (1987); of networks: M. Baity-Jesi et
     al., arXiv 1803.06969.
     """
-    recorded = Recorded("overlap", frames, "positions", selection=selection, parameters=parameters)
+    recorded = Recorded("overlap", frames, "positions", selection=selection, parameters=parameters, period=period)
     count, walkers, _ = recorded.shape
     if walkers < 2:
         raise InputError("overlap: a single walker has no partner; give two or more")
+    if centre is None and recorded.period is not None:
+        raise InputError(
+            "overlap: the box is periodic, so that no direction from 0 is that of a walker; give centre=, a point to "
+            "whose nearest image differences are taken, or look at rmsd"
+        )
     middle = np.zeros((walkers, recorded.size)) if centre is None else recorded.vector("centre", centre)
     middle = middle[:, recorded.columns]
     first, second = np.triu_indices(walkers, 1)
     values = np.empty((count, len(first)))
     for rows, block in recorded.blocks():
-        values[rows] = _cosines(block - middle, rows.start)[:, first, second]
+        values[rows] = _cosines(nearest(block - middle, recorded.period), rows.start)[:, first, second]
     matrix, error = np.eye(walkers), np.zeros((walkers, walkers))
     matrix[first, second] = matrix[second, first] = values.mean(axis=0)
     errors = [autocorrelation_time(pair).mean_error if count > 1 else np.nan for pair in values.T]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nnsim.analysis.images import nearest
 from nnsim.errors import InputError
 
 
@@ -78,6 +79,20 @@ def round_trips_by(series: Any, step: ArrayLike, until: ArrayLike, low: float, h
     completed = np.concatenate([walker[1::2] for walker in _arrivals(series, low, high)] or [np.zeros(0, np.int64)])
     steps = np.sort(np.asarray(step)[completed])
     return np.searchsorted(steps, np.asarray(until), side="right").astype(np.int64)
+
+
+def way_round(
+    values: NDArray[np.float64], low: float, high: float, period: float | None
+) -> tuple[NDArray[np.float64], float, float]:
+    """What to count passages by: of a CV that comes round, the distance from `low`, either way, up to that of `high`.
+
+    There one end is a tenth of the way from `low`, and the other nine tenths: a walker that passes the edge of a grid,
+    which is nowhere, has not gone from one end to the other.
+    """
+    if period is None:
+        return values, low, high
+    far = float(np.abs(nearest(np.asarray(high - low), period)))
+    return np.abs(nearest(values - low, period)), 0.1 * far, 0.9 * far
 
 
 def ends_of(values: NDArray[np.float64], between: tuple[float, float] | None) -> tuple[float, float]:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Axis, Floats
+from nnsim.analysis.images import recorded_period, unwrapped_about
 from nnsim.analysis.landscape import EntropyLandscape
 from nnsim.analysis.reweight import jackknife
 from nnsim.analysis.weights import FrameWeights, frame_weights
@@ -50,7 +51,9 @@ class Profile:
         free_energy, free_energy_error: F = -kT S, in units of energy, with its minimum at 0.
         frames: number of frames, int64.
         effective: effective number of frames, (sum w)^2 / sum w^2 in each bin.
-        means, mean_errors: average of each observable over all frames (also those outside the bins), with its error.
+        means, mean_errors: average of each observable over all frames (also those outside the bins), with its error; of
+            one that comes round, as a parameter in a periodic box, the intrinsic mean (`nnsim.analysis.images`), NaN
+            where it is spread over the period.
         weights: those of the frames, with the total effective number of frames and the states of MBAR.
         flat: whether S is the entropy: U = 0, and no other ensemble was asked for.
         levels: for each observable whether it takes a few values only, so that nothing lies within a bin.
@@ -198,9 +201,10 @@ def profile(
     weights = frame_weights(trajectory, names=names, **options)
     values = [weights.values(name) for name in names]
     known = np.isfinite(weights.log_weights) & np.logical_and.reduce([np.isfinite(one) for one in values])
+    periods = [recorded_period(weights.trajectory[name]) for name in names]
     axes = [_axis(*parts, known) for parts in zip(names, values, counts, limits, strict=True)]
     levels = tuple(_takes_few_values(one[known], count) for one, count in zip(values, counts, strict=True))
-    table = _Table(weights, values, [edges for _, edges in axes], known, counts[0] is None, levels)
+    table = _Table(weights, values, [edges for _, edges in axes], known, counts[0] is None, levels, periods)
     flat = bool(weights.trajectory.header.get("system", {}).get("flat", False)) and beta is None
     centers, edges = (tuple(parts) for parts in zip(*axes, strict=True))
     return Profile(names, centers, edges, table.discrete, **table.results(), weights=weights, flat=flat, levels=levels)
@@ -225,9 +229,13 @@ class _Table:
         known: NDArray[np.bool_],
         discrete: bool,
         levels: tuple[bool, ...],
+        periods: list[float | None],
     ) -> None:
-        self.weights, self.values, self.known, self.discrete = weights, values, known, discrete
+        self.weights, self.known, self.discrete = weights, known, discrete
         self.widths = [None if level else float(one[1] - one[0]) for one, level in zip(edges, levels, strict=True)]
+        mass = np.exp(weights.log_weights[known] - weights.log_weights[known].max(initial=-np.inf))
+        pairs = zip((one[known] for one in values), periods, strict=True)
+        self.averaged = [one if period is None else unwrapped_about(one, mass, period) for one, period in pairs]
         self.shape = tuple(len(one) - 1 for one in edges)
         if np.prod(self.shape) > MOST_BINS:
             raise InputError(f"profile: bins = {self.shape} make more than {MOST_BINS} bins; take fewer")
@@ -256,7 +264,7 @@ class _Table:
     def averages(self, log_weights: Floats) -> Floats:
         """Of each observable over all frames."""
         weights = np.exp(log_weights[self.known])
-        return np.array([(weights * one[self.known]).sum() / weights.sum() for one in self.values])
+        return np.array([(weights * one).sum() / weights.sum() for one in self.averaged])
 
     def results(self) -> dict[str, Any]:
         """Densities, averages and their errors."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Floats
+from nnsim.analysis.images import centre, period_of_positions
 from nnsim.errors import InputError, require_number, shown
 from nnsim.selection import select
 from nnsim.trajectory_layout import HEADER, read_json
@@ -30,17 +31,27 @@ class Recorded:
         what: `"positions"` or `"velocities"`: which series of a trajectory.
         selection: which parameters; see `indices_of`.
         parameters: names and shapes of the tensors; None takes those of a trajectory.
+        period: width of the periodic box, a number or [n]; None takes that of a trajectory.
 
     Attributes:
         shape: (T, W, number of selected parameters).
+        periods: after how much each of the n parameters comes round, [n]; None if they do not, as velocities.
         header: of the trajectory, also of one that a series belongs to; empty for arrays.
 
     Raises:
-        InputError: no such series, other dimensions, no frames, or a selection that fits nothing.
+        InputError: no such series, other dimensions, no frames, a selection that fits nothing, or a periodic box whose
+            width was not recorded.
     """
 
     def __init__(
-        self, owner: str, frames: Any, what: str, *, selection: Selection = None, parameters: Shapes | None = None
+        self,
+        owner: str,
+        frames: Any,
+        what: str,
+        *,
+        selection: Selection = None,
+        parameters: Shapes | None = None,
+        period: Any = None,
     ) -> None:
         self.owner, self.what = owner, what
         self.series, self.header = _series(owner, frames, what)
@@ -54,6 +65,27 @@ class Recorded:
         self.columns = indices_of(owner, selection, shape[2], self.parameters)
         self.size = shape[2]
         self.shape = (shape[0], shape[1], len(np.empty(shape[2], np.bool_)[self.columns]))
+        self.periods = require_period(owner, period, self.size)
+        if self.periods is None and getattr(self.series, "name", what) in ("position", "positions"):
+            places = getattr(self.series, "parameters", None)  # of a slice
+            self.periods = period_of_positions(owner, self.header, np.arange(self.size) if places is None else places)
+
+    @property
+    def period(self) -> Floats | None:
+        """After how much the selected parameters come round, [k]; None if they do not."""
+        return None if self.periods is None else self.periods[self.columns]
+
+    def centre(self, axes: tuple[int, ...]) -> Floats:
+        """Mean over frames, axis 0, or over frames and walkers, axes 0 and 1, of nearest images in a periodic box."""
+        count = math.prod(self.shape[axis] for axis in axes)
+
+        def average(function: Callable[[Floats], NDArray[Any]]) -> NDArray[Any]:
+            return np.asarray(sum(function(block).sum(axis=axes) / count for _, block in self.blocks()))
+
+        if self.period is None:
+            return average(lambda block: block)
+        start = self.read(0, 1)[0]
+        return centre(self.owner, average, self.period, start[0] if len(axes) > 1 else start)
 
     def read(self, start: int, stop: int, *, selected: bool = True) -> Floats:
         """Frames from `start` to before `stop`, [frames, W, k] (or all n parameters), float64; refuses NaN."""
@@ -117,7 +149,7 @@ def _series(owner: str, frames: Any, what: str) -> tuple[Any, Mapping[str, Any]]
             raise InputError(f"{owner}: {frames.path} has no {what}; record them with Simulation({setting}=...)")
         return series, frames.header
     if hasattr(frames, "shape") and hasattr(frames, "step"):
-        return frames, _header_of(frames)
+        return frames, header_of(frames)
     return as_numbers(owner, what, frames), {}
 
 
@@ -130,6 +162,16 @@ def as_numbers(owner: str, name: str, value: Any) -> NDArray[Any]:
         return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
     except (TypeError, ValueError):
         raise InputError(f"{owner}: {name} = {shown(value)} must be real numbers; give an array of them") from None
+
+
+def require_period(owner: str, period: Any, size: int) -> Floats | None:
+    """A period that was given, a number or one for each of `size` parameters, as [size]; None stays None."""
+    if period is None:
+        return None
+    numbers = as_numbers(owner, "period", period).astype(np.float64)
+    if numbers.shape not in ((), (size,)) or not (np.isfinite(numbers) & (numbers > 0)).all():
+        raise InputError(f"{owner}: period must be a number above 0, or one for each of {size}; change period")
+    return np.broadcast_to(numbers, size)
 
 
 def vectors(owner: str, name: str, value: Any, walkers: int, size: int) -> Floats:
@@ -208,7 +250,7 @@ def indices_of(owner: str, selection: Selection, size: int, parameters: Shapes |
     return selection if isinstance(selection, slice) else chosen
 
 
-def _header_of(series: Any) -> Mapping[str, Any]:
+def header_of(series: Any) -> Mapping[str, Any]:
     """The header of the trajectory that a series belongs to; of some of the parameters it does not tell the names."""
     if not hasattr(series, "root"):
         return {}
@@ -216,6 +258,12 @@ def _header_of(series: Any) -> Mapping[str, Any]:
     places = getattr(series, "parameters", None)  # of a slice
     some = places is not None and not np.array_equal(places, np.arange(total_of(header.get("parameters") or {})))
     return {name: value for name, value in header.items() if not (some and name == "parameters")}
+
+
+def module_text(header: Mapping[str, Any]) -> str | None:
+    """The torch module of a run as it printed itself; None where there is none."""
+    text = header.get("system", {}).get("module")
+    return text if isinstance(text, str) else None
 
 
 def total_of(parameters: Shapes) -> int:

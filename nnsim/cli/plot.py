@@ -128,7 +128,7 @@ def landscape(
     curve, value, label = None, None, "equilibrium"
     if len(found.axes) == 2:
         value, _ = analysis.natural_value(found.names[1])
-        if equilibrium and observable is None:
+        if equilibrium and observable is None and not found.axes[1].periodic:  # which has no mean
             curve = found.equilibrium(0, 1, value=value)
         elif equilibrium and observable is not None:
             wide = WIDTH if width is None else width

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nnsim.box import Box
 from nnsim.errors import InputError, require_integer, require_numbers
 from nnsim.evaluation import Evaluation
 from nnsim.protocols import CollectiveVariable
@@ -16,13 +18,21 @@ from nnsim.protocols import CollectiveVariable
 
 @dataclass(frozen=True)
 class WeightNorm(CollectiveVariable):
-    """Euclidean norm of all parameters."""
+    """Euclidean norm of all parameters, |q|.
+
+    In a periodic box, where q and q + width are one point, it is the smallest norm of all images: the `Distance` from
+    0. There it has a kink where a parameter is half a width away from 0, at the edges of a box [-limit, limit].
+    """
 
     name: str = "weight_norm"
 
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """|q|, [W]."""
-        return torch.linalg.vector_norm(evaluation.positions, dim=-1)
+        return torch.linalg.vector_norm(evaluation.difference(0.0), dim=-1)
+
+    def period(self, box: Box) -> float:
+        """A norm does not come round."""
+        return math.inf
 
 
 @dataclass(frozen=True)
@@ -50,9 +60,20 @@ class Parameter(CollectiveVariable):
             raise InputError(f"Parameter: index = {self.index} must be below the number of parameters, {n}")
         return evaluation.positions[:, self.index]
 
+    def period(self, box: Box) -> float:
+        """Width of a periodic box along this parameter; infinity in any other one."""
+        if box.period is None:
+            return math.inf
+        return float(box.period[self.index] if box.period.ndim else box.period)
+
 
 class Distance(CollectiveVariable):
-    """Euclidean distance from a reference point in parameter space.
+    r"""Euclidean distance from a reference point in parameter space.
+
+        s(q) = |q - r|
+
+    In a periodic box it is the distance to the nearest image of the reference: each q_i - r_i is at most half a width.
+    Where one of them is just that, the direction of the gradient along i turns round.
 
     Args:
         reference: a number (the same for all parameters) or positions [n].
@@ -72,7 +93,11 @@ class Distance(CollectiveVariable):
             raise InputError(
                 f"Distance: the reference has {self.reference.numel()} values for {positions.shape[1]} parameters"
             )
-        return torch.linalg.vector_norm(positions - self.reference.to(positions), dim=-1)
+        return torch.linalg.vector_norm(evaluation.difference(self.reference.to(positions)), dim=-1)
+
+    def period(self, box: Box) -> float:
+        """A distance does not come round."""
+        return math.inf
 
     def describe(self) -> dict[str, Any]:
         """The reference, for the record."""

@@ -10,7 +10,9 @@ translations and no third dimension:
 - `mdtraj.rmsd` and `rmsf` superpose: they move and rotate each frame onto the reference, and change the coordinates of
   the trajectory in memory while doing so. `superpose=False` on a freshly loaded trajectory gives the plain distance;
   nnsim's own functions (`nnsim.analysis`) do.
-- `superpose`, `center_coordinates` and everything with periodic images moves parameters.
+- `superpose`, `center_coordinates` and everything with periodic images moves parameters. Positions in a periodic box
+  are exported as recorded, without a unit cell, which would have three dimensions and one width for all atoms:
+  distances there are not those to nearest images, which nnsim's own functions take.
 - Radii of gyration, volumes, densities, contacts, angles and hydrogen bonds take atoms in space and masses of elements.
 - Principal components in 3 n dimensions have 2 n that are always 0.
 """

@@ -37,7 +37,8 @@ def plot_layers(
     """Draw the distribution of the weights and of the biases of each layer against the step.
 
     For each layer a panel of its weights and one of its biases: the median over parameters and walkers as a line, and
-    around it bands that hold half and nine tenths of the values. The panels of a kind do not share their scale.
+    around it bands that hold half and nine tenths of the values. The panels of a kind do not share their scale. In a
+    periodic box the values are those inside it, counted from its lower edge.
 
     Args:
         trajectory: with recorded positions, or its path.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from nnsim.analysis.axes import Floats
 from nnsim.analysis.frames import common_steps, opened
 from nnsim.errors import InputError, require_integer, require_number
-from nnsim.plotting.paths import choose_walkers
+from nnsim.plotting.paths import choose_walkers, cut_at_edges
 from nnsim.plotting.style import COLORS, active_style, frame, new_axes, readable, styled
 from nnsim.plotting.tables import BiasTables
 
@@ -198,7 +198,7 @@ class _Valley(_Scene):
 
     def move(self, places: Floats) -> None:
         """Put the walkers on the level."""
-        now = places[-1, :, 0]
+        now = self.tables.axes[0].wrap(places[-1, :, 0])
         known = np.isfinite(self.level)
         self.dots.set_data(now, np.interp(now, self.x[known], self.level[known]))
 
@@ -232,9 +232,10 @@ class _Plane(_Scene):
 
     def move(self, places: Floats) -> None:
         """Put the walkers where they are, with their tails."""
-        self.dots.set_data(places[-1, :, 0], places[-1, :, 1])
-        for walker, line in enumerate(self.tails):
-            line.set_data(places[:, walker, 0], places[:, walker, 1])
+        paths = [cut_at_edges(places[:, walker], self.tables.axes) for walker in range(places.shape[1])]
+        self.dots.set_data(*np.array([path[-1] for path in paths]).T)
+        for path, line in zip(paths, self.tails, strict=True):
+            line.set_data(*path.T)
 
 
 def _masked(values: Floats) -> Any:

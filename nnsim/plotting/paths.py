@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, withStroke
 
+from nnsim.analysis.axes import Axis as GridAxis
 from nnsim.analysis.axes import Floats
 from nnsim.analysis.frames import common_steps, opened
 from nnsim.analysis.landscape import EntropyLandscape
@@ -69,6 +70,7 @@ def plot_paths(
     found = found.marginal(x, y)
     most = require_integer(OWNER, "max_points", max_points, least=2)
     steps, paths = walker_paths(run, (x, y), walkers, most)
+    paths = {walker: cut_at_edges(path, found.axes) for walker, path in paths.items()}
     with styled():
         own_figure = ax is None
         ax = ax or new_axes(1, 4.1)[0]
@@ -105,6 +107,14 @@ def walker_paths(
     ]
     joined = np.stack(columns, axis=-1)
     return (int(wanted[0]), int(wanted[-1])), {walker: joined[:, walker] for walker in chosen}
+
+
+def cut_at_edges(path: Floats, axes: Sequence[GridAxis]) -> Floats:
+    """A path [points, CVs] inside periodic axes, with a gap (NaN) where it goes through an edge."""
+    wrapped = np.stack([axis.wrap(column) for axis, column in zip(axes, path.T, strict=True)], axis=-1)
+    half = [0.5 * np.ptp(axis.edges) if axis.periodic else np.inf for axis in axes]
+    through = np.flatnonzero((np.abs(np.diff(wrapped, axis=0)) > half).any(axis=1)) + 1
+    return np.insert(wrapped, through, np.nan, axis=0)
 
 
 def choose_walkers(owner: str, there: int, walkers: Sequence[int] | None, default: int = 4) -> list[int]:

@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from nnsim.analysis.axes import Floats
+from nnsim.analysis.images import in_periodic_box, recorded_period
 from nnsim.errors import InputError, require_integer, require_number
 from nnsim.plotting.style import (
     COLORS,
@@ -29,6 +30,9 @@ from nnsim.plotting.style import (
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
 
+# Of what comes round, whose lines would cross the panel at each passage through the edge.
+POINTS: dict[str, Any] = {"linestyle": "none", "marker": ".", "markersize": 1.5, "alpha": 0.6}
+
 
 def plot_timeseries(
     trajectory: Trajectory,
@@ -40,6 +44,8 @@ def plot_timeseries(
     note: str | None = None,
 ) -> list[Axes]:
     """Draw observables in time, one panel each, the walkers faint and their mean in bold.
+
+    What comes round, as a parameter in a periodic box, is drawn as points, without a mean.
 
     Args:
         trajectory: an open trajectory.
@@ -62,6 +68,11 @@ def plot_timeseries(
             shown = y[:, :max_walkers]
             single = y.shape[1] == 1
             marker = "." if len(x) == 1 else ""  # a line through one frame would be invisible
+            if recorded_period(trajectory[name]) is not None:
+                panel.plot(x, shown, color=COLORS[0], **POINTS)
+                panel.set_ylabel(_fitting(readable(name), panel))
+                frame(panel, (x[0], x[-1]))
+                continue
             if not single:
                 faint = to_rgba(COLORS[0], float(np.clip(3 / shown.shape[1], 0.08, 0.5)))
                 labels = ["one walker"] + [f"_walker {w}" for w in range(1, shown.shape[1])]  # one line in the legend
@@ -70,7 +81,7 @@ def plot_timeseries(
             panel.plot(x, _mean_of_known(y), color=color, marker=marker, label=label, zorder=3)
             panel.set_ylabel(_fitting(readable(name), panel))
             frame(panel, (x[0], x[-1]))
-        several = len(panels[0].lines) > 1
+        several = panels[0].get_legend_handles_labels()[1] != [] and len(panels[0].lines) > 1
         if several:  # above the panel, where there are no data
             place = {"loc": "lower right", "bbox_to_anchor": (1.0, 0.98), "borderpad": 0.0, "borderaxespad": 0.2}
             panels[0].legend(frameon=False, handlelength=1.4, ncols=2, **cast(Any, place))
@@ -165,6 +176,7 @@ def plot_parameters(
         raise InputError(f"plot_parameters: no parameter {', '.join(unknown)!r}; choose from {', '.join(offsets)}")
     stride = max(1, math.ceil(len(positions.step) / max_points))
     step, values = np.asarray(positions.step)[::stride], np.asarray(positions[::stride, walker])
+    look: dict[str, Any] = POINTS if in_periodic_box(trajectory.header) else {"linewidth": 0.9, "alpha": 0.8}
     with styled():
         panels = as_panels(ax, len(wanted), "plot_parameters")
         for panel, name in zip(panels, wanted, strict=True):
@@ -172,7 +184,7 @@ def plot_parameters(
             size = math.prod(shape)
             shown = np.unique(np.linspace(0, size - 1, min(size, max_traces)).round().astype(int))
             for trace, index in enumerate(shown):
-                panel.plot(step, values[:, first + index], color=COLORS[trace % len(COLORS)], linewidth=0.9, alpha=0.8)
+                panel.plot(step, values[:, first + index], color=COLORS[trace % len(COLORS)], **look)
             panel.set_ylabel(name)
             label = f"{len(shown)} of {size}" if len(shown) < size else f"all {size}"
             panel.annotate(label, (1.01, 0.5), xycoords="axes fraction", rotation=270, va="center", fontsize=11)

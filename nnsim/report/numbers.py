@@ -135,6 +135,7 @@ class Numbers:
             return []
         names = [name for name in self.runs.quantities if name not in (given, given.removeprefix("ln_"))]
         names = [name for name in names if not any(name.startswith(f"{bias}_") for bias in self.runs.biases)]
+        names = [name for name in names if name not in self.runs.first.header.get("periods", {})]
         ranked = sorted(names, key=lambda name: ("accuracy" not in name, "loss" not in name))  # stable
         return ranked[:AVERAGED]
 
@@ -224,6 +225,11 @@ class Numbers:
             finite = values[np.isfinite(values)]
             if not finite.size:
                 rows.append([name, "not finite", "", "", ""])
+                continue
+            period = self.runs.first.header.get("periods", {}).get(name)
+            if period is not None:
+                low, high = number(float(finite.min())), number(float(finite.max()))
+                rows.append([name, f"comes round after {number(period)}", "", low, high])
                 continue
             error = math.nan if biased else self._error(name, values, end)
             spread = float(finite.std(ddof=1)) if finite.size > 1 else math.nan

@@ -73,6 +73,9 @@ class Pictures:
             found = found.marginal(0, 1)
         if len(found.axes) == 1:
             return [_picture(plotting.plot_landscape(found), f"Line of the {about}.", f"Landscape{mean}.")]
+        if found.axes[1].periodic:  # which has no mean
+            caption = f"Landscape{mean}. White: not visited."
+            return [_picture(plotting.plot_landscape(found), f"Map of the {about}.", caption)]
         value, name = analysis.natural_value(found.names[1])
         curve = found.equilibrium(0, 1, value=value)
         known = np.flatnonzero(np.isfinite(curve.y))

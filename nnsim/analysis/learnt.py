@@ -1,0 +1,99 @@
+"""What a trajectory knows of the biases that have learnt a landscape: their names, CVs, snapshots and restraints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nnsim.analysis import potentials
+from nnsim.analysis.axes import Axis, Floats
+from nnsim.errors import InputError
+
+if TYPE_CHECKING:
+    from nnsim.trajectory import Trajectory
+
+LOOKED_AT = 20_000  # frames by which it is told whether a CV is discrete
+
+
+def discrete_cvs(trajectory: Trajectory, attrs: Mapping[str, Any]) -> list[bool]:
+    """For each CV of a bias on a grid whether it takes a few values only, as an exact accuracy or on a lattice does.
+
+    Where the run has not recorded it, what was recorded of the CV tells: no more different values than bins.
+    """
+    names, grid = [str(one) for one in attrs["cvs"]], attrs["grid"]
+    if grid["kind"] != "bins":  # a spline is for CVs that change smoothly
+        return [False] * len(names)
+    if trajectory.header.get("system", {}).get("box", {}).get("kind") == "lattice":
+        return [True] * len(names)
+    known, found = attrs.get("discrete", [False] * len(names)), []
+    for name, bins, said in zip(names, grid["bins"], known, strict=True):
+        recorded = np.asarray(trajectory[name][-LOOKED_AT:]) if name in trajectory and not said else np.empty(0)
+        different = len(np.unique(recorded[np.isfinite(recorded)]))
+        found.append(bool(said) or (0 < different <= bins and recorded.size > 2 * different))
+    return found
+
+
+def restraints(
+    trajectory: Trajectory, bias: str, attrs: Mapping[str, Any]
+) -> tuple[Callable[[tuple[Axis, ...]], ArrayLike], tuple[str, ...]]:
+    """V / kT at the centres of the restraints on CVs of a bias, and the names of those on other CVs."""
+    names, kT = [str(one) for one in attrs["cvs"]], float(attrs["kT"])
+    known, others = [], []
+    for name, settings in potentials.bias_settings(trajectory).items():
+        if name != bias and settings.get("cvs"):
+            potential = potentials.restraint(name, settings)
+            inside = potential is not None and set(settings["cvs"]) <= set(names)
+            known.append(potential) if inside else others.append(name)
+
+    def total(axes: tuple[Axis, ...]) -> Floats:
+        shape = tuple(len(axis.centers) for axis in axes)
+        along = {
+            axis.name: axis.centers.reshape([-1 if d == number else 1 for d in range(len(axes))])
+            for number, axis in enumerate(axes)
+        }
+        found = np.zeros(shape)
+        for potential in known:
+            found = found + potential(along.__getitem__, kT)  # type: ignore[misc]
+        return found
+
+    return total, tuple(others)
+
+
+def wang_landau_name(trajectory: Trajectory, bias: str | None) -> str:
+    """Return the name asked for if it is a Wang-Landau bias, or that of the only one."""
+    return _bias_name(trajectory, bias, {"WangLandau": "Wang-Landau"})
+
+
+def grid_bias_name(trajectory: Trajectory, bias: str | None) -> str:
+    """Return the name asked for if it is a bias that learns S on a grid, or that of the only one."""
+    return _bias_name(trajectory, bias, {"WangLandau": "Wang-Landau", "Metadynamics": "metadynamics"})
+
+
+def _bias_name(trajectory: Trajectory, bias: str | None, types: Mapping[str, str]) -> str:
+    """Return the name asked for if it is that of a bias of these types, or that of the only one."""
+    known = [name for name in trajectory.bias_names if trajectory.bias(name).attrs.get("type") in types]
+    listed, kind = ", ".join(known) or "none", " or ".join(types.values())
+    if bias is not None and bias not in known:
+        raise InputError(f"the trajectory has no {kind} bias {bias!r}; it has: {listed}")
+    if not known:
+        raise InputError(f"the trajectory has no {kind} bias; give that of a run with one")
+    if bias is None and len(known) > 1:
+        raise InputError(f"the trajectory has several {kind} biases; name one with --bias; it has: {listed}")
+    return bias or known[0]
+
+
+def snapshot(recorded: Any, visits: Any, frame: int) -> tuple[Any, Any]:
+    """Coefficients and histogram (or mask) of a snapshot."""
+    series = recorded.snapshots.get("potential")
+    count = 0 if series is None else len(series.step)
+    if not -count <= frame < count:
+        raise InputError(
+            f"EntropyLandscape: frame = {frame} is not among the {count} snapshots of the bias; change frame"
+        )
+    potential = np.asarray(series[frame])
+    if "visits" in recorded.snapshots:
+        return potential, np.asarray(recorded.snapshots["visits"][frame])
+    return potential, (np.asarray(visits) > 0) & (potential > 0)

@@ -1,0 +1,111 @@
+"""Measures along a run what its finite time step does to it, and warns where that is too much."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from nnsim.errors import NNSimWarning
+from nnsim.protocols import Reporter
+from nnsim.step_meters import Meter, Verdict, meter_of
+
+if TYPE_CHECKING:
+    from nnsim.simulation import Simulation
+
+NEVER = 2**62
+POWER_STEPS = 8  # of the power iteration for the largest curvature
+DISPLACEMENT = 1e-2  # at which curvatures are taken, in units of the spread of the positions
+
+
+class StepError(Reporter):
+    """Measures the error of the time step now and then along a run, and warns once where it is too large."""
+
+    def __init__(self) -> None:
+        self._meter: Meter | None = None
+        self._restored: dict[str, Any] = {}
+        self._warned = False
+        self._try: float | None = None
+
+    def due(self, step: int) -> int:
+        """When the meter wants to look next."""
+        return step + 1 if self._meter is None else max(step + 1, self._meter.due(step))
+
+    def report(self, simulation: Simulation) -> None:
+        """Let the meter look, and judge what it has found when it has found something new."""
+        if self._of(simulation).look(simulation):
+            self._judge(simulation)
+
+    def finish(self, simulation: Simulation) -> None:
+        """End what is under way; a run too short for a look gets a short one."""
+        if simulation.state.step and self._of(simulation).finish(simulation):
+            self._judge(simulation)
+
+    def verdict(self, simulation: Simulation) -> Verdict:
+        """What is known so far."""
+        return self._of(simulation).verdict(simulation)
+
+    def summary(self, simulation: Simulation) -> str:
+        """The same in words; empty for methods without a time step."""
+        verdict = self.verdict(simulation)
+        advice = f"; TOO LARGE, try dt = {self._try:.2g}" if verdict.too_large and self._try else ""
+        return verdict.words + advice
+
+    def record(self, simulation: Simulation) -> dict[str, Any]:
+        """The same for the header of a trajectory, as JSON values."""
+        verdict = self.verdict(simulation)
+        numbers = {name: value if math.isfinite(value) else None for name, value in verdict.numbers.items()}
+        return {"words": verdict.words, "too_large": verdict.too_large, "try": self._try, **numbers}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was found so far, so that a resumed run goes on with it."""
+        found = self._restored if self._meter is None else self._meter.state_dict()
+        return {"meter": found, "warned": self._warned, "try": self._try}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self._restored, self._warned, self._try = saved["meter"], bool(saved["warned"]), saved["try"]
+        self._meter = None
+
+    def _of(self, simulation: Simulation) -> Meter:
+        if self._meter is None:
+            self._meter = meter_of(simulation)
+            self._meter.load_state_dict(self._restored)
+        return self._meter
+
+    def _judge(self, simulation: Simulation) -> None:
+        verdict = self.verdict(simulation)
+        if not verdict.too_large or self._warned:
+            return
+        self._warned = True
+        dt = float(getattr(simulation.integrator, "dt", simulation.integrator.time_step))
+        self._try = dt * verdict.factor if math.isfinite(verdict.factor) else _half_stable(simulation, dt)
+        warnings.warn(
+            f"step {simulation.state.step}: the time step dt = {dt:g} is too large: {verdict.words}; try "
+            f"dt = {self._try:.2g}",
+            NNSimWarning,
+            stacklevel=2,
+        )
+
+
+def _half_stable(simulation: Simulation, dt: float) -> float:
+    """Half of 1 / omega, with omega^2 the largest curvature of U + V over a mass: a quarter of the limit of stability.
+
+    By a power iteration with differences of forces. Where nothing is curved upwards it is a tenth of dt.
+    """
+    state, force_field = simulation.state, simulation.force_field
+    masses = getattr(simulation.integrator, "masses", 1.0)
+    inverse = 1 / (masses.to(state.positions) if isinstance(masses, Tensor) else float(masses))
+    direction = state.forces + torch.finfo(state.forces.dtype).eps
+    size = DISPLACEMENT * float(state.positions.std(correction=0) or 1.0)
+    frequency = torch.zeros(state.walkers)
+    for _ in range(POWER_STEPS):
+        direction = direction / torch.linalg.vector_norm(direction, dim=1, keepdim=True)
+        ahead, behind = (force_field(state.positions + sign * size * direction, state.step) for sign in (1, -1))
+        curved = inverse * (behind.forces - ahead.forces) / (2 * size)
+        frequency, direction = torch.linalg.vecdot(curved, direction), curved
+    largest = float(frequency.max())
+    return 0.5 / math.sqrt(largest) if math.isfinite(largest) and largest > 0 else dt / 10
