@@ -18,6 +18,9 @@ from nnsim.errors import InputError, NNSimWarning, require_integer
 SEEDS, WALKERS, STEPS, DRAWS = 2**64, 2**26, 2**48, 2**16  # how many there can be, see `nnsim.philox`
 
 
+DIRECT = {torch.float64, torch.float32, torch.int64}  # what compiled code can fill
+
+
 class Purpose(IntEnum):
     """What numbers are drawn for. The values are part of the counters: they never change, and none is used twice."""
 
@@ -79,7 +82,6 @@ class RandomStreams(torch.Generator):
 
     def __init__(self, seed: int = 0, device: torch.device | str = "cpu", *, first_walker: int = 0) -> None:
         self.first_walker = require_integer("RandomStreams", "first_walker", first_walker, least=0)
-        self._draws: dict[str, list[int]] = {}  # of each purpose: the present step, and draws in it so far
         self._older = False  # whether the run was begun by a version that drew other numbers
         self._philox: ModuleType | None = None
         if self.device.type == "cpu":
@@ -98,13 +100,17 @@ class RandomStreams(torch.Generator):
 
     def manual_seed(self, seed: int) -> RandomStreams:  # type: ignore[override]
         """Begin anew with a seed."""
-        self.key = require_seed("RandomStreams", seed)
-        self._signed_key = self.key - SEEDS if self.key >= SEEDS // 2 else self.key  # as compiled code takes it
-        self._draws.clear()
+        self._take(require_seed("RandomStreams", seed))
         super().manual_seed(self.key)
         if self._philox is not None:  # of the seed torch itself takes 32 bits only
             self.set_state(mersenne_state(self.words(Purpose.TORCH, (1, MERSENNE), step=0, draw=0)[0], self.key))
         return self
+
+    def _take(self, seed: int) -> None:
+        """Take a seed, of which nothing is drawn yet."""
+        self.key = seed
+        self._signed_key = seed - SEEDS if seed >= SEEDS // 2 else seed  # as compiled code takes it
+        self._draws = [[0, 0] for _ in Purpose]  # of each purpose: the present step, and draws in it so far
 
     def __reduce__(self) -> Any:
         state = {"torch": self.get_state(), "draws": self.draws(), "older": self._older}
@@ -176,18 +182,18 @@ class RandomStreams(torch.Generator):
         dtype: torch.dtype,
         first: int | None = None,
     ) -> Tensor:
-        if dtype.itemsize < 4:
+        if dtype not in DIRECT:
             return self._fill(kind, purpose, shape, place, torch.float32, first).to(dtype)
         assert self._philox is not None
         # torch's own memory, whose alignment is always the same: sums over it may depend on that
         out = torch.empty(shape, dtype=dtype)
         if not out.numel():
             return out
-        flat = out if len(shape) == 2 else out.view(shape[0] if shape else 1, -1)
+        flat = (out if len(shape) == 2 else out.view(shape[0] if shape else 1, -1)).numpy()
         first = self.first_walker if first is None else first
         if first + len(flat) > WALKERS:
             raise InputError(f"RandomStreams: walkers = {first + len(flat)} must be at most 2^26; take fewer")
-        self._philox.fill(flat.numpy(), kind, self._signed_key, first + WALKERS * purpose, *place)
+        self._philox.fill(flat, kind, self._signed_key, first + WALKERS * purpose, *place)
         return out
 
     # ------------------------------------------------------------------ counters
@@ -198,7 +204,7 @@ class RandomStreams(torch.Generator):
             self.warn_older()
         if step is not None and draw is not None:
             return step, draw
-        before = self._draws.setdefault(purpose.name, [0, 0])
+        before = self._draws[purpose]
         if step is not None and step != before[0]:
             before[:] = step, 0
         draw = before[1]
@@ -212,14 +218,16 @@ class RandomStreams(torch.Generator):
         return step, draw
 
     def draws(self) -> dict[str, Any]:
-        """What must be saved, beside the state of torch's generator: the numbers of the draws so far."""
-        return {name: list(numbers) for name, numbers in self._draws.items()}
+        """What must be saved, beside the state of torch's generator: the seed, and the number of draws so far."""
+        return {"seed": self.key, **{purpose.name: list(self._draws[purpose]) for purpose in Purpose}}
 
     def restore(self, draws: dict[str, Any] | None) -> None:
         """Take over what `draws` gave; None is that of a version that had no counters, see `warn_older`."""
         self._older = draws is None
         if draws is not None:
-            self._draws = {name: [int(number) for number in numbers] for name, numbers in draws.items()}
+            self._take(int(draws["seed"]))
+            for purpose in Purpose:
+                self._draws[purpose] = [int(number) for number in draws[purpose.name]]
 
     def warn_older(self) -> None:
         """Warn once, at the first draw, that a run which an older version began goes on with other random numbers."""

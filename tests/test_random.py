@@ -297,12 +297,12 @@ def test_numbers_of_no_walker_are_the_same_in_every_part_of_a_run() -> None:
 
 def test_more_draws_in_a_step_than_can_be_told_apart_are_refused() -> None:
     streams = RandomStreams(1)
-    streams.restore({"NOISE": [3, 2**16 - 1]})
+    streams.restore({**streams.draws(), "NOISE": [3, 2**16 - 1]})
     streams.normal(NOISE, (1, 1), step=3)
     with pytest.raises(InputError, match="65537 draws in step 3 must be at most 65536; draw more numbers at once"):
         streams.normal(NOISE, (1, 1), step=3)
     streams.normal(NOISE, (1, 1), step=4)
-    streams.restore({"VELOCITY": [0, 2**16 - 1]})  # without a step there is no end
+    streams.restore({**streams.draws(), "VELOCITY": [0, 2**16 - 1]})  # without a step there is no end
     assert not torch.equal(streams.normal(Purpose.VELOCITY, (1, 4)), streams.normal(Purpose.VELOCITY, (1, 4)))
 
 
