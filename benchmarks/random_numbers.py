@@ -51,8 +51,11 @@ def rows() -> dict[str, tuple[Callable[[], object], int]]:
             state.step += 1
             state.normal(state.positions)
 
-        def before(like: torch.Tensor = q) -> torch.Tensor:
-            return torch.randn(like.shape, generator=plain).to(like.dtype)
+        def before(state: State = state) -> torch.Tensor:
+            state.step += 1
+            like = state.positions
+            drawn = torch.randn(like.shape, generator=plain, device=like.device, dtype=torch.float32)
+            return drawn.to(like.dtype)
 
         found[f"State.normal {list(shape)}"] = (noise, q.numel())
         found[f"  float32 and converted {list(shape)}"] = (before, q.numel())

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from nnsim.errors import InputError, NNSimWarning, require_integer
 
-SEEDS, WALKERS, STEPS, DRAWS = 2**64, 2**26, 2**48, 2**16  # how many there can be, see `nnsim.philox`
-
-
+SEEDS, WALKERS, DRAWS = 2**64, 2**26, 2**16  # how many there can be, see `nnsim.philox`
+NO_STEP = 2**47  # and more stand for draws that belong to no step, in the place of the step
 DIRECT = {torch.float64, torch.float32, torch.int64}  # what compiled code can fill
 
 
@@ -49,8 +48,9 @@ class RandomStreams(torch.Generator):
     | `words` | 0 ... 2^32 - 1 | int64 |
     | `orders` | permutations of 0 ... N - 1 | int64 |
 
-    Each takes a purpose and a shape [W, ...], the first axis being that of the walkers; without a `step`, or without a
-    `draw`, it takes the next draw, of all or of this step, and never the same numbers twice.
+    Each takes a purpose and a shape [W, ...], the first axis being that of the walkers. A step and the number of a draw
+    name certain numbers; without the latter it takes the next draw of the step, and without a step the next of those
+    that belong to none, hence never the same numbers twice.
 
     It is also a generator of torch, for parts of your own that pass it on to torch's functions
     (`torch.randn(..., generator=generator)`). Those numbers follow from the seed too, all of its 64 bits, and are saved
@@ -83,12 +83,16 @@ class RandomStreams(torch.Generator):
     def __init__(self, seed: int = 0, device: torch.device | str = "cpu", *, first_walker: int = 0) -> None:
         self.first_walker = require_integer("RandomStreams", "first_walker", first_walker, least=0)
         self._older = False  # whether the run was begun by a version that drew other numbers
-        self._philox: ModuleType | None = None
-        if self.device.type == "cpu":
-            from nnsim import philox  # here, because compiled code takes a while to load
-
-            self._philox = philox
+        self._philox = self._compiled()
         self.manual_seed(seed)
+
+    def _compiled(self) -> ModuleType | None:
+        """Compiled code, which takes a while to load; there is none for GPUs."""
+        if self.device.type != "cpu":
+            return None
+        from nnsim import philox
+
+        return philox
 
     @classmethod
     def of(cls, generator: torch.Generator) -> RandomStreams:
@@ -98,7 +102,7 @@ class RandomStreams(torch.Generator):
         drawn = torch.randint(-(2**63), 2**63 - 1, (1,), generator=generator, device=generator.device)
         return cls(int(drawn) % SEEDS, generator.device)
 
-    def manual_seed(self, seed: int) -> RandomStreams:  # type: ignore[override]
+    def manual_seed(self, seed: int) -> RandomStreams:
         """Begin anew with a seed."""
         self._take(require_seed("RandomStreams", seed))
         super().manual_seed(self.key)
@@ -110,16 +114,10 @@ class RandomStreams(torch.Generator):
         """Take a seed, of which nothing is drawn yet."""
         self.key = seed
         self._signed_key = seed - SEEDS if seed >= SEEDS // 2 else seed  # as compiled code takes it
-        self._draws = [[0, 0] for _ in Purpose]  # of each purpose: the present step, and draws in it so far
+        self._draws = [[0, 0, 0] for _ in Purpose]  # of each purpose: a step, the draws in it, and those in none so far
 
     def __reduce__(self) -> Any:
-        state = {"torch": self.get_state(), "draws": self.draws(), "older": self._older}
-        return _restored, (self.key, self.device, self.first_walker), state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.set_state(state["torch"])
-        self.restore(state["draws"])
-        self._older = state["older"]
+        return _restored, (self.device, self.first_walker, self.get_state(), self.draws(), self._older)
 
     # ------------------------------------------------------------------ numbers
 
@@ -205,12 +203,13 @@ class RandomStreams(torch.Generator):
         if step is not None and draw is not None:
             return step, draw
         before = self._draws[purpose]
-        if step is not None and step != before[0]:
-            before[:] = step, 0
+        if step is None:
+            before[2] += 1
+            return NO_STEP + (before[2] - 1) // DRAWS, (before[2] - 1) % DRAWS
+        if step != before[0]:
+            before[:2] = step, 0
         draw = before[1]
         before[1] += 1
-        if step is None:
-            return divmod(draw, DRAWS)
         if draw >= DRAWS:
             raise InputError(
                 f"RandomStreams: {draw + 1} draws in step {step} must be at most {DRAWS}; draw more numbers at once"
@@ -242,8 +241,15 @@ class RandomStreams(torch.Generator):
         )
 
 
-def _restored(seed: int, device: torch.device, first_walker: int) -> RandomStreams:
-    return RandomStreams(seed, device, first_walker=first_walker)
+def _restored(
+    device: torch.device, first_walker: int, state: Tensor, draws: dict[str, Any], older: bool
+) -> RandomStreams:
+    """A copy, of what `RandomStreams.__reduce__` gave."""
+    streams = RandomStreams(draws["seed"], device, first_walker=first_walker)
+    streams.set_state(state)
+    streams.restore(draws)
+    streams._older = older
+    return streams
 
 
 @contextmanager
