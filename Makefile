@@ -14,7 +14,7 @@ help:
 	@echo "make test-interop   install MDAnalysis in .venv-interop and read what nnsim export writes"
 	@echo "make lint   ruff and mypy"
 	@echo "make docs   install mkdocs and build the site of docs/ in site/, without warnings"
-	@echo "make bench  the speed of dynamics, Monte Carlo and the tangent kernel, beside plain programs for the same"
+	@echo "make bench  the speed of dynamics, Monte Carlo, tangent kernel and random numbers, beside plain programs"
 
 # The stamp is newer than pyproject.toml exactly if the environment is up to date.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -66,6 +66,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/monte_carlo.py
 	$(BIN)/python benchmarks/ntk.py
+	$(BIN)/python benchmarks/random_numbers.py
 
 $(VENV)/.docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"

@@ -14,7 +14,7 @@ from nnsim.random import Purpose, RandomStreams
 class Lattice:
     """Every parameter takes one of a few values, such as -1 and +1; it stands in the place of a `Box`.
 
-    Only Monte Carlo can move on a lattice: a move gives a parameter another of the values, each as likely.
+    Only Monte Carlo can move on a lattice; see `nnsim.integrators.MonteCarlo`.
 
     Args:
         values: at least two different finite numbers.

@@ -54,7 +54,7 @@ def encrypt(counters, c, d, key, words, count):  # type: ignore[no-untyped-def]
 
 @_PLAIN
 def encrypt_steps(stream, step, key, words, count):  # type: ignore[no-untyped-def]
-    """Fill words [4, TILE] with the first blocks of a stream at `count` steps from `step` on, one draw in each."""
+    """Fill words [4, ...] with the first blocks of a stream at `count` steps from `step` on, one draw in each."""
     low, high = key & _LOW, key >> _HALF
     for i in range(count):
         now = np.uint64(step + i)
@@ -126,7 +126,7 @@ def _sin_cos(angle):  # type: ignore[no-untyped-def]
 def normal_pair(a, b):  # type: ignore[no-untyped-def]
     """Two independent unit normal numbers from two words: a radius, and a quadrant and an angle within it.
 
-    They are within +-6.77, beyond which one of 8e10 would lie.
+    Exact to 4e-15, and within +-6.77, beyond which one of 8e10 would lie.
     """
     root = math.sqrt(-_ln(unit(a)))
     angle = (_float(b & np.uint64(0x3FFFFFFF)) + (0.5 - 2.0**29)) * _RADIANS

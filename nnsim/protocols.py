@@ -47,7 +47,7 @@ class System(Protocol):
         return
 
     def initial_positions(self, walkers: int, generator: torch.Generator) -> Tensor:
-        """Start of each walker, [W, n]."""
+        """Start of each walker, [W, n]; `generator` is the run's `nnsim.random.RandomStreams`."""
         ...
 
     def forward(self, positions: Tensor, splits: Sequence[str]) -> dict[str, Tensor]:
@@ -231,7 +231,7 @@ class Integrator(Protocol):
         return 1.0
 
     def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
-        """The state at step 0 of walkers at `positions` [W, n]."""
+        """The state at step 0 of walkers at `positions` [W, n]; `generator` is the run's `RandomStreams`."""
         ...
 
     def step(self, state: State, force_field: ForceField) -> State:

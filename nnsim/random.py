@@ -15,7 +15,9 @@ from torch import Tensor
 
 from nnsim.errors import InputError, NNSimWarning, require_integer
 
-SEEDS, WALKERS, STEPS, DRAWS = 2**64, 2**26, 2**48, 2**16  # how many there can be, see `nnsim.philox`
+SEEDS, WALKERS, DRAWS = 2**64, 2**26, 2**16  # how many there can be, see `nnsim.philox`
+NO_STEP = 2**47  # and more stand for draws that belong to no step, in the place of the step
+DIRECT = {torch.float64, torch.float32, torch.int64}  # what compiled code can fill
 
 
 class Purpose(IntEnum):
@@ -46,8 +48,9 @@ class RandomStreams(torch.Generator):
     | `words` | 0 ... 2^32 - 1 | int64 |
     | `orders` | permutations of 0 ... N - 1 | int64 |
 
-    Each takes a purpose and a shape [W, ...], the first axis being that of the walkers; without a `step`, or without a
-    `draw`, it takes the next draw, of all or of this step, and never the same numbers twice.
+    Each takes a purpose and a shape [W, ...], the first axis being that of the walkers. A step and the number of a draw
+    name certain numbers; without the latter it takes the next draw of the step, and without a step the next of those
+    that belong to none, hence never the same numbers twice.
 
     It is also a generator of torch, for parts of your own that pass it on to torch's functions
     (`torch.randn(..., generator=generator)`). Those numbers follow from the seed too, all of its 64 bits, and are saved
@@ -79,14 +82,17 @@ class RandomStreams(torch.Generator):
 
     def __init__(self, seed: int = 0, device: torch.device | str = "cpu", *, first_walker: int = 0) -> None:
         self.first_walker = require_integer("RandomStreams", "first_walker", first_walker, least=0)
-        self._draws: dict[str, list[int]] = {}  # of each purpose: the present step, and draws in it so far
         self._older = False  # whether the run was begun by a version that drew other numbers
-        self._philox: ModuleType | None = None
-        if self.device.type == "cpu":
-            from nnsim import philox  # here, because compiled code takes a while to load
-
-            self._philox = philox
+        self._philox = self._compiled()
         self.manual_seed(seed)
+
+    def _compiled(self) -> ModuleType | None:
+        """Compiled code, which takes a while to load; there is none for GPUs."""
+        if self.device.type != "cpu":
+            return None
+        from nnsim import philox
+
+        return philox
 
     @classmethod
     def of(cls, generator: torch.Generator) -> RandomStreams:
@@ -96,24 +102,22 @@ class RandomStreams(torch.Generator):
         drawn = torch.randint(-(2**63), 2**63 - 1, (1,), generator=generator, device=generator.device)
         return cls(int(drawn) % SEEDS, generator.device)
 
-    def manual_seed(self, seed: int) -> RandomStreams:  # type: ignore[override]
+    def manual_seed(self, seed: int) -> RandomStreams:
         """Begin anew with a seed."""
-        self.key = require_seed("RandomStreams", seed)
-        self._signed_key = self.key - SEEDS if self.key >= SEEDS // 2 else self.key  # as compiled code takes it
-        self._draws.clear()
+        self._take(require_seed("RandomStreams", seed))
         super().manual_seed(self.key)
         if self._philox is not None:  # of the seed torch itself takes 32 bits only
             self.set_state(mersenne_state(self.words(Purpose.TORCH, (1, MERSENNE), step=0, draw=0)[0], self.key))
         return self
 
-    def __reduce__(self) -> Any:
-        state = {"torch": self.get_state(), "draws": self.draws(), "older": self._older}
-        return _restored, (self.key, self.device, self.first_walker), state
+    def _take(self, seed: int) -> None:
+        """Take a seed, of which nothing is drawn yet."""
+        self.key = seed
+        self._signed_key = seed - SEEDS if seed >= SEEDS // 2 else seed  # as compiled code takes it
+        self._draws = [[0, 0, 0] for _ in Purpose]  # of each purpose: a step, the draws in it, and those in none so far
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.set_state(state["torch"])
-        self.restore(state["draws"])
-        self._older = state["older"]
+    def __reduce__(self) -> Any:
+        return _restored, (self.device, self.first_walker, self.get_state(), self.draws(), self._older)
 
     # ------------------------------------------------------------------ numbers
 
@@ -176,18 +180,18 @@ class RandomStreams(torch.Generator):
         dtype: torch.dtype,
         first: int | None = None,
     ) -> Tensor:
-        if dtype.itemsize < 4:
+        if dtype not in DIRECT:
             return self._fill(kind, purpose, shape, place, torch.float32, first).to(dtype)
         assert self._philox is not None
         # torch's own memory, whose alignment is always the same: sums over it may depend on that
         out = torch.empty(shape, dtype=dtype)
         if not out.numel():
             return out
-        flat = out if len(shape) == 2 else out.view(shape[0] if shape else 1, -1)
+        flat = (out if len(shape) == 2 else out.view(shape[0] if shape else 1, -1)).numpy()
         first = self.first_walker if first is None else first
         if first + len(flat) > WALKERS:
             raise InputError(f"RandomStreams: walkers = {first + len(flat)} must be at most 2^26; take fewer")
-        self._philox.fill(flat.numpy(), kind, self._signed_key, first + WALKERS * purpose, *place)
+        self._philox.fill(flat, kind, self._signed_key, first + WALKERS * purpose, *place)
         return out
 
     # ------------------------------------------------------------------ counters
@@ -198,13 +202,14 @@ class RandomStreams(torch.Generator):
             self.warn_older()
         if step is not None and draw is not None:
             return step, draw
-        before = self._draws.setdefault(purpose.name, [0, 0])
-        if step is not None and step != before[0]:
-            before[:] = step, 0
+        before = self._draws[purpose]
+        if step is None:
+            before[2] += 1
+            return NO_STEP + (before[2] - 1) // DRAWS, (before[2] - 1) % DRAWS
+        if step != before[0]:
+            before[:2] = step, 0
         draw = before[1]
         before[1] += 1
-        if step is None:
-            return divmod(draw, DRAWS)
         if draw >= DRAWS:
             raise InputError(
                 f"RandomStreams: {draw + 1} draws in step {step} must be at most {DRAWS}; draw more numbers at once"
@@ -212,14 +217,16 @@ class RandomStreams(torch.Generator):
         return step, draw
 
     def draws(self) -> dict[str, Any]:
-        """What must be saved, beside the state of torch's generator: the numbers of the draws so far."""
-        return {name: list(numbers) for name, numbers in self._draws.items()}
+        """What must be saved, beside the state of torch's generator: the seed, and the number of draws so far."""
+        return {"seed": self.key, **{purpose.name: list(self._draws[purpose]) for purpose in Purpose}}
 
     def restore(self, draws: dict[str, Any] | None) -> None:
         """Take over what `draws` gave; None is that of a version that had no counters, see `warn_older`."""
         self._older = draws is None
         if draws is not None:
-            self._draws = {name: [int(number) for number in numbers] for name, numbers in draws.items()}
+            self._take(int(draws["seed"]))
+            for purpose in Purpose:
+                self._draws[purpose] = [int(number) for number in draws[purpose.name]]
 
     def warn_older(self) -> None:
         """Warn once, at the first draw, that a run which an older version began goes on with other random numbers."""
@@ -234,8 +241,15 @@ class RandomStreams(torch.Generator):
         )
 
 
-def _restored(seed: int, device: torch.device, first_walker: int) -> RandomStreams:
-    return RandomStreams(seed, device, first_walker=first_walker)
+def _restored(
+    device: torch.device, first_walker: int, state: Tensor, draws: dict[str, Any], older: bool
+) -> RandomStreams:
+    """A copy, of what `RandomStreams.__reduce__` gave."""
+    streams = RandomStreams(draws["seed"], device, first_walker=first_walker)
+    streams.set_state(state)
+    streams.restore(draws)
+    streams._older = older
+    return streams
 
 
 @contextmanager

@@ -54,7 +54,7 @@ class State:
         axis is not that of the W walkers they belong to none of them.
         """
         shape = like.shape
-        if shape[:1] == self.positions.shape[:1]:
+        if shape and shape[0] == self.positions.shape[0]:
             return self.generator.normal(Purpose.NOISE, shape, step=self.step, dtype=like.dtype)
         drawn = self.generator.normal(Purpose.NOISE, (1, like.numel()), step=self.step, dtype=like.dtype, first=0)
         return drawn.view(shape)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nnsim.errors import InputError, require_choice, require_integer
-from nnsim.random import RandomStreams
+from nnsim.random import RandomStreams, require_seed
 
 Activation = str | Callable[[], nn.Module]
 
@@ -28,10 +28,10 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded(owner: str, seed: int) -> Iterator[None]:
     """While it lasts, torch's global generator on the CPU gives the numbers of a seed; then it is as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.set_rng_state(RandomStreams(seed).get_state())
+        torch.set_rng_state(RandomStreams(require_seed(owner, seed)).get_state())
         yield
 
 
@@ -57,7 +57,7 @@ def mlp(sizes: Sequence[int], activation: Activation = nn.ReLU, *, seed: int = 0
         )
     make = _maker("mlp", activation)
     layers: list[nn.Module] = []
-    with seeded(seed):
+    with seeded("mlp", seed):
         for fan_in, fan_out in pairwise(widths):
             layers += [nn.Linear(fan_in, fan_out), make()]
     return nn.Sequential(*layers[:-1])
@@ -123,7 +123,7 @@ def mnist_pooled_cnn(
     sizes, make = equal_sizes(owner, width, depth), _maker(owner, activation)
     layers: list[nn.Module] = []
     pixels, channels = 28, 1
-    with seeded(seed):
+    with seeded(owner, seed):
         for number, size in enumerate(sizes):
             pixels = (pixels - 1) // 2
             if not pixels:
@@ -146,7 +146,7 @@ def mnist_cnn(*, seed: int = 0) -> nn.Sequential:
     def convolution(channels: int) -> list[nn.Module]:
         return [nn.Conv2d(channels, 2, 3, padding=1), nn.ReLU()]
 
-    with seeded(seed):
+    with seeded("mnist_cnn", seed):
         layers = [*convolution(1), nn.MaxPool2d(2)]
         for _ in range(2):
             layers += [*convolution(2), *convolution(2), nn.MaxPool2d(2)]
@@ -198,7 +198,7 @@ def resnet10(classes: int = 2, *, seed: int = 0) -> nn.Sequential:
 
     Reference: arXiv 2503.13145, selected CIFAR-10.
     """
-    with seeded(seed):
+    with seeded("resnet10", seed):
         return nn.Sequential(
             nn.Conv2d(3, 6, 3, padding=1, bias=False),
             nn.ReLU(),

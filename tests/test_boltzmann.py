@@ -172,7 +172,8 @@ def test_resume_in_the_middle_of_the_ramp_is_bitwise(tmp_path, kind):
 
 def test_threads_and_pieces_do_not_change_the_native_result():
     whole, pieces = small("native", threads=1).advance(1000), small("native", threads=1)
-    pieces.platform = NativeMonteCarlo(pieces.integrator, pieces.force_field, pieces.state, pieces.seed, threads=2)
+    pieces.threads = 2
+    pieces.platform = NativeMonteCarlo(pieces)
     for part in (1, 299, 77, 623):
         pieces.advance(part)
     assert torch.equal(whole.state.positions, pieces.state.positions)
@@ -378,7 +379,7 @@ def test_chains_of_one_beta_that_are_neighbours_still_tell_the_error(tmp_path):
 
 @pytest.mark.slow
 def test_the_mean_accuracy_at_given_loss_is_that_of_plain_sampling(tmp_path):
-    """2-2-2 on the spiral, 12 parameters in a box of +-2: 8 beta x 16 chains against uniform draws, 8 million in full.
+    """2-2-2 on the spiral, 12 parameters in a box of +-2: 8 beta x 16 chains against uniform draws, 12 million in full.
 
     At values of ln L: bins of 0.1 by a parabola, against the plain mean of draws in the middle fifth of each bin. 20
     bins or more within 5 combined standard errors, and those honest, by the mean square of the deviations in units of
@@ -395,7 +396,7 @@ def test_the_mean_accuracy_at_given_loss_is_that_of_plain_sampling(tmp_path):
     table = equilibrium(Trajectory(tmp_path / "run.zarr"), "ln_loss_train", "accuracy_train", width=0.1, since=0.2)
     edges = np.linspace(table.edges[0], table.edges[-1], NARROW * (len(table.edges) - 1) + 1)  # five to a bin
     sums, generator = np.zeros((3, len(edges) - 1)), torch.Generator().manual_seed(0)
-    for _ in range(int(160 * statistics_scale())):
+    for _ in range(int(240 * statistics_scale())):
         q = system.box.uniform(50_000, system.size, generator)
         outputs = system.forward(q, ("train",))["train"]
         ln_loss = torch.log(system.loss(outputs, "train")).double().numpy()

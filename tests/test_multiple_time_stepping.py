@@ -497,12 +497,12 @@ def test_an_integrator_of_ones_own_must_say_that_it_can() -> None:
 
 
 def test_the_native_platform_is_not_chosen() -> None:
-    field = ForceField(spiral_classification(box=Box(3.0)), [Boltzmann(cv.Loss("train"), [1.0])], [2])
-    from nnsim.platforms.native import NativeMonteCarlo
+    class Patient(MonteCarlo):
+        multiple_time_stepping = True
 
-    assert NativeMonteCarlo.obstacle(MonteCarlo(0.1), field) == (
-        "a bias that is evaluated every few steps has no native code"
-    )
+    slow = Simulation(spiral_classification(), Patient(0.1), bias=(Boltzmann(cv.Loss("train"), [1.0]), 2), every=2)
+    assert slow.platform_reason == "native: a bias that is evaluated every few steps has no native code"
+    field = ForceField(spiral_classification(box=Box(3.0)), [Boltzmann(cv.Loss("train"), [1.0])], [2])
     assert not ForceField(field.system, field.biases).slow
     with pytest.raises(InputError, match="ForceField: interval of boltzmann = 0"):
         ForceField(field.system, field.biases, [0])

@@ -420,6 +420,8 @@ def test_why_a_run_is_slow_is_said(name: str, caplog: pytest.LogCaptureFixture, 
         simulation.run(3, output=tmp_path / "run.zarr", progress=False)
         assert Trajectory(tmp_path / "run.zarr").header["platform_reason"] == simulation.platform_reason
         assert f"ReferencePlatform ({simulation.platform_reason})" in nnsim("info", tmp_path / "run.zarr").out
+        assert nnsim("report", tmp_path / "run.zarr", "-o", tmp_path / "report.html").status == 0
+        assert reason.split("'")[-1] in (tmp_path / "report.html").read_text()
         again = Simulation(system(), integrator(), bias=bias(), every=1)
         again.run(6, output=tmp_path / "run.zarr", resume=True, progress=False)
         assert again.state.step == 6

@@ -14,10 +14,20 @@ from command_line import python
 from scipy import stats
 
 from nnsim import Box, InputError, Lattice, NNSimWarning, Simulation, State, philox
-from nnsim.integrators import Brownian, HybridMonteCarlo, Langevin, MonteCarlo, NoseHoover, VelocityVerlet
+from nnsim.integrators import (
+    Brownian,
+    GradientDescent,
+    HybridMonteCarlo,
+    Langevin,
+    MonteCarlo,
+    NoseHoover,
+    VelocityVerlet,
+)
 from nnsim.protocols import Integrator
 from nnsim.random import Purpose, RandomStreams, below, mersenne_state, unit
-from nnsim.systems import AnalyticSystem, Harmonic
+from nnsim.systems import AnalyticSystem, Harmonic, NeuralNetwork
+from nnsim.systems.initialisation import SCHEMES
+from nnsim.systems.modules import mlp
 
 NOISE, MOVE, START = Purpose.NOISE, Purpose.MOVE, Purpose.START
 
@@ -65,7 +75,7 @@ def test_the_meaning_of_a_seed_never_changes() -> None:
     }
     assert {name: [value.hex() for value in numbers.tolist()] for name, numbers in drawn.items()} == {
         "normal": ["0x1.a0e7122df313dp-1", "0x1.21c42e1154964p-1", "0x1.9a25d21a9b4bap-3"],
-        "uniform": ["0x1.60b04fb7353bcp-2", "0x1.d8071993c1598p-3"],
+        "uniform": ["0x1.02065aa23efe0p-5", "0x1.2d98965ce4638p-2"],
         "torch": ["0x1.a4a2579ff0650p-4", "0x1.0111b181b25d0p-3"],
     }
     assert {purpose.name: int(purpose) for purpose in Purpose} == {
@@ -264,6 +274,25 @@ def test_streams_can_be_copied() -> None:
         assert torch.equal(torch.rand(3, generator=copied), torch.rand(3, generator=again))
 
 
+def test_other_devices_have_torchs_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done on a GPU, here by torch's generator on the CPU: all kinds of numbers, runs of all integrators."""
+    monkeypatch.setattr(RandomStreams, "_compiled", lambda self: None)
+    streams, plain = RandomStreams(3), torch.Generator().manual_seed(3)
+    drawn = streams.normal(NOISE, (4, 5), step=1, dtype=torch.float32)
+    assert torch.equal(drawn, torch.randn(4, 5, generator=plain))
+    assert streams.uniform(START, (2, 3)).dtype == torch.float64
+    words = streams.words(MOVE, (50, 4), step=1, draw=0)
+    assert 0 <= int(words.min()) < 2**31 < int(words.max()) < 2**32
+    assert streams.integers(MOVE, 3, (50,)).unique().tolist() == [0, 1, 2]
+    assert torch.equal(streams.orders(Purpose.ORDER, (3, 7)).sort(dim=1).values, torch.arange(7).expand(3, 7))
+    for make in INTEGRATORS.values():
+        one, other = (harmonic(make(), 3).advance(5) for _ in range(2))
+        assert torch.equal(one.state.positions, other.state.positions)
+        other.load_state_dict(one.state_dict())
+        assert torch.equal(one.advance(5).state.positions, other.advance(5).state.positions)
+        assert not torch.equal(one.state.positions, harmonic(make(), 3, seed=2).advance(10).state.positions)
+
+
 # ---------------------------------------------------------------------- draws in a step
 
 
@@ -279,6 +308,7 @@ def test_no_number_is_drawn_twice() -> None:
     for step in (0, 0, 1, 1, 2):
         state.step = step
         noise += [state.normal(q), state.normal(q), state.normal(q[0]), state.normal(q[0, 0])]
+    noise += [streams.normal(NOISE, (2, 3)) for _ in range(3)]  # that belongs to no step
     numbers = torch.cat([one.flatten() for one in noise])
     assert len(set(numbers.tolist())) == len(numbers)
 
@@ -297,12 +327,12 @@ def test_numbers_of_no_walker_are_the_same_in_every_part_of_a_run() -> None:
 
 def test_more_draws_in_a_step_than_can_be_told_apart_are_refused() -> None:
     streams = RandomStreams(1)
-    streams.restore({"NOISE": [3, 2**16 - 1]})
+    streams.restore({**streams.draws(), "NOISE": [3, 2**16 - 1, 0]})
     streams.normal(NOISE, (1, 1), step=3)
     with pytest.raises(InputError, match="65537 draws in step 3 must be at most 65536; draw more numbers at once"):
         streams.normal(NOISE, (1, 1), step=3)
     streams.normal(NOISE, (1, 1), step=4)
-    streams.restore({"VELOCITY": [0, 2**16 - 1]})  # without a step there is no end
+    streams.restore({**streams.draws(), "VELOCITY": [0, 0, 2**16 - 1]})  # without a step there is no end
     assert not torch.equal(streams.normal(Purpose.VELOCITY, (1, 4)), streams.normal(Purpose.VELOCITY, (1, 4)))
 
 
@@ -357,6 +387,40 @@ def test_every_seed_gives_another_run(make: Callable[[], Integrator]) -> None:
     assert len(torch.unique(starts)) == starts.numel()
     assert len(torch.unique(ends)) == ends.numel()
     assert torch.equal(harmonic(make(), 2, 2**63).advance(20).state.positions, ends[8:10])
+
+
+def classifier(initial: str) -> NeuralNetwork:
+    x = torch.linspace(-1, 1, 30).view(10, 3)
+    box = None if initial in SCHEMES else Box(2.0)
+    return NeuralNetwork(mlp((3, 4, 2)), (x, torch.arange(10) % 2), box=box, initial=initial)
+
+
+@pytest.mark.parametrize("initial", ["uniform", "normal", "reinitialise", *SCHEMES])
+def test_a_walker_starts_the_same_whatever_the_number_of_walkers(initial: str) -> None:
+    """And differently from all others, from any other seed, and in every parameter that has a random start."""
+    system = classifier(initial)
+    four, eight, other = (system.initial_positions(w, RandomStreams(seed)) for w, seed in ((4, 1), (8, 1), (8, 2)))
+    assert torch.equal(four, eight[:4])
+    assert torch.equal(system.initial_positions(3, RandomStreams(1, first_walker=5)), eight[5:])
+    random = eight.std(dim=0) > 0
+    assert int(random.sum()) >= 20  # the weights, at least
+    numbers = torch.cat([eight[:, random], other[:, random]])
+    assert len(numbers.unique()) == numbers.numel()
+    lattice = Lattice([0.0, 1.0])
+    assert torch.equal(lattice.uniform(4, 50, RandomStreams(1)), lattice.uniform(8, 50, RandomStreams(1))[:4])
+
+
+def test_the_order_of_an_epoch_follows_from_its_number() -> None:
+    """For every number of walkers, and whatever was drawn before."""
+
+    def order(walkers: int, steps: int) -> torch.Tensor:
+        system = classifier("reinitialise")
+        run = Simulation(system, GradientDescent(0.1, batch_size=3), walkers=walkers, seed=1).advance(steps)
+        return run.state.integrator_state["order"]
+
+    assert torch.equal(order(4, 9), order(8, 10)[:4])  # both in the third epoch of four batches
+    assert torch.equal(order(4, 9), RandomStreams(1).orders(Purpose.ORDER, (4, 10), step=2))
+    assert not torch.equal(order(4, 9), order(4, 3))
 
 
 class Own(Integrator):

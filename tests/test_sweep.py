@@ -463,6 +463,17 @@ def table(
     return make_table({"swept": ["width", "depth", "seed"], "points": points}, records)
 
 
+def test_seeds_of_64_bits_keep_all_of_their_digits() -> None:
+    seeds = [2**64 - 1, 2**63, 7]
+    points = {str(seed): {"seed": seed} for seed in seeds}
+    ends = {"first": 1.0, "first_se": None, "last": 2.0, "last_se": None}
+    done = {"status": "done", "steps": 5, "seconds": 2.0, "observables": {"loss_train": ends}}
+    found = make_table({"swept": ["seed"], "points": points}, dict.fromkeys(points, done))
+    assert [int(seed) for seed in found["seed"]] == seeds
+    assert [line.split(",")[0] for line in found.csv().splitlines()] == ["seed", *map(str, seeds)]
+    assert len(found.where(seed=2**64 - 1)) == 1
+
+
 def test_means_over_seeds() -> None:
     found = table(bad={(10, 1, 2): "failed", (100, 2, 0): "left", (100, 2, 1): "failed", (100, 2, 2): "failed"})
     grid = found.mean_over_seeds("width", "depth", "loss_train_first")

@@ -398,6 +398,10 @@ def test_every_seed_of_a_module_gives_other_values():
     assert float(values[0].abs().max()) <= 2**-0.5  # torch's default initialisation
     assert not torch.equal(own_values(mnist_cnn(seed=1)), own_values(mnist_cnn()))
     assert not torch.equal(own_values(resnet10(seed=1)), own_values(resnet10()))
+    with pytest.raises(InputError, match="mlp: seed = -1 must be a whole number of at least 0"):
+        mlp((2, 2), seed=-1)
+    with pytest.raises(InputError, match="resnet10: seed = 18446744073709551616 must be below"):
+        resnet10(seed=2**64)
 
 
 @pytest.mark.parametrize("initial", ["module", "reinitialise", "normal", "he_normal"])

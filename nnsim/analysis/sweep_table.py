@@ -299,10 +299,14 @@ def _value(stored: Any) -> Any:
 
 def _column(values: list[Any]) -> NDArray[Any]:
     """An array of integers, floats or texts if all values are, and otherwise of objects."""
+    numbers = [value for value in values if is_numeric([value])]
+    if all(type(value) is int for value in values) and max(values, default=0) >= 2**63:  # of seeds
+        return np.array(values, dtype=np.uint64)
     for kind in (int, float, str):
         if all(type(value) is kind or (kind is float and type(value) is int) for value in values):
             return np.array(values, dtype={int: np.int64, float: np.float64, str: np.str_}[kind])
-    if all(value is None or is_numeric([value]) for value in values):
+    exact = all(abs(value) <= 2**53 for value in numbers)
+    if exact and len(numbers) + values.count(None) == len(values):
         return _floats(values)  # the seeds of points that did not run
     column = np.empty(len(values), dtype=object)
     column[:] = values

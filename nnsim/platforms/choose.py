@@ -26,7 +26,7 @@ def choose(simulation: Simulation, name: str) -> tuple[Platform, str | None]:
         InputError: an unknown name, or an obstacle to the platform that was asked for.
     """
     require_choice("Simulation", "platform", name, ("auto", *sorted((one.name for one in PLATFORMS), reverse=True)))
-    passed_over = []
+    passed_over: list[str] = []
     for platform in PLATFORMS:
         if name not in ("auto", platform.name):
             continue

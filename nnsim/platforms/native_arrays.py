@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnsim import philox
 from nnsim.grid import native_scratch
 from nnsim.platforms import monte_carlo_kernel as kernel
 from nnsim.platforms.obstacles import main_bias, walls
@@ -104,7 +103,7 @@ class _Room:
         at[:] = now[:] = np.arange(neurons)
         self.neurons = (pre, act, at, now)
         self.scratch = (_apart((3, points)), _apart((1,)), _apart((1, 3)), *native_scratch())
-        self.words = _apart((4, philox.TILE), np.uint64)
+        self.words = _apart((4, kernel.BATCH), np.uint64)
 
 
 def _apart(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
