@@ -77,6 +77,10 @@ class Boltzmann(Bias):
         """Slope dV/ds of each walker at a step, [W]."""
         return self.full_slope(walkers) * (min(1.0, step / self.ramp) if self.ramp else 1.0)
 
+    def still(self, step: int) -> bool:
+        """Whether V stays as it is from a step on."""
+        return step >= self.ramp
+
     def energy(self, s: Tensor, step: int) -> Tensor:
         """V [W] at s [W, 1]."""
         return self.slope(len(s), step) * s[:, 0]

@@ -147,6 +147,10 @@ class ReplicaExchange(Boltzmann):
 
     # ------------------------------------------------------------------ swaps
 
+    def still(self, step: int) -> bool:
+        """Never: temperatures are swapped."""
+        return False
+
     def update(self, s: Tensor, step: int, mask: Tensor | None = None) -> bool:
         """At every `every`-th step offer swaps to the walkers at s [W, 1]; True if any walker has another beta then."""
         if step % self.every:

@@ -152,6 +152,10 @@ class Umbrella(Bias):
             return self.center
         return self.center + self.velocity * (step if self.until is None else min(step, self.until))
 
+    def still(self, step: int) -> bool:
+        """Whether V stays as it is from a step on."""
+        return not self.moving or (self.until is not None and step >= self.until)
+
     def energy(self, s: Tensor, step: int) -> Tensor:
         """V [W] at s [W, k]."""
         return 0.5 * (self.stiffness * self._difference(s, step).square()).sum(-1)

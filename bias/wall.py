@@ -64,6 +64,10 @@ class Wall(Bias):
         lower = -math.inf if self.lower is None else self.lower
         return lower, math.inf if self.upper is None else self.upper, self.strength, self.shape == "quadratic"
 
+    def still(self, step: int) -> bool:
+        """Whether V stays as it is from a step on."""
+        return True
+
     def energy(self, s: Tensor, step: int) -> Tensor:
         """V [W] at s [W, 1]."""
         beyond = self._beyond(s[:, 0]).abs()

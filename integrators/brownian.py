@@ -96,9 +96,14 @@ class Brownian(Integrator):
         """Time that one step advances."""
         return self.dt
 
+    @property
+    def order(self) -> int:  # type: ignore[override]
+        """Power of dt of the error of averages."""
+        return 2 if self.scheme == "leimkuhler-matthews" else 1
+
     def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
         """The forces at positions [W, n] and the first noise; velocities stay zero."""
-        self._masses = pieces.masses_like("Brownian", self.masses, positions)
+        self._mobility = self.dt / (self.friction * pieces.masses_like("Brownian", self.masses, positions))
         self._batches = MiniBatches.of_dynamics("Brownian", self.batch_size, positions, force_field)
         state = pieces.first_state(positions, torch.zeros_like(positions), force_field, generator, self._batches)
         if self.scheme == "leimkuhler-matthews":
@@ -110,19 +115,61 @@ class Brownian(Integrator):
         state.step += 1
         if self._batches:
             self._batches.shuffle_(state)
-        mobility = self.dt / (self.friction * self._masses)
-        new = state.normal(like=state.positions)
-        share = 2.0
-        _add(state.positions, state.forces, mobility)
+        box, new = force_field.system.box, state.normal(like=state.positions)
         if self.scheme == "leimkuhler-matthews":
-            share, old = 0.5, state.integrator_state["noise"]
-            _add(state.positions, old, (share * self._temperature(state.step - 1) * mobility) ** 0.5)
-            state.integrator_state["noise"] = new
-        _add(state.positions, new, (share * self._temperature(state.step) * mobility) ** 0.5)
-        # Euler-Maruyama does not use this noise again, so it does not matter that it is mirrored too
-        force_field.system.box.confine_(state.positions, new)
-        pieces.update_forces_(state, force_field, self._batches)
+            self._move_leimkuhler_matthews(state, new)
+            box.confine_(state.positions, new)
+            pieces.update_forces_(state, force_field, self._batches)
+        elif state.heat is None:
+            self._move_euler_maruyama(state, new)
+            box.confine_(state.positions)
+            pieces.update_forces_(state, force_field, self._batches)
+        else:
+            start, forces, turned = state.positions.clone(), state.forces, torch.ones_like(new)
+            self._move_euler_maruyama(state, new)
+            displacement = state.positions - start
+            box.confine_(state.positions, turned)
+            pieces.update_forces_(state, force_field, self._batches)
+            state.heat -= self._log_ratio(displacement, forces, turned * state.forces)
         return state
+
+    def _move_leimkuhler_matthews(self, state: State, new: Tensor) -> None:
+        old, mobility = state.integrator_state["noise"], self._mobility
+        kT = [self._temperature(step) for step in (state.step - 1, state.step)]
+        if state.heat is not None:  # the velocity before and after the O of the BAOAB step, see `conserved`
+            velocities = kT[0] ** 0.5 * old
+            _add(velocities, state.forces, (2 * mobility) ** 0.5)
+            state.heat += pieces.kinetic_energy(new, kT[1]) - pieces.kinetic_energy(velocities, 1.0)
+        _add(state.positions, state.forces, mobility)
+        _add(state.positions, old, (0.5 * kT[0] * mobility) ** 0.5)
+        _add(state.positions, new, (0.5 * kT[1] * mobility) ** 0.5)
+        state.integrator_state["noise"] = new
+
+    def _move_euler_maruyama(self, state: State, new: Tensor) -> None:
+        _add(state.positions, state.forces, self._mobility)
+        _add(state.positions, new, (2 * self._temperature(state.step) * self._mobility) ** 0.5)
+
+    def _log_ratio(self, displacement: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """KT ln of the probability density of a step over that of the step back, [W].
+
+        With the forces at the two ends it is displacement . (before + after) / 2 + mobility (after^2 - before^2) / 4:
+        minus the heat, so that U + heat changes by kT ln of the ratio that Metropolis would accept the step with.
+        """
+        each = displacement * (before + after) / 2 + self._mobility * (after.square() - before.square()) / 4
+        return each.double().sum(dim=1)
+
+    def conserved(self, state: State) -> Tensor:
+        """U + V, [W], and for Leimkuhler-Matthews the kinetic energy of the BAOAB step without memory that it is.
+
+        In units where the masses are 1, that has the time step sqrt(2 mobility) and c = 0, and ends with the velocity
+        sqrt(kT) xi + sqrt(mobility / 2) f.
+        """
+        energy = state.energy + state.bias_energy
+        if self.scheme != "leimkuhler-matthews":
+            return energy
+        velocities = self._temperature(state.step) ** 0.5 * state.integrator_state["noise"]
+        _add(velocities, state.forces, (self._mobility / 2) ** 0.5)
+        return energy + pieces.kinetic_energy(velocities, 1.0)
 
     def _temperature(self, step: int) -> float:
         return pieces.temperature("Brownian", self.kT, step, least=0.0)

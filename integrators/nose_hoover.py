@@ -89,6 +89,10 @@ class NoseHoover(Integrator):
         """Time that one step advances."""
         return self.dt
 
+    def conserved(self, state: State) -> Tensor | None:
+        """Energy of the system, the biases and the thermostats, [W]; none with a schedule of kT."""
+        return None if callable(self.kT) else state.integrator_state["conserved_quantity"]
+
     def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
         """Thermal velocities of parameters and thermostats, and the forces at positions [W, n]."""
         self._masses = pieces.masses_like("NoseHoover", self.masses, positions)

@@ -97,12 +97,16 @@ def drift_(state: State, dt: float, box: Box) -> None:
 def ornstein_uhlenbeck_(state: State, decay: float, kT: float, masses: Masses) -> None:
     """v <- c v + sqrt((1 - c^2) kT / m) xi, exact for any time step; `decay` is c = exp(-friction dt)."""
     noise = state.normal(like=state.velocities)
+    if state.heat is not None:
+        state.heat -= kinetic_energy(state.velocities, masses)
     state.velocities.mul_(decay)
     spread = (1 - decay * decay) * kT
     if isinstance(masses, float):
         state.velocities.add_(noise, alpha=math.sqrt(spread / masses))
     else:
         state.velocities.addcmul_(noise, (spread / masses).sqrt())
+    if state.heat is not None:
+        state.heat += kinetic_energy(state.velocities, masses)
 
 
 def update_forces_(state: State, force_field: ForceField, batches: MiniBatches | None = None) -> None:
@@ -121,6 +125,12 @@ def kinetic_energy(velocities: Tensor, masses: Masses) -> Tensor:
     if isinstance(masses, float):
         return 0.5 * masses * torch.linalg.vecdot(velocities, velocities)
     return 0.5 * torch.linalg.vecdot(velocities, masses * velocities)
+
+
+def total_energy(state: State, masses: Masses, ahead: float = 0.0) -> Tensor:
+    """H = K + U + V, [W], in double precision, of velocities that are kicked for a time `ahead`."""
+    velocities = state.velocities + ahead * state.forces / masses if ahead else state.velocities
+    return kinetic_energy(velocities, masses).double() + state.energy + state.bias_energy
 
 
 def thermal_velocities(positions: Tensor, kT: float, masses: Masses, generator: torch.Generator) -> Tensor:

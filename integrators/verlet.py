@@ -46,6 +46,10 @@ class VelocityVerlet(Integrator):
         """Time that one step advances."""
         return self.dt
 
+    def conserved(self, state: State) -> Tensor:
+        """K + U + V, [W]."""
+        return pieces.total_energy(state, self._masses)
+
     def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
         """Thermal velocities and the forces at positions [W, n]."""
         self._masses = pieces.masses_like("VelocityVerlet", self.masses, positions)

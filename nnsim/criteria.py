@@ -14,3 +14,9 @@ MOST_OUTSIDE = 0.05  # share of the steps that may be outside the grid of a bias
 # Blocks of a record tell an error if there are about so many independent ones.
 FEWEST_FRAMES = 8  # independent frames of each state
 FEWEST_TRIPS = 8  # round trips of the walkers of a replica exchange along its ladder
+
+# Relative errors by the time step. That of the energy, to kT / 2 for each degree of freedom, is the same in a harmonic
+# well, but in a steeper one up to four times as large.
+LARGEST_SPREAD_ERROR = 0.03
+LARGEST_ENERGY_ERROR = 0.05
+LEAST_ACCEPTANCE = 0.1  # of the trajectories of hybrid Monte Carlo

@@ -209,6 +209,8 @@ def summary(simulation: Simulation) -> dict[str, str]:
 
         now = temperature_at(kT, state.step)
         rows["kinetic temperature"] = f"{temperature:.4g} over the last tenth (kT = {now:.4g})"
+    if words := simulation.step_error.summary(simulation):
+        rows["error of the time step"] = words
     for column, cv in enumerate(simulation.force_field.cvs):
         values = state.cvs[:, column]
         mean = "" if comes_round(cv, simulation.system.box) else f"mean {float(values.mean()):.4g}, "

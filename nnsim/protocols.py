@@ -183,6 +183,10 @@ class Bias(Protocol):
         """Whether a Monte Carlo move may lead to s [W, k], [W]; a dynamics is held back by energies alone."""
         return torch.ones(len(s), dtype=torch.bool, device=s.device)
 
+    def still(self, step: int) -> bool:
+        """Whether V is known to stay as it is from a step on."""
+        return False
+
     def start(self, s: Tensor) -> None:
         """Refuse, with an `InputError`, walkers that start at a useless s [W, k]."""
         return
@@ -218,12 +222,16 @@ class Integrator(Protocol):
         multiple_time_stepping: whether a bias may be evaluated every few steps: all kicks use forces of the two ends of
             a step, brought up to date by `nnsim.integrators.pieces.update_forces_`.
         time_step: time that one step advances.
+        order: power of dt with which the error of averages falls.
+        symmetric: whether a step, followed back with the velocities reversed, is a step.
     """
 
     needs_gradients: bool = True
     metropolis: bool = False
     follows_energy: bool = True
     multiple_time_stepping: bool = False
+    order: int = 2
+    symmetric: bool = True
 
     @property
     def time_step(self) -> float:
@@ -237,6 +245,13 @@ class Integrator(Protocol):
     def step(self, state: State, force_field: ForceField) -> State:
         """One step; updates the tensors of `state` in place and returns it."""
         ...
+
+    def conserved(self, state: State) -> Tensor | None:
+        """What exact steps would keep, but for the heat that is counted in `state.heat`, [W]; None if nothing is known.
+
+        Its change tells the error of the time step, see `nnsim.shadow_work`. `pieces.ornstein_uhlenbeck_` counts heat.
+        """
+        return None
 
 
 class Platform(Protocol):

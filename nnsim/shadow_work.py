@@ -1,22 +1,30 @@
 r"""What the work of a finite time step says about the averages of a run.
 
 A step is made of parts that would keep H if they were exact, and of heat baths that are exact. What H + heat gains in
-a step, the shadow work w, is the error of the step. Walkers that start in equilibrium obey <A_t exp(-W / kT)> = <A>,
-with W the work of all steps on the way to t, so that to lowest order the error moves the mean of A = U + V by
+a step, the shadow work w, is the error of the step: a chain that takes it with the probability 1 / (1 + exp(w / kT)),
+and else turns back (Barker's test), has no error at all, and moves half as fast as the run for w = 0. The two differ by
+the steps that are refused too often or too seldom, (1 + r) / 2 of them with
 
-    <A>_dt - <A> = Cov(A_t, W) / kT
+    r = tanh(w / 2 kT)
+
+each of which leads to the past of the step, seen backwards, instead of its future. So, A followed along the run,
+
+    <A>_dt - <A> = sum over k of <r_t (A_{t+k} - A_{t-1-k})>
+
+Where a step is not its own reverse, as of the splitting BOA, past and future tell different things, and the response of
+first order is taken, which follows from <A_t exp(-(w_1 + ... + w_t) / kT)> = <A>:
+
+    <A>_dt - <A> = Cov(A_t, w_1 + ... + w_t) / kT
 
 | symbol | name in code | shape |
 |---|---|---|
-| A_t / kT | `potential` | [T, W] |
-| w / kT of the step that leads to t | `work` | [T, W] |
-| W of the last l steps, mean over l from lag/2 to lag | `past` | [T', W] |
+| A_t, one or more quantities | `observables` | [K, S, W] |
+| w / kT of each step | `work` | [T, W] |
+| sum over the last (minus: the next) l steps, mean over l from lag/2 to lag | `_around` | [S, W] |
 
-The error is given relative to what a change of temperature would do, as (<A>_dt - <A>) kT / max(Var A, f kT^2 / 2), with
-f the number of degrees of freedom: in a harmonic well that is the relative error of <q^2>.
-
-Reference: D. A. Sivak, J. D. Chodera and G. E. Crooks, Phys. Rev. X 3, 011007 (2013), doi:10.1103/PhysRevX.3.011007;
-the average along a driven path: G. E. Crooks, Phys. Rev. E 61, 2361 (2000), doi:10.1103/PhysRevE.61.2361.
+Reference: D. A. Sivak, J. D. Chodera and G. E. Crooks, Phys. Rev. X 3, 011007 (2013), doi:10.1103/PhysRevX.3.011007
+(shadow work); A. A. Barker, Aust. J. Phys. 18, 119 (1965), doi:10.1071/PH650119 (the test); G. E. Crooks, Phys. Rev. E
+61, 2361 (2000), doi:10.1103/PhysRevE.61.2361 (averages of a driven path).
 """
 
 from __future__ import annotations
@@ -30,81 +38,79 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-FEWEST = 8  # windows, or walkers of one, that tell a standard error
+FEWEST, FEWEST_WALKERS = 8, 16  # windows, or walkers of one, that tell a standard error
 
 
 class Window(NamedTuple):
-    """Means over the frames and the walkers of a stretch of a run, energies in kT.
+    """A stretch of a run, energies in kT.
 
     Attributes:
         step: at its end.
-        length: number of steps that were measured.
-        potential, square, past, product: means of A, A^2, W and A W.
-        variance: of the mean of A W about their means, from the spread of the walkers; NaN for few of them.
+        moments: means of A, A^2, D and A D over frames and walkers, D being the response, [K, 4].
+        variance: of the mean of A D about their means, from the spread of the walkers, [K]; NaN for few of them.
         size, gain: means of |w| and of w in a single step.
     """
 
     step: int
-    length: int
-    potential: float
-    square: float
-    past: float
-    product: float
-    variance: float
+    moments: Floats
+    variance: Floats
     size: float
     gain: float
 
 
 class Estimate(NamedTuple):
-    """Relative error of the mean potential energy, and its standard error; infinite where that is not known."""
+    """Errors [K] and standard errors [K] of the means [K] of A, whose variances are [K]; infinite where not known."""
 
-    error: float
-    standard_error: float
+    error: Floats
+    standard_error: Floats
+    mean: Floats
+    variance: Floats
 
 
-def window(step: int, potential: Floats, work: Floats, lag: int) -> Window:
-    """Means of a stretch of T > lag steps.
+def window(step: int, lag: int, at: Sequence[int], observables: Floats, work: Floats, symmetric: bool) -> Window:
+    """Means of a stretch of T steps.
 
     Args:
         step: at the end of it.
-        potential: A_t / kT after each step, [T, W].
+        lag: number of steps over which the response is followed, at least 2.
+        at: after how many steps of it the observables were taken, from `lag` to T - `lag`, [S].
+        observables: A, [K, S, W].
         work: w / kT of each step, [T, W].
-        lag: number of steps over which the response is followed, from 2 to T.
+        symmetric: whether a step is its own reverse.
     """
-    total = np.concatenate([np.zeros_like(work[:1]), np.cumsum(work, axis=0)])  # before each step, and at the end
-    summed = np.concatenate([np.zeros_like(work[:1]), np.cumsum(total, axis=0)])
-    ends, nearest = np.arange(lag, len(total)), lag // 2
-    before = (summed[ends - nearest + 1] - summed[ends - lag]) / (lag - nearest + 1)
-    past, now = total[ends] - before, potential[ends - 1]
-    about = (now - now.mean()) * (past - past.mean())
+    total = np.concatenate([np.zeros_like(work[:1]), np.cumsum(np.tanh(work / 2) if symmetric else work, axis=0)])
+    times = np.asarray(at)
+    past = total[times] - _around(total, times - lag, lag - lag // 2)
+    future = _around(total, times + lag // 2, lag - lag // 2) - total[times]
+    response = past - future if symmetric else past
+    mean = response.mean()
+    about = (observables - observables.mean(axis=(1, 2), keepdims=True)) * (response - mean)
     walkers = work.shape[1]
-    variance = float(about.mean(axis=0).var(ddof=1) / walkers) if walkers >= FEWEST else math.nan
-    means = (float(one.mean()) for one in (now, now**2, past, now * past))
-    return Window(step, len(work), *means, variance, float(np.abs(work).mean()), float(work.mean()))
+    of_walkers = about.mean(axis=1)
+    variance = of_walkers.var(axis=1, ddof=1) / walkers if walkers >= FEWEST_WALKERS else np.full(len(about), math.nan)
+    moments = [observables, observables**2, np.broadcast_to(response, observables.shape), observables * response]
+    means = np.stack([one.mean(axis=(1, 2)) for one in moments], axis=1)
+    return Window(step, means, variance, float(np.abs(work).mean()), float(work.mean()))
 
 
-def estimate(windows: Sequence[Window], freedom: int) -> Estimate:
-    """Relative error of <A> from some windows of one run, with its standard error.
+def _around(total: Floats, first: NDArray[np.int64], span: int) -> Floats:
+    """Mean of the sums from each of some times to `span` steps later, [S, W]."""
+    summed = np.concatenate([np.zeros_like(total[:1]), np.cumsum(total, axis=0)])
+    return np.asarray((summed[first + span + 1] - summed[first]) / (span + 1))
 
-    Args:
-        windows: at least one.
-        freedom: number of degrees of freedom f.
-    """
-    rows = np.array([one[2:6] for one in windows])
-    error = _relative(rows.mean(axis=0), freedom)
-    count = len(rows)
+
+def estimate(windows: Sequence[Window]) -> Estimate:
+    """Errors of the means of A from some windows of one run, at least one."""
+    moments = np.stack([one.moments for one in windows])  # [windows, K, 4]
+    count, mean = len(moments), moments.mean(axis=0)
+    error = _covariance(mean)
     if count >= FEWEST:  # jackknife
-        left_out = np.array([_relative(np.delete(rows, i, axis=0).mean(axis=0), freedom) for i in range(count)])
-        return Estimate(error, float(np.sqrt((count - 1) * np.mean((left_out - left_out.mean()) ** 2))))
-    scale = _scale(rows.mean(axis=0), freedom)
-    spread = math.sqrt(sum(one.variance for one in windows)) / count / scale
-    return Estimate(error, math.inf if math.isnan(spread) else spread)
+        left_out = _covariance((moments.sum(axis=0) - moments) / (count - 1))
+        spread = np.sqrt((count - 1) * left_out.var(axis=0))
+    else:
+        spread = np.sqrt(np.sum([one.variance for one in windows], axis=0)) / count
+    return Estimate(error, np.where(np.isnan(spread), np.inf, spread), mean[:, 0], mean[:, 1] - mean[:, 0] ** 2)
 
 
-def _relative(means: Floats, freedom: int) -> float:
-    potential, _, past, product = means
-    return float((product - potential * past) / _scale(means, freedom))
-
-
-def _scale(means: Floats, freedom: int) -> float:
-    return float(max(means[1] - means[0] ** 2, freedom / 2))
+def _covariance(moments: Floats) -> Floats:
+    return np.asarray(moments[..., 3] - moments[..., 0] * moments[..., 2])

@@ -27,6 +27,7 @@ from nnsim.precision import Precision
 from nnsim.protocols import Bias, Integrator, Observable, Reporter, System
 from nnsim.random import RandomStreams, require_seed
 from nnsim.reporters import History, Recorder, particle_series, standard_series
+from nnsim.step_error import StepError
 
 LOOK_UP_SECONDS = 0.2  # how often a run looks up from its steps: progress, interrupts, checkpoints by the clock
 CHECKPOINT_SECONDS = 30.0
@@ -149,6 +150,7 @@ class Simulation:
         self.script: str | None = None
         self.history = History()
         self.monitor = Monitor(self.recording.every)
+        self.step_error = StepError()
         self._slice_steps = 1  # how many the platform does between two looks up, learnt along the way
 
         pairs = checks.with_intervals("bias", bias, ("name", "cvs", "energy", "update"), default=1)
@@ -244,7 +246,7 @@ class Simulation:
             storage.writer.set_attrs("parameters/nnsim", {"target": target})  # so that a report knows what is missing
             recorder, save = storage.recorder, storage.save
         try:
-            self._run(target, [recorder, self.monitor, *self.reporters], save, show)
+            self._run(target, [recorder, self.monitor, self.step_error, *self.reporters], save, show)
         except DivergedError as error:
             if path is not None:
                 storage.close()
@@ -270,12 +272,14 @@ class Simulation:
         """Advance to the target with checkpoints, progress and a way to stop."""
         from nnsim.progress import Progress
 
-        saved = time.monotonic()
+        saved = shown = time.monotonic()
         with Interrupt() as interrupt, Progress(self, target, show) as progress:
 
             def look_up() -> bool:
-                nonlocal saved
-                progress.update()
+                nonlocal saved, shown
+                if time.monotonic() - shown > LOOK_UP_SECONDS:
+                    progress.update()
+                    shown = time.monotonic()
                 if save and self.checkpoint_every is None and time.monotonic() - saved > CHECKPOINT_SECONDS:
                     save()
                     saved = time.monotonic()
@@ -290,6 +294,7 @@ class Simulation:
                 self._advance_to(stop, reporters, look_up)
                 if save and self.state.step == stop < target:
                     save()
+            self.step_error.finish(self)
             if save and self.state.step >= start:
                 save()
             stopped = interrupt.requested and self.state.step < target
@@ -334,6 +339,7 @@ class Simulation:
             "bias": {bias.name: bias.state_dict() for bias in self.force_field.biases},
             "platform": self.platform.state_dict(),
             "monitor": self.monitor.state_dict(),
+            "step_error": self.step_error.state_dict(),
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -343,6 +349,8 @@ class Simulation:
             bias.load_state_dict(saved["bias"][bias.name])
         self.platform.load_state_dict(saved["platform"])
         self.monitor.load_state_dict(saved["monitor"])
+        if "step_error" in saved:  # not in version 0.1
+            self.step_error.load_state_dict(saved["step_error"])
 
     def describe(self) -> dict[str, Any]:
         """How the simulation was set up, as JSON values; what a resume compares."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import copy
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -27,6 +28,8 @@ class State:
     tensors in place: clone what should outlive a step. `integrator_state` holds whatever else an integrator carries
     along (thermostat chains, moments, counters) and is saved with the rest. `generator` is the run's `RandomStreams`;
     given a plain generator of torch, it is one with a seed drawn from that.
+
+    While `heat` [W] is not None, heat baths add to it what they give to each walker; it is not saved.
     """
 
     positions: Tensor
@@ -38,6 +41,7 @@ class State:
     generator: RandomStreams
     step: int = 0
     integrator_state: dict[str, Tensor] = field(default_factory=dict)
+    heat: Tensor | None = None
 
     def __post_init__(self) -> None:
         self.generator = RandomStreams.of(self.generator)
@@ -58,6 +62,12 @@ class State:
             return self.generator.normal(Purpose.NOISE, shape, step=self.step, dtype=like.dtype)
         drawn = self.generator.normal(Purpose.NOISE, (1, like.numel()), step=self.step, dtype=like.dtype, first=0)
         return drawn.view(shape)
+
+    def clone(self) -> State:
+        """A copy that goes its own way, with random numbers of its own as well."""
+        tensors = {name: getattr(self, name).clone() for name in _TENSORS}
+        carried = {name: value.clone() for name, value in self.integrator_state.items()}
+        return replace(self, **tensors, generator=copy.deepcopy(self.generator), integrator_state=carried)
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of all of it, as tensors and numbers."""

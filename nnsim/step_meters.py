@@ -21,7 +21,7 @@ from scipy.special import erfcinv
 from torch import Tensor
 
 from nnsim import shadow_work
-from nnsim.criteria import LARGEST_STEP_ERROR, LEAST_ACCEPTANCE
+from nnsim.criteria import LARGEST_ENERGY_ERROR, LARGEST_SPREAD_ERROR, LEAST_ACCEPTANCE
 from nnsim.errors import InputError
 from nnsim.random import Purpose
 from nnsim.schedules import temperature_at
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from nnsim.state import State
 
 NEVER = 2**62
-FIRST = 8  # step of the first look
-LONGEST = 100  # lag in steps
-FRAMES = 4  # lags in a window of the run's own steps
-OWN_SHARE, COPY_SHARE = 1 / 8, 1 / 25  # of the steps: the run's own cost little to measure, copies cost as much again
+FIRST, EARLY = 8, 100  # step of the first look, and of the first that is judged by its mean values
+SHORTEST, LONGEST, LONGEST_COPY = 8, 100, 40  # lags, in steps
+OWN_SHARE, COPY_SHARE = 1 / 4, 1 / 25  # of the steps: the run's own cost little to measure, copies cost as much again
+SPAN, SPAN_COPY = 6, 3  # lags in a window
+ARRAYS = ("moments", "variance")
 UNSTABLE = 3.0  # kT of work on each degree of freedom in a single step
 SURE = 4.0  # standard errors from 0
 MOST_WINDOWS = 256
@@ -95,13 +96,13 @@ def meter_of(simulation: Simulation) -> Meter:
         return AcceptanceMeter() if hasattr(integrator, "dt") else NoMeter("")
     if getattr(integrator, "batch_size", None) is not None:
         return NoMeter("not measured: forces of mini-batches are noisy, and no energy is conserved")
+    conserved, kT = integrator.conserved(state) is not None, getattr(integrator, "kT", None)
+    if not conserved and (not isinstance(kT, (int, float)) or kT <= 0 or not integrator.needs_gradients):
+        return NoMeter("")
     if simulation.force_field.flat and not simulation.force_field.biases:
         return NoMeter("none: without forces every step is exact")
-    if integrator.conserved(state) is not None:
+    if conserved:
         return WorkMeter() if present_kT(simulation) > 0 else NoMeter("not measured: kT = 0")
-    kT = getattr(integrator, "kT", None)
-    if not isinstance(kT, (int, float)) or kT <= 0 or not integrator.needs_gradients:
-        return NoMeter("")
     if simulation.system.box.kind == "reflecting":
         name = type(integrator).__name__
         return NoMeter(f"not measured: {name} has no conserved(), and walls of the box change what its forces tell")
@@ -120,106 +121,139 @@ class NoMeter(Meter):
 
 
 class WorkMeter(Meter):
-    """Measures the shadow work of steps, see `nnsim.shadow_work`.
+    """Measures the shadow work of steps, and what follows from it, see `nnsim.shadow_work`.
 
-    The steps of the run itself are measured, in windows that are an eighth of it. Where a bias learns or moves, H
+    The steps of the run itself are measured, in windows that are a quarter of it. Where a bias learns or moves, H
     changes with it; there a copy of the state is taken some steps on, with the bias and the time held still, and
-    forgotten. Of the windows only those of the second half of the run count: before, it may not be in equilibrium.
+    forgotten. Only windows of the second half of the run count: before, it may not be in equilibrium.
     """
 
     def __init__(self) -> None:
         self._windows: list[shadow_work.Window] = []
         self._next = FIRST
-        self._frames: _Frames | None = None  # of the present window
+        self._open: _Frames | None = None  # the present window
+        self._middle: Tensor | None = None  # of the positions, [n]
+        self._snapshots = 0
 
     def due(self, step: int) -> int:
         """The start of the next window or, within one, the next step at which H is known."""
-        return self._next if self._frames is None else self._frames.next(step)
+        return self._next if self._open is None else self._open.next(step)
 
     def look(self, simulation: Simulation) -> bool:
         """Begin a window, take a step of it, or go some steps on with a copy."""
         state, force_field = simulation.state, simulation.force_field
-        step, stride = state.step, math.lcm(*force_field.intervals, 1)
-        lag = min(max(step // 25, FIRST), LONGEST)
-        if self._frames is not None:
-            self._frames.take(state)
-            if len(self._frames) < FRAMES * self._frames.lag:
+        step, stride = state.step, _stride(simulation)
+        if self._open is not None:
+            self._open.take(state)
+            if not self._open.complete:
                 return False
             state.heat = None
-            done, self._frames = self._frames, None
-            self._next = step + round(len(done) * stride * (1 / OWN_SHARE - 1))
-            return self._keep(done.window())
+            done, self._open = self._open, None
+            self._next = step + round(done.length * stride * (1 / OWN_SHARE - 1))
+            return self._keep(done)
         if step % stride or not present_kT(simulation) > 0:  # as where a schedule ends
             self._next = step - step % stride + stride
             return False
+        lag = min(max(step // 25, SHORTEST), LONGEST)
         if all(bias.still(step) for bias in force_field.biases):
-            self._frames = _Frames(simulation, state, lag, stride)
+            self._open = _Frames(simulation, state, lag, SPAN, self._centre(state))
             return False
-        self._next = step + round(lag * stride / COPY_SHARE)
-        return self._keep(_on_a_copy(simulation, lag, stride))
+        self._next = step + round(SPAN_COPY * min(lag, LONGEST_COPY) * stride / COPY_SHARE)
+        return self._keep(_on_a_copy(simulation, min(lag, LONGEST_COPY), self._centre(state)))
 
     def finish(self, simulation: Simulation) -> bool:
         """Drop an unfinished window; of a run without any, look at some steps of a copy."""
-        state, stride = simulation.state, math.lcm(*simulation.force_field.intervals, 1)
-        if self._frames is not None:
-            state.heat, self._frames, self._next = None, None, state.step + 1
-        if self._windows or state.step % stride:
+        state = simulation.state
+        if self._open is not None:
+            state.heat, self._open, self._next = None, None, state.step + 1
+        if self._windows or state.step % _stride(simulation) or not present_kT(simulation) > 0:
             return False
-        return self._keep(_on_a_copy(simulation, max(2, min(state.step // 8, 10)), stride))
+        return self._keep(_on_a_copy(simulation, 2, self._centre(state)))
 
-    def _keep(self, found: shadow_work.Window | None) -> bool:
+    def _centre(self, state: State) -> Tensor:
+        """The mean of the positions so far, [n]."""
+        self._snapshots = min(self._snapshots + 1, 50)
+        mean = state.positions.double().mean(dim=0)
+        self._middle = mean if self._middle is None else self._middle + (mean - self._middle) / self._snapshots
+        return self._middle
+
+    def _keep(self, found: _Frames | None) -> bool:
         if found is None:
             return False
-        self._windows.append(found)
+        self._windows.append(found.window())
         if len(self._windows) > MOST_WINDOWS:
             self._windows = self._windows[1::2]
         return True
 
     def verdict(self, simulation: Simulation) -> Verdict:
-        """Error of the mean potential energy, and the work of a step."""
+        """Relative errors of the mean potential energy and of the spread of the positions, and the work of a step."""
         latest = self._windows[-1].step if self._windows else 0
         windows = [one for one in self._windows if one.step > latest / 2]
         if not windows:
             return Verdict("not known: the run is too short")
         freedom = degrees_of_freedom(simulation)
-        found = shadow_work.estimate(windows, freedom)
-        size, gain = (max(getattr(one, name) for one in windows) / freedom for name in ("size", "gain"))
-        numbers = {"error": found.error, "standard_error": found.standard_error, "work": gain / time_step(simulation)}
+        size, gain = (np.mean([getattr(one, name) for one in windows]) / freedom for name in ("size", "gain"))
+        numbers = {"work": float(gain) / time_step(simulation)}
         if not size < UNSTABLE:
-            words = f"a step changes the energy by {size:.2g} kT for each degree of freedom"
-            return Verdict(words, True, numbers={**numbers, "error": math.nan})
-        too_large = abs(found.error) > max(LARGEST_STEP_ERROR, SURE * found.standard_error)
-        factor = (AIM / abs(found.error)) ** (1 / simulation.integrator.order) if found.error else 1.0
-        return Verdict(_percent(found), too_large, factor, numbers)
+            return Verdict(
+                f"a step changes the energy by {size:.2g} kT for each degree of freedom", True, numbers=numbers
+            )
+        found = shadow_work.estimate(windows)
+        scale = found.mean.copy()  # of the spread of the positions
+        scale[0] = max(found.variance[0], freedom / 2)
+        errors, spreads = found.error / scale, found.standard_error / scale
+        numbers |= {"energy": float(errors[0]), "energy_error": float(spreads[0])}
+        if len(errors) > 1:
+            numbers |= {"spread": float(errors[1]), "spread_error": float(spreads[1])}
+        limits = np.array([LARGEST_ENERGY_ERROR, LARGEST_SPREAD_ERROR][: len(errors)])
+        excess = np.abs(errors) / np.maximum(limits, SURE * spreads)
+        factor = float((AIM / np.abs(errors).max()) ** (1 / simulation.integrator.order)) if errors.any() else 1.0
+        parts = zip(errors, spreads, ("the energy", "the spread of the positions"), strict=False)
+        words = ", ".join(f"{_percent(error, spread)} of {what}" for error, spread, what in parts)
+        return Verdict(words, bool(excess.max() > 1) and latest >= EARLY, factor, numbers)
 
     def state_dict(self) -> dict[str, Any]:
         """The windows; one that is not finished is not kept."""
-        return {"windows": [list(one) for one in self._windows], "next": self._next}
+        rows = [{**one._asdict(), **{k: getattr(one, k).tolist() for k in ARRAYS}} for one in self._windows]
+        return {"windows": rows, "next": self._next}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Take over the windows."""
         rows = saved.get("windows", [])
-        self._windows = [shadow_work.Window(int(row[0]), int(row[1]), *map(float, row[2:])) for row in rows]
+        self._windows = [shadow_work.Window(**{**row, **{k: np.array(row[k]) for k in ARRAYS}}) for row in rows]
         self._next = int(saved.get("next", FIRST))
 
 
 class _Frames:
-    """A window: A and w of every step so far, in kT."""
+    """A window of some lags: w of every step, and the observables but for its first and last lag, energies in kT.
 
-    def __init__(self, simulation: Simulation, state: State, lag: int, stride: int) -> None:
-        self._integrator, self.lag, self._stride = simulation.integrator, lag, stride
-        self._kT = present_kT(simulation)
-        self._potential: list[Tensor] = []
+    The observables are U + V and, where a potential holds the positions together, their squared distance to `centre`.
+    """
+
+    def __init__(self, simulation: Simulation, state: State, lag: int, span: int, centre: Tensor) -> None:
+        self._integrator, self._lag, self._stride = simulation.integrator, lag, _stride(simulation)
+        self._span = span
+        self._kT, self._start = present_kT(simulation), state.step
+        held = not simulation.force_field.flat and simulation.system.box.kind != "periodic"
+        self._centre = centre if held else None
         self._work: list[Tensor] = []
-        self._step = state.step
+        self._observables: list[Tensor] = []
+        self._at: list[int] = []
         state.heat = torch.zeros_like(state.energy)
         self._energy = self._conserved(state)
 
-    def __len__(self) -> int:
+    @property
+    def length(self) -> int:
+        """Number of looks so far."""
         return len(self._work)
 
+    @property
+    def complete(self) -> bool:
+        """Whether all steps are there."""
+        return self.length >= self._span * self._lag
+
     def next(self, step: int) -> int:
-        """The next step at which H is known: that of a bias which acts every few steps is known at these."""
+        """The next step at which H is known: with a bias that acts every few steps it is known at these."""
         return step - step % self._stride + self._stride
 
     def take(self, state: State) -> None:
@@ -227,14 +261,24 @@ class _Frames:
         assert state.heat is not None
         before, self._energy = self._energy, self._conserved(state)
         self._work.append(self._energy - before - state.heat)
-        self._potential.append(state.energy + state.bias_energy)
-        self._step = state.step
         state.heat = torch.zeros_like(state.heat)
+        since = self.length - self._lag
+        if 0 <= since <= (self._span - 2) * self._lag and since % max(self._lag // 10, 1) == 0:
+            self._at.append(self.length)
+            self._observables.append(self._observe(state))
 
-    def window(self, lag: int | None = None) -> shadow_work.Window:
+    def _observe(self, state: State) -> Tensor:
+        energy = (state.energy + state.bias_energy) / self._kT
+        if self._centre is None:
+            return energy[None]
+        return torch.stack([energy, (state.positions - self._centre).square().sum(dim=1)])
+
+    def window(self) -> shadow_work.Window:
         """The means of all of it."""
-        potential, work = ((torch.stack(each) / self._kT).cpu().numpy() for each in (self._potential, self._work))
-        return shadow_work.window(self._step, potential, work, lag or self.lag)
+        work = (torch.stack(self._work) / self._kT).cpu().numpy()
+        observables = torch.stack(self._observables, dim=1).cpu().numpy()
+        step = self._start + self.length * self._stride
+        return shadow_work.window(step, self._lag, self._at, observables, work, self._integrator.symmetric)
 
     def _conserved(self, state: State) -> Tensor:
         energy = self._integrator.conserved(state)
@@ -242,12 +286,12 @@ class _Frames:
         return energy.double()
 
 
-def _on_a_copy(simulation: Simulation, steps: int, stride: int) -> shadow_work.Window | None:
-    """The window of so many steps of a copy, V and the time held still; None where a schedule ends before."""
-    state, origin = simulation.state.clone(), simulation.state.step
-    frames = _Frames(simulation, state, steps, stride)
+def _on_a_copy(simulation: Simulation, lag: int, centre: Tensor) -> _Frames | None:
+    """The window of a copy, V and the time held still; None where a schedule ends before."""
+    state, origin, stride = simulation.state.clone(), simulation.state.step, _stride(simulation)
+    frames = _Frames(simulation, state, lag, SPAN_COPY, centre)
     try:
-        for _ in range(steps * stride):
+        while not frames.complete:
             if stride == 1:  # else the step says which biases act
                 state.step = origin - 1
             state = simulation.integrator.step(state, simulation.force_field)
@@ -255,7 +299,12 @@ def _on_a_copy(simulation: Simulation, steps: int, stride: int) -> shadow_work.W
                 frames.take(state)
     except InputError:
         return None
-    return frames.window()
+    return frames
+
+
+def _stride(simulation: Simulation) -> int:
+    """Every so many steps all biases act, and H is known."""
+    return math.lcm(*simulation.force_field.intervals, 1)
 
 
 # ---------------------------------------------------------------------- other integrators
@@ -350,7 +399,7 @@ class CurvatureMeter(Meter):
         error = float(late[:, 1].mean() / late[:, 2].mean() / kT - 1)
         spread = float(np.sqrt((count - 1) * ratios.var()))
         words = f"{100 * error:.2g} +- {100 * spread:.1g} % of the configurational temperature"
-        too_large = abs(error) > max(LARGEST_STEP_ERROR, SURE * spread)
+        too_large = abs(error) > max(LARGEST_SPREAD_ERROR, SURE * spread)
         factor = (AIM / abs(error)) ** (1 / simulation.integrator.order) if error else 1.0
         return Verdict(words, too_large, factor, {"error": error, "standard_error": spread})
 
@@ -379,8 +428,6 @@ def time_step(simulation: Simulation) -> float:
     return float(getattr(simulation.integrator, "dt", simulation.integrator.time_step))
 
 
-def _percent(found: shadow_work.Estimate) -> str:
-    error, spread = 100 * found.error, 100 * found.standard_error
-    if not math.isfinite(spread):
-        return f"{error:.2g} % of the potential energy, its error not known"
-    return f"{error:.2g} +- {spread:.1g} % of the potential energy"
+def _percent(error: float, spread: float) -> str:
+    known = f" +- {100 * spread:.1g}" if math.isfinite(spread) else ""
+    return f"{100 * error:.2g}{known} %"

@@ -117,6 +117,7 @@ class Storage:
         with self.simulation.platform.settled():
             for bias in self.simulation.force_field.biases:
                 self._put_tables(bias)
+        self.writer.set_attrs("parameters/nnsim", {"step_error": self.simulation.step_error.record(self.simulation)})
         return self.writer.flush()
 
     def _put_tables(self, bias: Bias) -> None:

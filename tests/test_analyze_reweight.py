@@ -326,7 +326,8 @@ def test_a_trajectory_may_be_a_path(tmp_path: Path) -> None:
 def test_any_width_will_do(tmp_path: Path) -> None:
     """Bins have their edges, or centres, at multiples of the width, whatever the spacing of the grid, here 2 / 15.
 
-    U = q^2 / 2 is a function of q, and a parabola at that: where an error is told, its value at each q is exact.
+    U = q^2 / 2 is a function of q, and a parabola at that: its value at each q is exact, but in an outer bin or two
+    where the frames carry a straight line only.
     """
     grid, options = Grid(-4.0, 4.0, 60), {"walkers": 4, "every": 5, "threads": 1}
     for bias, name in (
@@ -347,7 +348,9 @@ def test_any_width_will_do(tmp_path: Path) -> None:
                 np.testing.assert_allclose(shift, np.round(shift), atol=1e-9)
                 told = np.isfinite(table.error)
                 assert told.sum() >= 6
-                np.testing.assert_allclose(table.mean[told], table.at[told] ** 2 / 2, atol=1e-6)
+                off = np.abs(table.mean[told] - table.at[told] ** 2 / 2)
+                assert (off < 1e-6).sum() >= told.sum() - 2
+                assert (off < width**2 / 8).all()
     command = ("analyze", "equilibrium", tmp_path / "wang_landau.zarr", "--of", "potential_energy", "--width")
     assert nnsim(*command, "0.5").status == 0
 

@@ -45,9 +45,11 @@ def describe_trajectory(trajectory: Trajectory) -> dict[str, str]:
         "integrator": _flat(header.get("integrator", {})),
         "precision, seed": f"{header.get('precision')}, {header.get('seed')}",
         "platform": _platform(header),
+        "error of time step": _step_error(header),
         "settings": _flat(header.get("settings", {})) or "none",
         "last committed step": str(trajectory.steps),
     }
+    rows = {name: value for name, value in rows.items() if value}
     recorded = {name: trajectory[name] for name in trajectory.observables}
     particles = {"position": trajectory.positions, "velocity": trajectory.velocities}
     for name, series in {**recorded, **particles}.items():
@@ -65,6 +67,13 @@ def _platform(header: dict[str, Any]) -> str:
     """The platform, and why it was not the fastest for such an integrator."""
     name, reason = str(header.get("platform")), header.get("platform_reason")
     return f"{name} ({reason})" if reason else name
+
+
+def _step_error(header: dict[str, Any]) -> str:
+    """What the run has measured of it; empty where it could not, as in a run of an older version."""
+    found = header.get("step_error") or {}
+    advice = f"; TOO LARGE, try dt = {found['try']:.2g}" if found.get("too_large") and found.get("try") else ""
+    return str(found.get("words", "")) + advice
 
 
 def _flat(values: dict[str, Any]) -> str:
