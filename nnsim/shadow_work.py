@@ -16,6 +16,9 @@ first order is taken, which follows from <A_t exp(-(w_1 + ... + w_t) / kT)> = <A
 
     <A>_dt - <A> = Cov(A_t, w_1 + ... + w_t) / kT
 
+Without a heat bath there is no stationary state to compare with, but H wanders: sqrt(8 <var_t H> / f) / kT is the same
+relative error of <q^2>, (omega dt / 2)^2, of velocity Verlet in f harmonic wells.
+
 | symbol | name in code | shape |
 |---|---|---|
 | A_t, one or more quantities | `observables` | [K, S, W] |
@@ -49,6 +52,7 @@ class Window(NamedTuple):
         moments: means of A, A^2, D and A D over frames and walkers, D being the response, [K, 4].
         variance: of the mean of A D about their means, from the spread of the walkers, [K]; NaN for few of them.
         size, gain: means of |w| and of w in a single step.
+        wander: variance of w_1 + ... + w_t in time, mean over the walkers.
     """
 
     step: int
@@ -56,6 +60,7 @@ class Window(NamedTuple):
     variance: Floats
     size: float
     gain: float
+    wander: float
 
 
 class Estimate(NamedTuple):
@@ -90,7 +95,8 @@ def window(step: int, lag: int, at: Sequence[int], observables: Floats, work: Fl
     variance = of_walkers.var(axis=1, ddof=1) / walkers if walkers >= FEWEST_WALKERS else np.full(len(about), math.nan)
     moments = [observables, observables**2, np.broadcast_to(response, observables.shape), observables * response]
     means = np.stack([one.mean(axis=(1, 2)) for one in moments], axis=1)
-    return Window(step, means, variance, float(np.abs(work).mean()), float(work.mean()))
+    wander = float(np.cumsum(work, axis=0).var(axis=0).mean())
+    return Window(step, means, variance, float(np.abs(work).mean()), float(work.mean()), wander)
 
 
 def _around(total: Floats, first: NDArray[np.int64], span: int) -> Floats:

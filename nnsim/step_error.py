@@ -11,14 +11,12 @@ from torch import Tensor
 
 from nnsim.errors import NNSimWarning
 from nnsim.protocols import Reporter
-from nnsim.step_meters import Meter, Verdict, meter_of
+from nnsim.step_meters import Meter, Verdict, displacement, meter_of
 
 if TYPE_CHECKING:
     from nnsim.simulation import Simulation
 
-NEVER = 2**62
 POWER_STEPS = 8  # of the power iteration for the largest curvature
-DISPLACEMENT = 1e-2  # at which curvatures are taken, in units of the spread of the positions
 
 
 class StepError(Reporter):
@@ -36,7 +34,9 @@ class StepError(Reporter):
 
     def report(self, simulation: Simulation) -> None:
         """Let the meter look, and judge what it has found when it has found something new."""
-        if self._of(simulation).look(simulation):
+        if self._meter is None:
+            self._of(simulation)  # which says when it wants to look
+        elif self._meter.look(simulation):
             self._judge(simulation)
 
     def finish(self, simulation: Simulation) -> None:
@@ -100,7 +100,7 @@ def _half_stable(simulation: Simulation, dt: float) -> float:
     masses = getattr(simulation.integrator, "masses", 1.0)
     inverse = 1 / (masses.to(state.positions) if isinstance(masses, Tensor) else float(masses))
     direction = state.forces + torch.finfo(state.forces.dtype).eps
-    size = DISPLACEMENT * float(state.positions.std(correction=0) or 1.0)
+    size = displacement(state)
     frequency = torch.zeros(state.walkers)
     for _ in range(POWER_STEPS):
         direction = direction / torch.linalg.vector_norm(direction, dim=1, keepdim=True)

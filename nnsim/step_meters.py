@@ -40,7 +40,6 @@ UNSTABLE = 3.0  # kT of work on each degree of freedom in a single step
 SURE = 4.0  # standard errors from 0
 MOST_WINDOWS = 256
 AIM, AIM_ACCEPTANCE = 0.01, 0.65  # at the time step to try
-DISPLACEMENT = 1e-2  # at which the curvature is taken, in units of the spread of the positions
 PROBES = 25  # steps from one probe of the curvature to the next, at least
 
 
@@ -198,6 +197,10 @@ class WorkMeter(Meter):
             return Verdict(
                 f"a step changes the energy by {size:.2g} kT for each degree of freedom", True, numbers=numbers
             )
+        if not hasattr(simulation.integrator, "kT"):
+            return self._without_bath(
+                simulation, math.sqrt(8 * np.mean([one.wander for one in windows]) / freedom), numbers
+            )
         found = shadow_work.estimate(windows)
         scale = found.mean.copy()  # of the spread of the positions
         scale[0] = max(found.variance[0], freedom / 2)
@@ -211,6 +214,11 @@ class WorkMeter(Meter):
         parts = zip(errors, spreads, ("the energy", "the spread of the positions"), strict=False)
         words = ", ".join(f"{_percent(error, spread)} of {what}" for error, spread, what in parts)
         return Verdict(words, bool(excess.max() > 1) and latest >= EARLY, factor, numbers)
+
+    def _without_bath(self, simulation: Simulation, error: float, numbers: dict[str, float]) -> Verdict:
+        factor = (AIM / error) ** (1 / simulation.integrator.order) if error else 1.0
+        words = f"{100 * error:.2g} % of the energy, which wanders by as much"
+        return Verdict(words, error > LARGEST_SPREAD_ERROR, factor, {**numbers, "energy": error})
 
     def state_dict(self) -> dict[str, Any]:
         """The windows; one that is not finished is not kept."""
@@ -378,7 +386,7 @@ class CurvatureMeter(Meter):
         state, force_field = simulation.state, simulation.force_field
         words = state.generator.words(Purpose.PROBE, tuple(state.positions.shape), step=state.step, draw=0)
         signs = (2 * (words % 2) - 1).to(state.positions)
-        size = DISPLACEMENT * float(state.positions.std(correction=0) or 1.0)
+        size = displacement(state)
         ahead, behind = (force_field(state.positions + sign * size * signs, state.step) for sign in (1, -1))
         here = force_field(state.positions, state.step)
         trace = torch.linalg.vecdot(signs, behind.forces - ahead.forces) / (2 * size)
@@ -412,15 +420,22 @@ class CurvatureMeter(Meter):
         self._probes = [(int(step), float(square), float(trace)) for step, square, trace in saved.get("probes", [])]
 
 
+def displacement(state: State) -> float:
+    """For differences of forces: a hundredth of the spread of the positions or, where they have none, of 1."""
+    spread = float(state.positions.std(correction=0))
+    return 0.01 * (spread if spread > 1e-6 else 1.0)
+
+
 def degrees_of_freedom(simulation: Simulation) -> int:
     """Number of directions in which forces act: with U = 0 those of the collective variables."""
     return len(simulation.force_field.cvs) if simulation.force_field.flat else simulation.state.positions.shape[1]
 
 
 def present_kT(simulation: Simulation) -> float:
-    """That of the thermostat at the present step or, without one, the kinetic temperature."""
-    kT = getattr(simulation.integrator, "kT", None)
-    return float(simulation.kinetic_temperature().mean()) if kT is None else temperature_at(kT, simulation.state.step)
+    """That of the thermostat at the present step or, without one, of the initial velocities."""
+    integrator = simulation.integrator
+    kT = getattr(integrator, "kT", getattr(integrator, "initial_kT", 0.0))
+    return temperature_at(kT, simulation.state.step)
 
 
 def time_step(simulation: Simulation) -> float:
@@ -429,5 +444,5 @@ def time_step(simulation: Simulation) -> float:
 
 
 def _percent(error: float, spread: float) -> str:
-    known = f" +- {100 * spread:.1g}" if math.isfinite(spread) else ""
-    return f"{100 * error:.2g}{known} %"
+    known = f"{100 * error:.2g} +- {100 * spread:.1g} %"
+    return known if math.isfinite(spread) else f"{100 * error:.2g} % (error not known)"

@@ -38,7 +38,14 @@ class Doubts:
 
     def notices(self) -> list[Notice]:
         """All of them, the gravest first."""
-        found = [*self._unconverged(), *self._temperature(), *self._outside(), *self._diverged(), *self._length()]
+        found = [
+            *self._unconverged(),
+            *self._time_step(),
+            *self._temperature(),
+            *self._outside(),
+            *self._diverged(),
+            *self._length(),
+        ]
         found += [*self._not_judged(), *self._one_run(), *self._thinned()]
         return sorted(found, key=lambda notice: notice.kind != WARNING)
 
@@ -64,6 +71,16 @@ class Doubts:
             text = None if said else _wrong_temperature(run, self.runs.headers[place], self.runs.size)
             if text:
                 found.append(Notice(WARNING, "Wrong temperature", self._of(place) + text))
+        return found
+
+    def _time_step(self) -> list[Notice]:
+        found = []
+        for place, header in enumerate(self.runs.headers):
+            known = header.get("step_error") or {}  # not in runs of version 0.1
+            if known.get("too_large"):
+                advice = f"; try dt = {known['try']:.2g}" if known.get("try") else ""
+                text = f"what it does to the averages: {known['words']}{advice}."
+                found.append(Notice(WARNING, "Time step too large", self._of(place) + text))
         return found
 
     def _outside(self) -> list[Notice]:
