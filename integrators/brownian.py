@@ -124,6 +124,13 @@ class Brownian(Integrator):
         pieces.update_forces_(state, force_field, self._batches)
         return state
 
+    def refresh(self, state: State, force_field: ForceField) -> None:
+        """Energies, CVs and forces anew at the same positions, on the step's mini-batches if there are any."""
+        if self._batches:
+            pieces.update_forces_(state, force_field, self._batches)
+        else:
+            super().refresh(state, force_field)
+
     def _temperature(self, step: int) -> float:
         return pieces.temperature("Brownian", self.kT, step, least=0.0)
 

@@ -111,8 +111,11 @@ class Box:
         return lower + (upper - lower) * drawn
 
     def describe(self) -> dict[str, object]:
-        """Kind and edges, for the record."""
-        return {"kind": self.kind, "lower": _span(self.lower), "upper": _span(self.upper)}
+        """Kind, range of the edges, and edges, for the record."""
+        span: dict[str, object] = {"kind": self.kind, "lower": _span(self.lower), "upper": _span(self.upper)}
+        if self.kind == "open":
+            return span
+        return {**span, "edges": dict(zip(("lower", "upper"), self._edges, strict=True))}  # of each parameter, exactly
 
     def __repr__(self) -> str:
         return "Box(open)" if self.kind == "open" else f"Box({self.kind}, [{_span(self.lower)}, {_span(self.upper)}])"

@@ -219,6 +219,14 @@ class Integrator(Protocol):
         """One step; updates the tensors of `state` in place and returns it."""
         ...
 
+    def refresh(self, state: State, force_field: ForceField) -> None:
+        """Energies, CVs and forces anew at the same positions: the potential is another than in the step before."""
+        if self.needs_gradients:
+            result = force_field(state.positions, state.step)
+            state.energy, state.bias_energy, state.cvs, state.forces = result
+        else:
+            state.energy, state.bias_energy, state.cvs = force_field.energies(state.positions, state.step)
+
 
 class Platform(Protocol):
     """Executes steps; every platform gives the results of the reference one."""

@@ -47,6 +47,8 @@ def describe_trajectory(trajectory: Trajectory) -> dict[str, str]:
         "settings": _flat(header.get("settings", {})) or "none",
         "last committed step": str(trajectory.steps),
     }
+    for number, change in enumerate(header.get("changes", []), 1):
+        rows[f"change {number}, at step {change['step']}"] = "; ".join(change["changed"])
     recorded = {name: trajectory[name] for name in trajectory.observables}
     particles = {"position": trajectory.positions, "velocity": trajectory.velocities}
     for name, series in {**recorded, **particles}.items():
