@@ -175,6 +175,7 @@ class Simulation:
         checks.check_observables(self.state, self.force_field, observed)
         self.force_field.start_biases(self.state.cvs)
         self.platform = self._choose_platform(platform, threads)
+        standard_series(self)  # refuses different things of one name
         with remembering(checksums):
             self._description = self._describe_parts()  # now, because parts may count what they do
 

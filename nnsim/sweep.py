@@ -27,6 +27,7 @@ from typing import IO, Any, Protocol
 from nnsim.analysis.sweep_table import (
     DONE,
     FAILED,
+    OWN_COLUMNS,
     PLAN,
     first_and_last,
     label,
@@ -419,6 +420,10 @@ def _axis(script: Script, text: str) -> tuple[str, dict[str, Any]]:
     name, equals, rest = text.partition("=")
     if not equals or not name:
         raise InputError(f"--grid {text}: write --grid name=value,value,...")
+    if name in OWN_COLUMNS:
+        raise InputError(
+            f"--grid {name}: the table of a sweep has a column {name!r} of its own; give the setting another name"
+        )
     parts = [part.strip() for part in rest.split(";" if ";" in rest else ",")]
     if ";" in rest and not parts[-1]:
         parts.pop()  # `hidden=6,6;` is one value
