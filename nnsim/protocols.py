@@ -123,11 +123,14 @@ class Bias(Protocol):
         moving: whether V moves with time and `update` keeps account of that at every step, as the work of a moving
             `Umbrella` does; such a bias cannot be evaluated every few steps only. A bias that learns at an interval of
             its own calls that `pace` or `every`, by which it is known whether the two go together.
+        frozen: whether V stands still and nothing is kept account of, so that several simulations may share the bias;
+            one that has an `update` and is not frozen belongs to a single simulation.
     """
 
     name: str
     cvs: Sequence[CollectiveVariable]
     moving: bool = False
+    frozen: bool = False
 
     def prepare(self, device: torch.device) -> None:
         """Bring tables to the device of the run."""

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnsim import checks
+from nnsim import checks, ownership
 from nnsim.describe import describe, remembering
-from nnsim.errors import DivergedError, InputError, require_choice, require_integer, shown
+from nnsim.errors import DivergedError, InputError, NNSimWarning, require_choice, require_integer, shown
 from nnsim.forcefield import ForceField
 from nnsim.identity import identity
 from nnsim.interrupt import Interrupt
@@ -157,6 +158,7 @@ class Simulation:
         checks.check_parts(self.integrator, self.force_field, observed)
         checks.check_intervals(self.integrator, self.force_field)
         self._check_recorded()
+        ownership.refuse_used(self)
         checksums: dict[int, Any] = {}
         with remembering(checksums):  # before anything runs, since parts may keep what they have seen
             self._identity = self._identify_parts()
@@ -178,6 +180,7 @@ class Simulation:
         standard_series(self)  # refuses different things of one name
         with remembering(checksums):
             self._description = self._describe_parts()  # now, because parts may count what they do
+        ownership.take(self)
 
     def _check_recorded(self) -> None:
         plan = self.recording
@@ -245,6 +248,13 @@ class Simulation:
             storage = Storage.open(self, Path(path), resume=resume, overwrite=overwrite, accept_changes=accept_changes)
             storage.writer.set_attrs("parameters/nnsim", {"target": target})  # so that a report knows what is missing
             recorder, save = storage.recorder, storage.save
+        if 0 < self.state.step >= target and not resume:
+            warnings.warn(
+                f"Simulation: run({target}) does nothing, since the simulation is at step {self.state.step} already "
+                f"and {target} is the total length; give a larger total, or advance({target}) for {target} more steps",
+                NNSimWarning,
+                stacklevel=2,
+            )
         try:
             self._run(target, [recorder, self.monitor, *self.reporters], save, show)
         except DivergedError as error:
@@ -304,6 +314,8 @@ class Simulation:
     ) -> None:
         """Advance in slices that end where a reporter is due; `look_up` is called now and then and may end it."""
         stop = False
+        if self.state.step < target:
+            ownership.use(self)
         while self.state.step < target and not stop:
             due = min([target, *(_due(reporter, self.state.step) for reporter in reporters)])
             while self.state.step < due and not stop:
@@ -340,6 +352,7 @@ class Simulation:
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
+        ownership.use(self)
         self.state.load_state_dict(saved["state"])
         for bias in self.force_field.biases:
             bias.load_state_dict(saved["bias"][bias.name])

@@ -302,13 +302,13 @@ def test_equilibrium_is_given_the_cv_of_the_bias_or_its_logarithm(tmp_path):
 
 def test_runs_without_a_boltzmann_average_are_refused(tmp_path):
     system, loss = spiral_classification((3,)), cv.Loss("train")
-    flat = WangLandau(loss, Grid(0.0, 50.0, bins=10), InverseTime(0.1, 10.0))
+    flat, growing = (WangLandau(loss, Grid(0.0, 50.0, bins=10), InverseTime(0.1, 10.0)) for _ in range(2))
     tilt, second = Boltzmann(loss, [1.0]), Boltzmann(cv.Loss("test"), [1.0], name="second")
     late = Boltzmann(loss, [1.0], ramp=20)
     for name, biases, message in (
         ("plain", [], "plain.zarr has no Boltzmann bias; give the trajectory of a run with one"),
         ("flat", [flat], "flat.zarr has no Boltzmann bias"),
-        ("both", [tilt, flat], "both.zarr has the biases boltzmann, wang_landau; .* need it alone"),
+        ("both", [tilt, growing], "both.zarr has the biases boltzmann, wang_landau; .* need it alone"),
         ("two", [tilt, second], "two.zarr has the biases boltzmann, second; .* need it alone"),
         ("late", [late], "late.zarr ends at step 20, before beta has risen for 20 steps; run longer"),
     ):
