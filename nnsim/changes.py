@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnsim.describe import arrow, differences
+from nnsim.describe import arrow
 from nnsim.errors import InputError, NNSimWarning
 from nnsim.source_code import changed_lines, same_code, script_code, without_script
 
@@ -169,7 +169,7 @@ def without_scripts(description: Any) -> Any:
 
 
 def accepted_changes(recorded: Mapping[str, Any], simulation: Simulation, path: Path, accept: bool) -> list[str]:
-    """The differences, if they are accepted, as `place: old -> new`; warns where only the last bits may differ.
+    """The differences, if they are accepted, as `place: old -> new`; warns of what cannot be compared.
 
     Raises:
         InputError: anything differs and is not accepted, or the precision does.
@@ -191,22 +191,7 @@ def accepted_changes(recorded: Mapping[str, Any], simulation: Simulation, path: 
             NNSimWarning,
             stacklevel=2,
         )
-    _warn_of_environment(recorded, path)
     return found.lines
-
-
-def _warn_of_environment(recorded: Mapping[str, Any], path: Path) -> None:
-    from nnsim.simulation import environment
-
-    around = environment()
-    other = differences({key: recorded.get(key) for key in around}, around)
-    if other:
-        warnings.warn(
-            f"{path} is resumed in another environment ({'; '.join(other)}): the result is as good, but not the same "
-            "to the last bit",
-            NNSimWarning,
-            stacklevel=2,
-        )
 
 
 def check_fit(saved: Any, own: Any, path: Path, place: str = "") -> None:

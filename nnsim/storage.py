@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
+import warnings
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,8 @@ import numpy as np
 
 from nnsim import changes
 from nnsim.checkpoint import load_checkpoint, save_checkpoint
-from nnsim.describe import describe
-from nnsim.errors import InputError, TrajectoryError
+from nnsim.describe import describe, differences
+from nnsim.errors import InputError, NNSimWarning, TrajectoryError
 from nnsim.reporters import Recorder, bias_numbers, particle_series, standard_series
 from nnsim.trajectory import Trajectory, is_starting
 from nnsim.trajectory_writer import TrajectoryWriter
@@ -76,6 +77,7 @@ class Storage:
             return cls._start_again(simulation, path, accept)
         recorded = Trajectory(path).header
         changed = changes.accepted_changes(recorded, simulation, path, accept)
+        warn_of_environment(recorded, path)
         saved = load_checkpoint(checkpoint)
         if saved.get("run") != recorded.get("run"):
             return cls._start_again(simulation, path, accept)
@@ -100,6 +102,7 @@ class Storage:
             )
         recorded = trajectory.header
         changed = changes.accepted_changes(recorded, simulation, path, accept)
+        warn_of_environment(recorded, path)
         return cls(simulation, path, TrajectoryWriter.resume(path, {}))._record(changed, recorded)._begin()
 
     def _record(self, changed: list[str], recorded: dict[str, Any]) -> Storage:
@@ -163,3 +166,18 @@ def header(simulation: Simulation) -> dict[str, Any]:
         "identity": simulation.identity(),
         **environment(),
     }
+
+
+def warn_of_environment(recorded: dict[str, Any], path: Path) -> None:
+    """Warn where versions, threads or machine differ, so that the last bits may."""
+    from nnsim.simulation import environment
+
+    around = environment()
+    other = differences({key: recorded.get(key) for key in around}, around)
+    if other:
+        warnings.warn(
+            f"{path} is resumed in another environment ({'; '.join(other)}): the result is as good, but not the same "
+            "to the last bit",
+            NNSimWarning,
+            stacklevel=2,
+        )
