@@ -77,10 +77,6 @@ class GridBias(Bias):
 
     # ------------------------------------------------------------------ the potential
 
-    def still(self, step: int) -> bool:
-        """Whether V stays as it is from a step on."""
-        return self.frozen
-
     def energy(self, s: Tensor, step: int) -> Tensor:
         """V [W] at s [W, k]."""
         return self.energy_and_gradient(s, step)[0]

@@ -96,6 +96,7 @@ class Umbrella(Bias):
         self.periods = self._periods(periods)
         self.name = name
         self.moving = bool((self.velocity != 0).any())
+        self.frozen = not self.moving  # at rest it has nothing to keep account of
         self.work: Tensor = torch.zeros(0, dtype=torch.float64)
         self._last: Tensor = torch.zeros(0, len(self.cvs), dtype=torch.float64)  # s [W, k] of the step before
         self._at_end = 0.5  # share of the work that is done at the end of a step

@@ -171,6 +171,13 @@ class Brownian(Integrator):
         _add(velocities, state.forces, (self._mobility / 2) ** 0.5)
         return energy + pieces.kinetic_energy(velocities, 1.0)
 
+    def refresh(self, state: State, force_field: ForceField) -> None:
+        """Energies, CVs and forces anew at the same positions, on the step's mini-batches if there are any."""
+        if self._batches:
+            pieces.update_forces_(state, force_field, self._batches)
+        else:
+            super().refresh(state, force_field)
+
     def _temperature(self, step: int) -> float:
         return pieces.temperature("Brownian", self.kT, step, least=0.0)
 

@@ -162,6 +162,13 @@ class Langevin(Integrator):
             state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(state.velocities, self._masses)
         return state
 
+    def refresh(self, state: State, force_field: ForceField) -> None:
+        """Energies, CVs and forces anew at the same positions, on the step's mini-batches if there are any."""
+        if self._batches:
+            pieces.update_forces_(state, force_field, self._batches)
+        else:
+            super().refresh(state, force_field)
+
     def _temperature(self, step: int) -> float:
         return pieces.temperature("Langevin", self.kT, step, least=0.0)
 

@@ -132,6 +132,10 @@ class _Training(Integrator):
         self._update_forces_(state, force_field)
         return state
 
+    def refresh(self, state: State, force_field: ForceField) -> None:
+        """Energy and gradient anew at the same positions, on the same mini-batches."""
+        state.energy, state.forces = force_field.loss_forces(state.positions, self._batch_of(state))
+
     def _start(self, state: State) -> None:
         """Make what the optimiser needs beside the velocities."""
 

@@ -122,8 +122,11 @@ class Box:
         return lower + (upper - lower) * drawn
 
     def describe(self) -> dict[str, object]:
-        """Kind and edges, for the record."""
-        return {"kind": self.kind, "lower": _span(self.lower), "upper": _span(self.upper)}
+        """Kind, range of the edges, and edges, for the record."""
+        span: dict[str, object] = {"kind": self.kind, "lower": _span(self.lower), "upper": _span(self.upper)}
+        if self.kind == "open":
+            return span
+        return {**span, "edges": dict(zip(("lower", "upper"), self._edges, strict=True))}  # of each parameter, exactly
 
     def record(self) -> dict[str, object]:
         """Kind and exact edges, for the head of a trajectory: a number, or [value, how many] of each run of equal ones.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from nnsim.changes import Differences
 from nnsim.errors import InputError, require_integer
 from nnsim.evaluation import Evaluation
+from nnsim.identity import identity, same
 from nnsim.protocols import Bias, CollectiveVariable, System
+from nnsim.trajectory_layout import folder_name
 
 
 class Forces(NamedTuple):
@@ -258,11 +261,22 @@ def _as_slice(columns: list[int]) -> slice | list[int]:
     return columns
 
 
-def unique_by_name(things: object, what: str) -> tuple:
+def unique_by_name(things: Iterable[Any], what: str) -> tuple[Any, ...]:
     """The things without repetitions; raises `InputError` where two different ones share a name."""
-    found: dict[str, object] = {}
-    for thing in things:  # type: ignore[attr-defined]
-        known = found.setdefault(thing.name, thing)
-        if known is not thing and known != thing:
-            raise InputError(f"two different {what} are called {thing.name!r}; give one of them another name")
+    found: dict[str, Any] = {}
+    for thing in things:
+        known = found.setdefault(folder_name(thing.name), thing)
+        if known is not thing and (known.name != thing.name or not same(known, thing)):
+            raise InputError(
+                f"two different {what} are called {thing.name!r}; give one of them another name"
+                f"{difference(known, thing)}"
+            )
     return tuple(found.values())
+
+
+def difference(one: Any, other: Any) -> str:
+    """The first way in which two things of one name differ, in brackets; nothing where that is not known."""
+    found = Differences()
+    if one is not None and other is not None:
+        found.compare(identity(one), identity(other), "")
+    return f" ({found.lines[0]})" if found.changed else ""

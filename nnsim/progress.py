@@ -188,7 +188,7 @@ def _print_summary(progress: Progress, stopped: bool) -> None:
     if simulation.state.step > progress.first_step:
         table.add_row("time", f"{seconds:.1f} s, {_short(progress.rate * simulation.walkers)} walker-steps/s")
     else:
-        table.add_row("time", "nothing was left to do")
+        table.add_row("time", f"nothing was left to do up to step {progress.target}; a larger --steps goes on")
     _console().print(table)
 
 

@@ -135,12 +135,15 @@ class Bias(Protocol):
             its own calls that `pace` or `every`, by which it is known whether the two go together.
         periods: after how much V repeats along each CV, None along those where it does not; held against
             `CollectiveVariable.period`. None in place of all of them says nothing.
+        frozen: whether V stands still and nothing is kept account of, so that several simulations may share the bias;
+            one that has an `update` and is not frozen belongs to a single simulation.
     """
 
     name: str
     cvs: Sequence[CollectiveVariable]
     moving: bool = False
     periods: Sequence[float | None] | None = None
+    frozen: bool = False
 
     def prepare(self, device: torch.device) -> None:
         """Bring tables to the device of the run."""
@@ -185,7 +188,7 @@ class Bias(Protocol):
 
     def still(self, step: int) -> bool:
         """Whether V is known to stay as it is from a step on."""
-        return False
+        return self.frozen
 
     def start(self, s: Tensor) -> None:
         """Refuse, with an `InputError`, walkers that start at a useless s [W, k]."""
@@ -252,6 +255,14 @@ class Integrator(Protocol):
         Its change tells the error of the time step, see `nnsim.shadow_work`. `pieces.ornstein_uhlenbeck_` counts heat.
         """
         return None
+
+    def refresh(self, state: State, force_field: ForceField) -> None:
+        """Energies, CVs and forces anew at the same positions: the potential is another than in the step before."""
+        if self.needs_gradients:
+            result = force_field(state.positions, state.step)
+            state.energy, state.bias_energy, state.cvs, state.forces = result
+        else:
+            state.energy, state.bias_energy, state.cvs = force_field.energies(state.positions, state.step)
 
 
 class Platform(Protocol):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
 
 from nnsim.errors import InputError
+from nnsim.forcefield import difference
+from nnsim.identity import same
 from nnsim.protocols import Bias, Observable, Reporter
+from nnsim.trajectory_layout import folder_name
 
 if TYPE_CHECKING:
     from nnsim.evaluation import Evaluation
@@ -37,11 +40,15 @@ class Series:
         name: path in the trajectory.
         every: its interval in steps.
         read: gives the value.
+        what: what it is, in words.
+        thing: the CV or observable, if it is one.
     """
 
     name: str
     every: int
     read: Read
+    what: str = "what every run records"
+    thing: Any = None
 
 
 class Recorder(Reporter):
@@ -51,10 +58,6 @@ class Recorder(Reporter):
     """
 
     def __init__(self, series: list[Series], sink: Sink) -> None:
-        names = [one.name for one in series]
-        for name in names:
-            if names.count(name) > 1:
-                raise InputError(f"two recorded quantities are called {name.split('/')[-1]!r}; give one another name")
         self.series, self.sink = series, sink
 
     def due(self, step: int) -> int:
@@ -116,8 +119,20 @@ class History:
         return np.array(self._steps[self._key(name)])
 
 
+# Names that readers of a trajectory take for these very quantities, also where a run does not record them, and those
+# that exported tables give to columns of their own.
+RESERVED = (
+    *("potential_energy", "bias_energy", "kinetic_temperature", "kT", "position", "velocity"),
+    *("step", "time", "walker", "header"),
+)
+
+
 def standard_series(simulation: Simulation) -> list[Series]:
-    """What every run records: CVs, energies, kinetic temperature, the biases' numbers, positions and snapshots."""
+    """What every run records: CVs, energies, kinetic temperature, the biases' numbers, observables and snapshots.
+
+    Raises:
+        InputError: two different things of one name, or a thing that is asked for at two intervals.
+    """
     plan = simulation.recording
     found = [
         _observable("potential_energy", plan.every, lambda sim, _: sim.state.energy),
@@ -125,7 +140,8 @@ def standard_series(simulation: Simulation) -> list[Series]:
     ]
     asked = {thing.name: every for thing, every in plan.observables}
     for column, cv in enumerate(simulation.force_field.cvs):
-        found.append(_observable(cv.name, asked.get(cv.name, plan.every), _cv_column(column)))
+        every = asked.get(cv.name, plan.every)
+        found.append(_observable(cv.name, every, _cv_column(column), f"the CV {type(cv).__name__} of a bias", cv))
     if "kinetic_energy" in simulation.state.integrator_state:
         found.append(_observable("kinetic_temperature", plan.every, lambda sim, _: sim.kinetic_temperature()))
     kT = getattr(simulation.integrator, "kT", None)
@@ -133,15 +149,45 @@ def standard_series(simulation: Simulation) -> list[Series]:
         found.append(_observable("kT", plan.every, lambda sim, _: float(kT(sim.state.step))))
     for bias in simulation.force_field.biases:
         for key in bias.observables():
-            found.append(_observable(f"{bias.name}_{key}", plan.every, _bias_number(bias, key)))
+            name, what = f"{bias.name}_{key}", f"the number {key!r} of the bias {bias.name!r}"
+            found.append(_observable(name, plan.every, _bias_number(bias, key), what))
         for key in bias.tables():
-            name = f"nnsim/bias/{bias.name}/snapshots/{key}"
-            found.append(Series(name, plan.snapshot_every, _bias_table(bias, key)))
-    known = {cv.name for cv in simulation.force_field.cvs}  # a CV of a bias is computed anyway
-    found += [
-        _observable(thing.name, own, _observed(thing)) for thing, own in plan.observables if thing.name not in known
-    ]
-    return found
+            name, what = f"nnsim/bias/{bias.name}/snapshots/{key}", f"the table {key!r} of the bias {bias.name!r}"
+            found.append(Series(name, plan.snapshot_every, _bias_table(bias, key), what))
+    for thing, own in plan.observables:
+        found.append(_observable(thing.name, own, _observed(thing), f"the observable {type(thing).__name__}", thing))
+    return _without_repetitions(found)
+
+
+def _without_repetitions(series: list[Series]) -> list[Series]:
+    """Each thing once; what two different things are called alike is refused.
+
+    So are names that differ in their letters' case, or in how their accents are written: on many file systems they are
+    one folder.
+    """
+    found: dict[str, Series] = {}
+    for one in series:
+        name = one.name.rpartition("/")[2]
+        if name in RESERVED and one.thing is not None:
+            raise InputError(
+                f"Simulation: {one.what} is called {name!r}, which is kept for what runs record themselves; give it "
+                "another name"
+            )
+        known = found.setdefault(folder_name(one.name), one)
+        if known is one:
+            continue
+        if one.thing is None or known.thing is None or known.name != one.name or not same(known.thing, one.thing):
+            other = known.name.rpartition("/")[2]
+            pair = f"called {name!r}" if other == name else f"called {other!r} and {name!r}, one folder on many disks"
+            raise InputError(
+                f"Simulation: {known.what} and {one.what} are different, but {pair}; give one of them another name"
+                f"{difference(known.thing, one.thing)}"
+            )
+        if known.every != one.every:
+            raise InputError(
+                f"Simulation: {name!r} is asked for every {known.every} and every {one.every} steps; leave one out"
+            )
+    return list(found.values())
 
 
 def particle_series(simulation: Simulation) -> list[Series]:
@@ -157,8 +203,8 @@ def particle_series(simulation: Simulation) -> list[Series]:
     return found
 
 
-def _observable(name: str, every: int, read: Read) -> Series:
-    return Series(f"observables/{name}", every, read)
+def _observable(name: str, every: int, read: Read, *what: Any) -> Series:
+    return Series(f"observables/{name}", every, read, *what)
 
 
 def _cv_column(column: int) -> Read:

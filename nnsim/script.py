@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import linecache
 import sys
 import traceback
 import types
@@ -78,6 +79,8 @@ class Script:
     def _load(self) -> Callable[..., Any]:
         module = types.ModuleType(f"nnsim_script_{self.path.stem}")
         module.__file__ = str(self.path)
+        # whoever asks for the source of a function gets the text that runs, even if the file is edited meanwhile
+        linecache.cache[str(self.path)] = (len(self.text), None, self.text.splitlines(keepends=True), str(self.path))
         sys.modules[module.__name__] = module  # dataclasses and pickles look their module up there
         sys.path.insert(0, str(self.path.parent.resolve()))  # a script may import its neighbours
         # the text that is recorded is what runs; Python's own import might run an older compiled copy of the file

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnsim import checks
-from nnsim.describe import describe
-from nnsim.errors import DivergedError, InputError, require_integer, shown
+from nnsim import checks, ownership
+from nnsim.describe import describe, remembering
+from nnsim.errors import DivergedError, InputError, NNSimWarning, require_integer, shown
 from nnsim.forcefield import ForceField
+from nnsim.identity import identity
 from nnsim.interrupt import Interrupt
 from nnsim.monitor import Monitor
 from nnsim.platforms.choose import choose
@@ -27,6 +29,7 @@ from nnsim.precision import Precision
 from nnsim.protocols import Bias, Integrator, Observable, Reporter, System
 from nnsim.random import RandomStreams, require_seed
 from nnsim.reporters import History, Recorder, particle_series, standard_series
+from nnsim.source_code import LENGTH
 from nnsim.step_error import StepError
 
 LOOK_UP_SECONDS = 0.2  # how often a run looks up from its steps: progress, interrupts, checkpoints by the clock
@@ -160,6 +163,10 @@ class Simulation:
         checks.check_parts(self.integrator, self.force_field, observed)
         checks.check_intervals(self.integrator, self.force_field)
         self._check_recorded()
+        ownership.refuse_used(self)
+        checksums: dict[int, Any] = {}
+        with remembering(checksums):  # before anything runs, since parts may keep what they have seen
+            self._identity = self._identify_parts()
         self.system.prepare(self.precision, self.device)
         for one in biases:
             one.prepare(self.device)
@@ -178,7 +185,10 @@ class Simulation:
         self.force_field.start_biases(self.state.cvs)
         self.platform, self.platform_reason = choose(self, platform)
         self._automatic = platform == "auto"
-        self._description = self._describe_parts()  # now, because parts may count what they do
+        standard_series(self)  # refuses different things of one name
+        with remembering(checksums):
+            self._description = self._describe_parts()  # now, because parts may count what they do
+        ownership.take(self)
 
     def _check_recorded(self) -> None:
         plan = self.recording
@@ -213,6 +223,7 @@ class Simulation:
         output: str | Path | None = None,
         resume: bool = False,
         overwrite: bool = False,
+        accept_changes: bool = False,
         progress: bool | None = None,
     ) -> Simulation:
         """Run until step `steps`, the total length, also after a resume.
@@ -222,10 +233,12 @@ class Simulation:
             output: folder of the trajectory; None is the simulation's own, and without one `history` is filled instead.
             resume: continue from the checkpoint of `output`.
             overwrite: replace an existing `output`.
+            accept_changes: with `resume`, go on also where parts, code or data have changed, which is written into the
+                record with the step at which it happened; else they are refused.
             progress: show a progress bar and a summary; None shows them with an output only.
 
         Raises:
-            InputError: no length given, or a negative one.
+            InputError: no length given, or a negative one; a resume with something changed.
             TrajectoryError: the output exists, cannot be written, or cannot be resumed.
             DivergedError: a NaN or infinity appeared; the last good checkpoint is kept.
             InterruptedRun: Ctrl-C or SIGTERM, after the checkpoint was written.
@@ -242,9 +255,16 @@ class Simulation:
         else:
             from nnsim.storage import Storage
 
-            storage = Storage.open(self, Path(path), resume=resume, overwrite=overwrite)
+            storage = Storage.open(self, Path(path), resume=resume, overwrite=overwrite, accept_changes=accept_changes)
             storage.writer.set_attrs("parameters/nnsim", {"target": target})  # so that a report knows what is missing
             recorder, save = storage.recorder, storage.save
+        if 0 < self.state.step >= target and not resume:
+            warnings.warn(
+                f"Simulation: run({target}) does nothing, since the simulation is at step {self.state.step} already "
+                f"and {target} is the total length; give a larger total, or advance({target}) for {target} more steps",
+                NNSimWarning,
+                stacklevel=2,
+            )
         try:
             self._run(target, [recorder, self.monitor, self.step_error, *self.reporters], save, show)
         except DivergedError as error:
@@ -307,6 +327,8 @@ class Simulation:
     ) -> None:
         """Advance in slices that end where a reporter is due; `look_up` is called now and then and may end it."""
         stop = False
+        if self.state.step < target:
+            ownership.use(self)
         while self.state.step < target and not stop:
             due = min([target, *(_due(reporter, self.state.step) for reporter in reporters)])
             while self.state.step < due and not stop:
@@ -344,6 +366,7 @@ class Simulation:
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
+        ownership.use(self)
         self.state.load_state_dict(saved["state"])
         for bias in self.force_field.biases:
             bias.load_state_dict(saved["bias"][bias.name])
@@ -352,16 +375,46 @@ class Simulation:
         if "step_error" in saved:  # not in version 0.1
             self.step_error.load_state_dict(saved["step_error"])
 
-    def describe(self) -> dict[str, Any]:
-        """How the simulation was set up, as JSON values; what a resume compares."""
-        settings = {name: value for name, value in self.settings.items() if name not in ("steps", "output", "progress")}
-        return {"settings": describe(settings), **self._description}
+    def refresh(self) -> None:
+        """Work out energies, CVs and forces anew, after something that they depend on was changed."""
+        self.integrator.refresh(self.state, self.force_field)
+        check_finite(self.state)
 
-    def _describe_biases(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
+        """How the simulation was set up, as JSON values, for people and analyses."""
+        return {"settings": describe(self._own_settings()), **self._description}
+
+    def identity(self) -> dict[str, Any]:
+        """All that makes the run what it is, code and fixed tensors included, as JSON; what a resume compares."""
+        plain = ("seed", "walkers", "precision", "platform", "recording")
+        found = {name: {**known} for name, known in self._identity.items()}
+        found["system"]["flat"] = self.force_field.flat
+        if "kT_at" in self._description["integrator"]:
+            found["integrator"]["kT_at"] = self._description["integrator"]["kT_at"]
+        return {
+            "settings": identity(self._own_settings()),
+            **{name: self._description[name] for name in plain},
+            **found,
+        }
+
+    def _own_settings(self) -> dict[str, Any]:
+        """The settings of the script, without those of its length and the like."""
+        return {name: value for name, value in self.settings.items() if name not in LENGTH}
+
+    def _identify_parts(self) -> dict[str, Any]:
+        return {
+            "system": identity(self.system),
+            "integrator": identity(self.integrator),
+            "bias": self._each_bias(identity),
+            "observe": {thing.name: identity(thing) for thing, _ in self.recording.observables},
+        }
+
+    def _each_bias(self, look: Callable[[Any], Any]) -> dict[str, Any]:
+        """What `look` gives of each bias, with its interval where it has one."""
         found = {}
         for bias, interval in zip(self.force_field.biases, self.force_field.intervals, strict=True):
             stepping = {"multiple_time_stepping": interval} if interval > 1 else {}
-            found[bias.name] = {**describe(bias), **stepping}
+            found[bias.name] = {**look(bias), **stepping}
         return found
 
     def _describe_parts(self) -> dict[str, Any]:
@@ -373,7 +426,7 @@ class Simulation:
             "platform": type(self.platform).__name__,
             "system": {"flat": self.force_field.flat, **describe(self.system)},
             "integrator": {**describe(self.integrator), **_schedule_values(self.integrator)},
-            "bias": self._describe_biases(),
+            "bias": self._each_bias(describe),
             "recording": {
                 "every": plan.every,
                 **({"start": True} if plan.start else {}),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnsim import changes
 from nnsim.checkpoint import load_checkpoint, save_checkpoint
 from nnsim.checks import comes_round, period_of
 from nnsim.describe import describe, differences
@@ -51,34 +52,47 @@ class Storage:
         self.saved_step = simulation.state.step
 
     @classmethod
-    def open(cls, simulation: Simulation, path: Path, *, resume: bool, overwrite: bool) -> Storage:
-        """Start a new output, or, with `resume`, load its checkpoint into the simulation and go on."""
+    def open(
+        cls, simulation: Simulation, path: Path, *, resume: bool, overwrite: bool, accept_changes: bool = False
+    ) -> Storage:
+        """Start a new output, or, with `resume`, load its checkpoint into the simulation and go on.
+
+        What has changed since the run was begun is refused, or with `accept_changes` written into its header.
+        """
         if resume and overwrite:
             raise InputError("resume and overwrite exclude each other; choose one")
+        if accept_changes and not resume:
+            raise InputError("accept_changes is for a run that goes on; use it with resume=True (--resume)")
         if resume:
-            return cls._resume(simulation, path)
+            return cls._resume(simulation, path, accept_changes)
         # A checkpoint of an earlier trajectory that lies there is not of this run, and the first save replaces it.
         writer = TrajectoryWriter.create(path, {**header(simulation), "run": uuid.uuid4().hex}, overwrite=overwrite)
         return cls(simulation, path, writer)._begin()
 
     @classmethod
-    def _resume(cls, simulation: Simulation, path: Path) -> Storage:
+    def _resume(cls, simulation: Simulation, path: Path, accept: bool) -> Storage:
         if not path.exists():
             raise TrajectoryError(f"{path}: nothing to resume there; start without --resume, or check the path")
         checkpoint = checkpoint_path(path)
         if is_starting(path) or not checkpoint.exists():
-            return cls._start_again(simulation, path)
+            return cls._start_again(simulation, path, accept)
         recorded = Trajectory(path).header
         simulation.resume_on(recorded.get("platform"))
-        refuse_differences(recorded, simulation, path)
+        changed = changes.accepted_changes(recorded, simulation, path, accept)
+        warn_of_environment(recorded, path)
         saved = load_checkpoint(checkpoint)
         if saved.get("run") != recorded.get("run"):
-            return cls._start_again(simulation, path)
+            return cls._start_again(simulation, path, accept)
+        if changed:
+            changes.check_fit(saved["simulation"], simulation.state_dict(), path)
         simulation.load_state_dict(saved["simulation"])
-        return cls(simulation, path, TrajectoryWriter.resume(path, saved["counts"]))
+        if changed:
+            changes.check_inside(simulation, changed, path)
+            simulation.refresh()
+        return cls(simulation, path, TrajectoryWriter.resume(path, saved["counts"]))._record(changed, recorded)
 
     @classmethod
-    def _start_again(cls, simulation: Simulation, path: Path) -> Storage:
+    def _start_again(cls, simulation: Simulation, path: Path, accept: bool) -> Storage:
         """A run that was killed before its first checkpoint begins anew; anything else at `path` is left alone."""
         if is_starting(path):
             return cls.open(simulation, path, resume=False, overwrite=False)
@@ -88,9 +102,18 @@ class Storage:
                 f"{path} cannot be resumed: its checkpoint {checkpoint_path(path).name} is missing, or is that of "
                 "another run; put its own back, or start again with --overwrite"
             )
-        simulation.resume_on(trajectory.header.get("platform"))
-        refuse_differences(trajectory.header, simulation, path)
-        return cls(simulation, path, TrajectoryWriter.resume(path, {}))._begin()
+        recorded = trajectory.header
+        simulation.resume_on(recorded.get("platform"))
+        changed = changes.accepted_changes(recorded, simulation, path, accept)
+        warn_of_environment(recorded, path)
+        return cls(simulation, path, TrajectoryWriter.resume(path, {}))._record(changed, recorded)._begin()
+
+    def _record(self, changed: list[str], recorded: dict[str, Any]) -> Storage:
+        """Let the header say what was changed at this step, and what the run is made of from here on."""
+        if changed:
+            now = {**header(self.simulation), **changes.record(changed, recorded, self.simulation)}
+            self.writer.set_attrs("parameters/nnsim", now)
+        return self
 
     def _begin(self) -> Storage:
         """The frames of step 0, if they are asked for, and the first checkpoint."""
@@ -147,6 +170,8 @@ def header(simulation: Simulation) -> dict[str, Any]:
         "kT": describe(getattr(simulation.integrator, "kT", None)),
         **simulation.describe(),
         "platform_reason": simulation.platform_reason,
+        "description": changes.DESCRIPTION,
+        "identity": simulation.identity(),
         **environment(),
     }
 
@@ -158,17 +183,10 @@ def _periods(simulation: Simulation) -> dict[str, float]:
     return {thing.name: period_of(thing, box) or 0.0 for thing in things if comes_round(thing, box)}
 
 
-def refuse_differences(recorded: dict[str, Any], simulation: Simulation, path: Path) -> None:
-    """Raise `InputError` listing every setting that differs; warn where only the last bits may."""
+def warn_of_environment(recorded: dict[str, Any], path: Path) -> None:
+    """Warn where versions, threads or machine differ, so that the last bits may."""
     from nnsim.simulation import environment
 
-    now = simulation.describe()
-    changed = differences({key: recorded.get(key) for key in now}, now)
-    if changed:
-        raise InputError(
-            f"{path} was made with other settings, so it cannot be resumed with these ({'; '.join(changed)}); "
-            "restore them, or start a new run with --output or --overwrite"
-        )
     around = environment()
     other = differences({key: recorded.get(key) for key in around}, around)
     if other:

@@ -24,7 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from nnsim.analysis.sweep_table import DONE, FAILED, PLAN, first_and_last, label, make_table, read_plan, read_record
+from nnsim.analysis.sweep_table import (
+    DONE,
+    FAILED,
+    OWN_COLUMNS,
+    PLAN,
+    first_and_last,
+    label,
+    make_table,
+    read_plan,
+    read_record,
+)
 from nnsim.errors import InputError, NNSimError, NNSimWarning, TrajectoryError, require_integer
 from nnsim.interrupt import Interrupt, InterruptedRun
 from nnsim.script import Script
@@ -78,6 +88,8 @@ class Sweep:
         jobs: how many points run at the same time, at least 1. Each has as many threads as there are cores for it,
             unless OMP_NUM_THREADS is set or the script says how many.
         overwrite: remove the points of an earlier sweep in this folder, whatever its plan.
+        accept_changes: the script may have changed: points that were begun go on with it, which their records say, and
+            those that are done stay as they are.
 
     Attributes:
         points: what is asked for.
@@ -100,8 +112,9 @@ class Sweep:
         steps: int | None = None,
         jobs: int = 1,
         overwrite: bool = False,
+        accept_changes: bool = False,
     ) -> None:
-        self.script, self.folder, self.overwrite = script, folder, overwrite
+        self.script, self.folder, self.overwrite, self.accept_changes = script, folder, overwrite, accept_changes
         self.jobs = require_integer("nnsim sweep", "jobs", jobs, least=1)
         self.overrides, self.steps = tuple(overrides), steps
         self.points = grid_points(script, grid, seeds, overrides, steps)
@@ -136,7 +149,7 @@ class Sweep:
 
     def _refuse_differences(self, earlier: dict[str, Any]) -> None:
         changed = []
-        if earlier["sha256"] != self.plan["sha256"]:
+        if earlier["sha256"] != self.plan["sha256"] and not self.accept_changes:
             changed.append(f"the text of {self.script.path.name} has changed")
         for name in sorted({*earlier["set"], *self.plan["set"]}):
             before, now = (_shown(one["set"], name) for one in (earlier, self.plan))
@@ -164,12 +177,21 @@ class Sweep:
         elif earlier is not None:
             self._refuse_differences(earlier)  # another command may just have written it
             self.plan["points"] = {**earlier["points"], **self.plan["points"]}
+            self.plan |= self._changes(earlier)
         with writing(self.folder / PLAN):
             write_json(self.folder / PLAN, self.plan)
         self.records = {name: read_record(self.folder / name) for name in self.plan["points"]}
         for point in self.points:
             if not self._is_done(point) and self.records[point.name]["status"] != "left":
                 self._reopen(point)
+
+    def _changes(self, earlier: dict[str, Any]) -> dict[str, Any]:
+        """For the plan: the scripts before the present one, each with the points that were done with it."""
+        found = earlier.get("changed", [])
+        if earlier["sha256"] != self.plan["sha256"]:
+            done = [name for name in earlier["points"] if (self.folder / name / DONE).exists()]
+            found = [*found, {"sha256": earlier["sha256"], "done": done}]
+        return {"changed": found} if found else {}
 
     def _is_done(self, point: Point) -> bool:
         record = self.records[point.name]
@@ -294,7 +316,8 @@ class Sweep:
         if self.steps is not None:
             command += ["--steps", str(self.steps)]
         run = folder / RUN
-        return [*command, "--output", str(run), *(["--resume"] if run.exists() else [])]
+        resume = ["--resume", *(["--accept-changes"] if self.accept_changes else [])] if run.exists() else []
+        return [*command, "--output", str(run), *resume]
 
     def _environment(self) -> dict[str, str]:
         return {"OMP_NUM_THREADS": str(max(1, _cores() // self.jobs)), **os.environ}
@@ -397,6 +420,10 @@ def _axis(script: Script, text: str) -> tuple[str, dict[str, Any]]:
     name, equals, rest = text.partition("=")
     if not equals or not name:
         raise InputError(f"--grid {text}: write --grid name=value,value,...")
+    if name in OWN_COLUMNS:
+        raise InputError(
+            f"--grid {name}: the table of a sweep has a column {name!r} of its own; give the setting another name"
+        )
     parts = [part.strip() for part in rest.split(";" if ";" in rest else ",")]
     if ";" in rest and not parts[-1]:
         parts.pop()  # `hidden=6,6;` is one value

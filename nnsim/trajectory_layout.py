@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import time
+import unicodedata
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -226,6 +227,14 @@ def check_name(name: str) -> str:
             f"name {name!r} cannot be stored; use letters, digits, spaces and _-+=,.()[] only, no / and no leading dot"
         )
     return name
+
+
+def folder_name(name: str) -> str:
+    """What a name has in common with all that are one folder on some file systems.
+
+    On those of macOS and Windows letters differ neither in case nor in how an accent is written.
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def check_series(series: str) -> str:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
-import re
 import sys
 import tempfile
 import warnings
@@ -18,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nnsim.describe import describe, differences
+from nnsim.changes import DESCRIPTION, UNSEEDED, Differences, without_scripts
+from nnsim.describe import Network, describe, differences
 from nnsim.errors import InputError, NNSimWarning, shown
+from nnsim.identity import identity
 from nnsim.script import Script
 
 if TYPE_CHECKING:
@@ -67,14 +67,27 @@ def _refuse_other_network(
         raise InputError(
             f"{trajectory.path} was made with another network ({'; '.join(changed[:4])}); give the module of that run"
         )
-    text = trajectory.header.get("system", {}).get("module")
-    if isinstance(text, str) and text != str(module):
+    changed = _changes_of_network(trajectory.header, module)
+    if changed:
         warnings.warn(
-            f"{trajectory.path}: its network had the same parameters as this module but reads otherwise (recorded: "
-            f"{shown(text, 200)}; given: {shown(str(module), 200)}); it may compute something else",
+            f"{trajectory.path}: its network had the same parameters as this module but reads otherwise (recorded -> "
+            f"given: {'; '.join(changed[:4])}); it may compute something else",
             NNSimWarning,
             stacklevel=4,
         )
+
+
+def _changes_of_network(header: Mapping[str, Any], module: torch.nn.Module) -> list[str]:
+    """What differs between the recorded network and a module, but for the values of what moves."""
+    recorded = header.get("identity", {}).get("system", {})
+    found = Differences()
+    if isinstance(recorded.get("module"), dict):
+        given = identity({"module": Network(module)})
+        code = {name: one for name, one in recorded.get("code", {}).items() if name in given.get("code", {})}
+        found.compare({"module": recorded["module"], "code": code}, {"code": {}, **given}, "")
+    elif isinstance(text := header.get("system", {}).get("module"), str) and text != str(module):
+        found.changed["module"] = f"{shown(text, 200)} -> {shown(str(module), 200)}"
+    return [line for line in found.lines if not line.startswith("module.training")]
 
 
 def rebuilt(trajectory: Trajectory, folder: Path | None, changes: Mapping[str, Any]) -> Simulation:
@@ -195,17 +208,16 @@ def _text(recorded: Any) -> str:
 
 def _refuse_other_system(trajectory: Trajectory, header: Mapping[str, Any], simulation: Simulation) -> None:
     """Raise `InputError` if the script builds another system now than the one recorded."""
-    recorded, built = _plain(header.get("system", {})), _plain(simulation.describe()["system"])
-    changed = differences(recorded, {name: built.get(name) for name in recorded})  # a newer nnsim may tell more
-    if changed:
-        listed = " ".join("; ".join(changed[:4]).split())  # the text of a module has many lines
+    found = Differences(known_only=header.get("description", 1) < DESCRIPTION)
+    if "identity" in header:
+        found.compare(header["identity"]["system"], simulation.identity()["system"], "")
+    else:
+        old, new = without_scripts(header.get("system", {})), without_scripts(simulation.describe()["system"])
+        found.compare(old, new, "")
+    if found.changed:
+        listed = " ".join("; ".join(found.lines[:4]).split())  # the text of a module has many lines
+        hint = UNSEEDED if found.has_weights else ""
         raise InputError(
             f"{trajectory.path}: the recorded script builds another system now ({listed}); restore "
-            "its data and modules (folder=...), or give the network to module(system=...)"
+            f"its data and modules (folder=...), or give the network to module(system=...){hint}"
         )
-
-
-def _plain(description: Any) -> Any:
-    """A description in which functions of a script do not bear the name of its file."""
-    text = re.sub(r'"(nnsim_script_[^".]*|__main__)\.', '"', json.dumps(description))
-    return json.loads(text)

@@ -14,7 +14,7 @@ from torch.func import vmap
 
 from nnsim.box import Box
 from nnsim.cv.ntk.tangent import TangentKernel
-from nnsim.describe import describe
+from nnsim.describe import Network
 from nnsim.errors import InputError, require_choice, require_number
 from nnsim.evaluation import Evaluation
 from nnsim.networks.call import call_with
@@ -330,17 +330,17 @@ class NeuralNetwork(System):
         return targets
 
     def describe(self) -> dict[str, Any]:
-        """Sizes, loss, potential, box and checksums of the data, for the record and for resume."""
+        """Sizes, module, loss, potential, box and data, for the record and for resume."""
         return {
             "type": type(self).__name__,
             "parameters": self.parameters,
-            "module": str(self.module),
+            "module": Network(self.module),
             "walkers": self.kind,
-            "loss": describe(self.loss_function),
-            "potential": describe(self.potential),
-            "box": describe(self.box),
+            "loss": self.loss_function,
+            "potential": self.potential,
+            "box": self.box,
             "initial": [self.initial, self.initial_scale],
-            "data": {split: [describe(x), describe(y)] for split, (x, y) in self._data.items()},
+            "data": self._data,
         }
 
 

@@ -335,6 +335,30 @@ def test_resume_of_another_system(finished: Path) -> None:
     assert arrays_of(finished) == before
 
 
+def test_parts_and_names_that_serve_something_else_already(folder: Path) -> None:
+    """More of them are in test_ownership.py, test_names.py and test_changes.py."""
+    system, q = AnalyticSystem(1, start=0.5), cv.Parameter(0)
+    used = WangLandau(q, Grid(0.0, 1.0, 10), FlatnessHalving(0.1))
+    Simulation(system, Langevin(0.001, 1.0), bias=used).advance(3)
+    cases = [
+        ({"bias": used}, "the bias 'wang_landau' was used in another simulation", "make a new one for each simulation"),
+        ({"observe": [cv.Distance(0.0), cv.Distance(1.0)]}, "but called 'distance'", "give one of them another name"),
+        ({"observe": [(q, 2), (q, 3)]}, "is asked for every 2 and every 3 steps", "leave one out"),
+        ({"observe": [cv.WeightNorm("kT")]}, "is called 'kT', which is kept for", "give it another name"),
+    ]
+    for settings, rule, remedy in cases:
+        with pytest.raises(InputError) as caught:
+            Simulation(system, Langevin(0.001, 1.0), **settings)  # type: ignore[arg-type]
+        assert rule in str(caught.value)
+        assert remedy in str(caught.value)
+        assert "\n" not in str(caught.value)
+    (folder / "swept.py").write_text("def build(status: int = 1): ...\n")
+    line = error_of("sweep", "swept.py", "--grid", "status=1,2")
+    assert "the table of a sweep has a column 'status' of its own; give the setting another name" in line
+    line = error_of("run", "input.py", "--accept-changes")
+    assert "--accept-changes is for a run that goes on; use it with --resume" in line
+
+
 def test_resume_of_changed_settings_lists_them(finished: Path) -> None:
     line = error_of("run", "input.py", "--resume", "--set", "dt=0.02", "--set", "walkers=3", "--set", "bins=40")
     differences = (

@@ -303,7 +303,7 @@ def test_equilibrium_is_given_any_observable(tmp_path):
 
 def test_runs_without_a_boltzmann_average_are_refused(tmp_path):
     system, loss = spiral_classification((3,)), cv.Loss("train")
-    flat = WangLandau(loss, Grid(0.0, 50.0, bins=10), InverseTime(0.1, 10.0))
+    flat, growing = (WangLandau(loss, Grid(0.0, 50.0, bins=10), InverseTime(0.1, 10.0)) for _ in range(2))
     tilt, second = Boltzmann(loss, [1.0]), Boltzmann(cv.Loss("test"), [1.0], name="second")
     late = Boltzmann(loss, [1.0], ramp=20)
     for name, biases, message in (
@@ -322,7 +322,7 @@ def test_runs_without_a_boltzmann_average_are_refused(tmp_path):
         assert error_of("analyze", "boltzmann", path, "--of", "accuracy_test")
     with pytest.raises(InputError, match=r"late.zarr ends at step 20, before the first 20 steps of the bias"):
         equilibrium(Trajectory(tmp_path / "late.zarr"), "loss_train", "accuracy_test")
-    for name, other in (("both", flat), ("wall", Wall(loss, upper=1e9))):
+    for name, other in (("both", growing), ("wall", Wall(loss, upper=1e9))):
         path = tmp_path / f"{name}.zarr"
         Simulation(system, MonteCarlo(), bias=[tilt, other], observe=observe, every=10, platform="reference").run(
             20, output=path, progress=False

@@ -66,3 +66,10 @@ def test_partial_functions() -> None:
     found = describe(functools.partial(math.pow, 2, scale=3.0))
     assert found == {"type": "partial", "func": "math.pow", "args": [2], "keywords": {"scale": 3.0}}
     assert json.loads(json.dumps(found)) == found
+
+
+def test_of_long_values_the_place_is_shown_where_they_differ() -> None:
+    one, other = "a" * 100 + "walkers=2" + "b" * 100, "a" * 100 + "walkers=3" + "b" * 100
+    (line,) = differences({"text": one}, {"text": other})
+    assert line == f"text: ...{'a' * 12}walkers=2{'b' * 33}... -> ...{'a' * 12}walkers=3{'b' * 33}..."
+    assert differences({"k": 1}, {"k": 7}) == ["k: 1 -> 7"]

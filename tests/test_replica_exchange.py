@@ -210,16 +210,21 @@ def test_the_pilot_run_does_not_change_what_is_sampled():
 # ---------------------------------------------------------------------- resume, record and bad input
 
 
-def test_a_bias_begins_anew_in_another_simulation():
-    """After a pilot run on two rungs and more, the same bias object gives the same bits in a second simulation."""
-    bias = ReplicaExchange(cv.Energy(Harmonic()), [1.0, 2.0, 9.0], every=2, pilot=320)
-    runs = []
-    for _ in range(2):
+def test_a_ladder_belongs_to_one_simulation():
+    """A second simulation would change it under the first; equal ladders give equal runs."""
+
+    def ladder() -> ReplicaExchange:
+        return ReplicaExchange(cv.Energy(Harmonic()), [1.0, 2.0, 9.0], every=2, pilot=320)
+
+    used, runs = ladder(), []
+    for bias in (used, ladder()):
         simulation = harmonic(bias, 6, Langevin(0.2, 1.0), every=10).advance(401)
-        ladder = {name: value.clone() for name, value in bias.state_dict().items()}
-        runs.append({**ladder, "q": simulation.state.positions.clone()})
+        runs.append({**bias.state_dict(), "q": simulation.state.positions})
     assert runs[0]["ladder"][1] != 2.0
     assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+    with pytest.raises(InputError, match="the bias 'replica_exchange' was used in another simulation"):
+        harmonic(used, 6, Langevin(0.2, 1.0))
+    assert torch.equal(used.ladder, runs[0]["ladder"])
 
 
 def test_the_pilot_run_ends_with_a_round_of_swaps():

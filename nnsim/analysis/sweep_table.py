@@ -20,6 +20,7 @@ from nnsim.trajectory import Trajectory
 
 PLAN = "sweep.json"
 DONE, FAILED = "done.json", "failed.json"
+OWN_COLUMNS = ("status", "seconds")  # of the table, which no setting may be called
 _ENDS = ("first", "first_se", "last", "last_se")
 
 

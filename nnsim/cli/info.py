@@ -50,6 +50,8 @@ def describe_trajectory(trajectory: Trajectory) -> dict[str, str]:
         "last committed step": str(trajectory.steps),
     }
     rows = {name: value for name, value in rows.items() if value}
+    for number, change in enumerate(header.get("changes", []), 1):
+        rows[f"change {number}, at step {change['step']}"] = "; ".join(change["changed"])
     recorded = {name: trajectory[name] for name in trajectory.observables}
     particles = {"position": trajectory.positions, "velocity": trajectory.velocities}
     for name, series in {**recorded, **particles}.items():

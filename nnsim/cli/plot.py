@@ -194,7 +194,7 @@ def training_line(runs: list[Trajectory], landscape: EntropyLandscape, observabl
     axis = natural_value(landscape.names[1])[1]
     of = observable or axis
     if of not in runs[0].observables:
-        of = of.removeprefix("smoothed_")
+        of = of.removeprefix("smoothed_").partition("_slope")[0]
     found = training_curve(runs, landscape.names[0], of, spacing=0.1)
     quantity = ", " if of == axis else f" {readable(of)},\n"  # a long line would not fit into the axes
     low, high = landscape.axes[0].edges[[0, -1]]

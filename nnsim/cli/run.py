@@ -24,6 +24,9 @@ from nnsim.errors import InputError, TrajectoryError
     help="Trajectory to write; default: the script's own, or SCRIPT.zarr in this folder.",
 )
 @click.option("--resume", is_flag=True, help="Continue the output from its newest checkpoint.")
+@click.option(
+    "--accept-changes", is_flag=True, help="With --resume, go on although script, code or data have changed; recorded."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--progress/--no-progress", default=True, help="Show progress and the summary.")
 @click.option("-h", "--help", "wants_help", is_flag=True, help="Show this, and the settings of SCRIPT if it is given.")
@@ -36,6 +39,7 @@ def run(
     steps: str | None,
     output: Path | None,
     resume: bool,
+    accept_changes: bool,
     overwrite: bool,
     progress: bool,
     wants_help: bool,
@@ -56,6 +60,8 @@ def run(
     length = None if steps is None else _length(steps)
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other; choose one")
+    if accept_changes and not resume:
+        raise InputError("--accept-changes is for a run that goes on; use it with --resume")
     default = Path(f"{script.stem}.zarr")
     with _starting(output or default, resume=resume, overwrite=overwrite, certain=output is not None):
         from nnsim.script import Script
@@ -65,7 +71,9 @@ def run(
         path = output or Path(simulation.output or default)
         if path != (output or default):
             _move_mark(default, path)
-        simulation.run(length, output=path, resume=resume, overwrite=overwrite, progress=progress)
+        simulation.run(
+            length, output=path, resume=resume, accept_changes=accept_changes, overwrite=overwrite, progress=progress
+        )
     if progress:
         from nnsim.progress import unread
 

@@ -31,6 +31,11 @@ MOST_LISTED = 3  # failed points in the one line of the error
 @click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a setting for all points.")
 @click.option("--steps", metavar="N", help="Total length of each run in steps; greater than before goes on.")
 @click.option("-o", "--output", type=OutputPath(), help="Folder of the sweep; default: SCRIPT-sweep in this folder.")
+@click.option(
+    "--accept-changes",
+    is_flag=True,
+    help="Go on although the script has changed; points that are done stay as they are.",
+)
 @click.option("--overwrite", is_flag=True, help="Remove the points of an earlier sweep in the folder first.")
 @click.option("--progress/--no-progress", default=True, help="Show progress and the summary.")
 @debug_option
@@ -42,6 +47,7 @@ def sweep(
     overrides: tuple[str, ...],
     steps: str | None,
     output: Path | None,
+    accept_changes: bool,
     overwrite: bool,
     progress: bool,
 ) -> None:
@@ -74,6 +80,7 @@ def sweep(
         steps=length,
         jobs=jobs,
         overwrite=overwrite,
+        accept_changes=accept_changes,
     )
     begin = time.monotonic()
     display = sweep_display() if progress else None

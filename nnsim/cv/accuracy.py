@@ -12,6 +12,7 @@ from nnsim.cv.split import SplitCV
 from nnsim.errors import InputError, require_choice, settle_number
 from nnsim.evaluation import Evaluation
 
+SLOPE = 5.0  # of the smoothed accuracy, where the name does not say another
 EPSILON = 1e-4  # keeps the logit of the smoothed accuracy finite; the value of the papers' scripts
 
 
@@ -75,7 +76,7 @@ class SmoothedAccuracy(SplitCV):
     """
 
     split: str = "test"
-    slope: float = 5.0
+    slope: float = SLOPE
     coordinate: str = "linear"
     scale: float = 1.0
     kind = "smoothed_accuracy"
@@ -88,10 +89,11 @@ class SmoothedAccuracy(SplitCV):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """`smoothed_accuracy_test`, with `logit_` in front for that coordinate and `10x_` for a scale of 10."""
+        """`smoothed_accuracy_test`, with what is not the default: `10x_logit_smoothed_accuracy_test_slope20`."""
         scale = "" if self.scale == 1 else f"{self.scale:g}x_"
         logit = "logit_" if self.coordinate == "logit" else ""
-        return f"{scale}{logit}{super().name}"
+        slope = "" if self.slope == SLOPE else f"_slope{self.slope:g}"
+        return f"{scale}{logit}{super().name}{slope}"
 
     @property
     def native(self) -> tuple[str, str, float, float]:

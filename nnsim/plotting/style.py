@@ -147,8 +147,9 @@ def readable(name: str) -> str:
     if match := re.fullmatch(r"(ln_)?loss_(\w+)", name):
         split = match[2].replace("_", r"\ ")
         return ("ln " if match[1] else "") + rf"$L_\mathrm{{{split}}}$"
-    if match := re.fullmatch(r"(smoothed_)?accuracy_(train|test)", name):
-        return f"{'smoothed ' if match[1] else ''}{match[2]} accuracy"
+    if match := re.fullmatch(r"(smoothed_)?accuracy_(train|test)(?:_slope([^_]+))?", name):
+        slope = f", slope {match[3]}" if match[3] else ""
+        return f"{'smoothed ' if match[1] else ''}{match[2]} accuracy{slope}"
     if match := re.fullmatch(r"(ln_)?energy", name):
         return ("ln " if match[1] else "") + "$E$"
     if match := re.fullmatch(rf"ntk_({NTK})(?:_(\w+))?", name):

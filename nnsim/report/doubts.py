@@ -46,7 +46,7 @@ class Doubts:
             *self._diverged(),
             *self._length(),
         ]
-        found += [*self._not_judged(), *self._one_run(), *self._thinned()]
+        found += [*self._changed(), *self._not_judged(), *self._one_run(), *self._thinned()]
         return sorted(found, key=lambda notice: notice.kind != WARNING)
 
     def _of(self, place: int) -> str:
@@ -125,6 +125,14 @@ class Doubts:
             )
             text = f"the runs end at different steps ({listed}), but count alike."
             found.append(Notice(WARNING, "Different lengths", text))
+        return found
+
+    def _changed(self) -> list[Notice]:
+        found = []
+        for place, header in enumerate(self.runs.headers):
+            for change in header.get("changes") or ():
+                text = f"{self._of(place)}after step {change['step']:,} the run went on as another than it was begun as"
+                found.append(Notice(WARNING, "Changed along the way", f"{text}.", tuple(change["changed"])))
         return found
 
     def _one_run(self) -> list[Notice]:

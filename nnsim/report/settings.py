@@ -56,12 +56,15 @@ def reproduce_section(runs: Runs) -> Section:
     name = runs.names[0].replace("/", "_") + ".py"
     blocks: list[Block] = [Text(f"Save the script below as {name}, then:"), Text(_commands(runs, name), code=True)]
     length = "" if header.get("target") is not None else " The length is that of the last recorded frame."
-    blocks.append(
-        Text(f"On the same versions, threads and kind of machine the run comes out the same bit for bit.{length}")
-    )
+    same = "On the same versions, threads and kind of machine the run comes out the same bit for bit."
+    if header.get("changes"):
+        same = "The run was changed along the way, see above; what stands here is how it ended."
+    blocks.append(Text(f"{same}{length}"))
     blocks.append(Folded(f"The input script ({len(script.splitlines())} lines)", script))
     others = {one.get("script") for one in runs.headers} - {script}
     blocks += [Folded("Another run's script, which differs", other) for other in others if other]
+    earlier = [(one["step"], one["script"]) for one in header.get("changes") or () if one.get("script")]
+    blocks += [Folded(f"The input script up to step {step:,}", text) for step, text in earlier]
     return Section("How to reproduce", blocks)
 
 
