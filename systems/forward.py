@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
 from nnsim.errors import InputError
-from nnsim.networks.call import call_with
+from nnsim.networks.call import Caller
 from nnsim.networks.checks import close, first_line
 from nnsim.networks.dense import is_dense
 from nnsim.networks.layout import Layout
@@ -25,15 +26,15 @@ class VmapForward:
     kind = "vmap"
 
     def __init__(self, module: nn.Module, layout: Layout, dtype: torch.dtype) -> None:
-        self.module, self.layout, self.dtype = module, layout, dtype
+        self.call, self.layout, self.dtype = Caller(module), layout, dtype
 
     def __call__(self, positions: Tensor, x: Tensor) -> Tensor:
         """Outputs [W, N, C] of positions [W, n] at points x [N, ...]."""
+        return vmap(self.call.plainly, in_dims=(0, None))(self.layout.split(positions.to(self.dtype)), x)
 
-        def one(tensors: dict[str, Tensor]) -> Tensor:
-            return call_with(self.module, tensors, x)
-
-        return vmap(one)(self.layout.split(positions.to(self.dtype)))
+    def of_own_points(self, positions: Tensor, x: Tensor) -> Tensor:
+        """Outputs [W, B, C] of positions [W, n], each at points of its own, x [W, B, ...]."""
+        return vmap(self.call.plainly)(self.layout.split(positions.to(self.dtype)), x)
 
 
 class LoopForward:
@@ -42,12 +43,19 @@ class LoopForward:
     kind = "loop"
 
     def __init__(self, module: nn.Module, layout: Layout, dtype: torch.dtype) -> None:
-        self.module, self.layout, self.dtype = module, layout, dtype
+        self.call, self.layout, self.dtype = Caller(module), layout, dtype
 
     def __call__(self, positions: Tensor, x: Tensor) -> Tensor:
         """Outputs [W, N, C] of positions [W, n] at points x [N, ...]."""
-        walkers = (self.layout.split(row) for row in positions.to(self.dtype).unbind())
-        return torch.stack([call_with(self.module, tensors, x) for tensors in walkers])
+        return torch.stack([self.call(tensors, x) for tensors in self._walkers(positions)])
+
+    def of_own_points(self, positions: Tensor, x: Tensor) -> Tensor:
+        """Outputs [W, B, C] of positions [W, n], each at points of its own, x [W, B, ...]."""
+        pairs = zip(self._walkers(positions), x.unbind(), strict=True)
+        return torch.stack([self.call(tensors, own) for tensors, own in pairs])
+
+    def _walkers(self, positions: Tensor) -> Iterator[dict[str, Tensor]]:
+        return (self.layout.split(row) for row in positions.to(self.dtype).unbind())
 
 
 Forward = BatchedDense | VmapForward | LoopForward

@@ -10,14 +10,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import vmap
 
 from nnsim.box import Box
 from nnsim.cv.ntk.tangent import TangentKernel
 from nnsim.describe import describe
 from nnsim.errors import InputError, require_choice, require_number
 from nnsim.evaluation import Evaluation
-from nnsim.networks.call import call_with
 from nnsim.networks.checks import first_line, refuse_unfit
 from nnsim.networks.layout import Layout
 from nnsim.networks.scaled import ntk_parametrised
@@ -184,16 +182,7 @@ class NeuralNetwork(System):
             index: numbers of the train points of each walker's batch, [W, B].
         """
         points, targets = self._points["train"][index], self._targets["train"][index]
-        tensors = self._layout.split(positions.to(self._dtype))
-
-        def one(own: dict[str, Tensor], x: Tensor) -> Tensor:
-            return call_with(self._module, own, x)
-
-        if self.kind == "loop":
-            rows = range(len(positions))
-            outputs = torch.stack([one({name: t[w] for name, t in tensors.items()}, points[w]) for w in rows])
-        else:
-            outputs = vmap(one)(tensors, points)
+        outputs = self._forward.of_own_points(positions, points)
         if self.loss_function == "mse":
             return (outputs - targets).square().mean(dim=(1, 2))
         if self.loss_function == "cross_entropy":
