@@ -161,8 +161,10 @@ def check_observables(state: State, force_field: ForceField, observed: Sequence[
     for thing in observed:
         try:
             value = thing.observe(state, evaluation)
-        except NNSimError:
+        except InputError:
             raise
+        except NNSimError as error:  # what would end a run is refused at its start
+            raise InputError(str(error)) from error
         except Exception as error:
             raise InputError(f"observable {thing.name!r} fails: {type(error).__name__}: {error}") from error
         if tuple(value.shape[:1]) != (state.walkers,):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from nnsim.describe import describe
 from nnsim.errors import DivergedError, InputError, require_choice, require_integer, shown
 from nnsim.forcefield import ForceField
 from nnsim.interrupt import Interrupt
+from nnsim.modes import undisturbed
 from nnsim.monitor import Monitor
 from nnsim.platforms.native import NativeMonteCarlo
 from nnsim.platforms.reference import ReferencePlatform, check_finite
@@ -99,6 +101,7 @@ class Simulation:
     10
     """
 
+    @undisturbed
     def __init__(
         self,
         system: System,
@@ -163,7 +166,9 @@ class Simulation:
             one.attach(self.integrator, generator)
         positions = self.system.initial_positions(self.walkers, generator)
         positions = positions.to(self.device, self.precision.state).contiguous()
-        self.force_field.probe(positions)
+        if note := self.system.start_record().get("unseeded"):
+            logging.getLogger("nnsim").info(note)
+        self.force_field.probe(positions, checks.needs_gradients(self.integrator))
         checks.check_gradients(self.integrator, self.force_field)
         self.state = self.integrator.init(positions, self.force_field, generator)
         check_finite(self.state)
@@ -190,12 +195,14 @@ class Simulation:
 
     # ------------------------------------------------------------------ running
 
+    @undisturbed
     def advance(self, steps: int) -> Simulation:
         """`steps` more steps, calling the reporters that are due; nothing is written to disk."""
         steps = require_integer("Simulation", "steps", steps, least=0)
         self._advance_to(self.state.step + steps, [self._memory_recorder(), *self.reporters])
         return self
 
+    @undisturbed
     def run(
         self,
         steps: int | None = None,

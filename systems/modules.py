@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from nnsim.errors import InputError, require_choice, require_integer
@@ -50,6 +51,12 @@ def _maker(owner: str, activation: Activation) -> Callable[[], nn.Module]:
     if isinstance(activation, str):
         return ACTIVATIONS[require_choice(owner, "activation", activation, ACTIVATIONS)]
     return activation
+
+
+def shapes_of(make: Callable[[], nn.Module]) -> list[tuple[int, ...]]:
+    """Shapes of the parameters of the module that a function makes, without any numbers being drawn."""
+    with torch.device("meta"):
+        return [tuple(p.shape) for p in make().parameters()]
 
 
 def hidden_sizes(owner: str, hidden: Sequence[int] | int) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
-from nnsim import Simulation
+from nnsim import InputError, Simulation
 from nnsim.cv import ntk
 from nnsim.integrators import Adam, GradientDescent, VelocityVerlet
 from nnsim.networks.call import Caller
@@ -222,6 +222,37 @@ def test_the_graph_within_is_freed_with_the_one_around(no_collector: None) -> No
         torch.autograd.grad(outputs.sum(), list(tensors.values()))
     call(tensors, X)  # without a backward pass
     assert seen[-1]() is None
+
+
+class Listed(nn.Module):
+    """Keeps a second hold of its parameter, out of reach of whoever calls it with another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+        self.all = [self.layer.weight]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.all[0].T + self.layer.bias
+
+
+class Cached(nn.Module):
+    """Normalises its weights once and for all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.ready = nn.Linear(3, 2), None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.ready is None:
+            self.ready = (self.layer.weight / self.layer.weight.norm()).detach()
+        return x @ self.ready.T + self.layer.bias
+
+
+@pytest.mark.parametrize("make", [Listed, Cached])
+def test_hidden_parameters_are_refused(make: Callable[[], nn.Module]) -> None:
+    with pytest.raises(InputError, match=r"parameters that it keeps outside of its own attributes .*ParameterList"):
+        system(make())
 
 
 def test_probabilities_do_not_hide_a_wrong_gradient_from_the_choice() -> None:

@@ -30,9 +30,10 @@ from nnsim.cv.ntk.jacobian import JacobianRows
 from nnsim.cv.ntk.layers import rule_of, work_bytes
 from nnsim.cv.ntk.layerwise import LayerwiseFactors, OtherCalls, called_once, record
 from nnsim.cv.ntk.memory import free_bytes, readable
-from nnsim.errors import InputError, require_choice, require_integer, require_number
+from nnsim.errors import InputError, first_line, require_choice, require_integer, require_number
+from nnsim.modes import undisturbed
 from nnsim.networks.call import Caller
-from nnsim.networks.checks import alike, first_line, refuse_unfit
+from nnsim.networks.checks import alike, refuse_unfit
 from nnsim.networks.layout import Layout
 
 OUTPUTS = ("mean", "all")
@@ -87,6 +88,7 @@ class TangentKernel:
 
     # ------------------------------------------------------------------ results
 
+    @undisturbed
     def kernel(
         self,
         positions: Tensor,
@@ -114,6 +116,7 @@ class TangentKernel:
             found = [self._blocks(some, x, outputs, batch).expand(len(some), -1, -1) for some in pieces]
         return found[0] if len(found) == 1 else torch.cat(found)
 
+    @undisturbed
     def diagonal(
         self,
         positions: Tensor,
