@@ -135,25 +135,6 @@ def check_recorded(force_field: ForceField, recorded: Mapping[str, int], of_all:
             )
 
 
-def check_gradients(integrator: Integrator, force_field: ForceField) -> None:
-    """Refuse biases that could exert no force under a dynamics."""
-    if not needs_gradients(integrator):
-        return
-    who = type(integrator).__name__
-    for bias in force_field.biases:
-        if not getattr(bias, "differentiable", True):
-            raise InputError(
-                f"{who} needs forces, but the bias {bias.name!r} has none: it is constant in each bin; "
-                "use Grid(kind='spline') or a Monte Carlo integrator"
-            )
-        for cv in bias.cvs:
-            if not force_field.smooth[cv.name]:
-                raise InputError(
-                    f"{who} needs forces, but the CV {cv.name!r} of the bias {bias.name!r} does not depend on the "
-                    "positions in a way torch can differentiate; use a smooth CV or a Monte Carlo integrator"
-                )
-
-
 @torch.no_grad()
 def check_observables(state: State, force_field: ForceField, observed: Sequence[Observable]) -> None:
     """Observe everything once, so that what cannot work is found before the run and not at its first frame."""

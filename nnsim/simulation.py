@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnsim import checks
+from nnsim import checks, forces
 from nnsim.describe import describe
 from nnsim.errors import DivergedError, InputError, require_choice, require_integer, shown
 from nnsim.forcefield import ForceField
@@ -87,7 +87,8 @@ class Simulation:
         InputError: a number out of its range, an absent device, parts that do not fit each other; a bias with an
             interval above 1 under an integrator that cannot leave it out (as Monte Carlo, or Brownian dynamics), one
             that moves, one whose own `pace` or `every` is no multiple of the interval, or its CVs or the bias energy
-            recorded at other steps.
+            recorded at other steps; under a dynamics, a potential, loss, CV or bias whose gradient is not its
+            derivative (see `nnsim.gradients`).
 
     Reference: multiple time stepping: M. Tuckerman, B. J. Berne and G. J. Martyna, J. Chem. Phys. 97, 1990 (1992),
     doi:10.1063/1.463137; of biases: M. J. Ferrarotti, S. Bottaro, A. Perez-Villa and G. Bussi, J. Chem. Theory Comput.
@@ -168,8 +169,8 @@ class Simulation:
         positions = positions.to(self.device, self.precision.state).contiguous()
         if note := self.system.start_record().get("unseeded"):
             logging.getLogger("nnsim").info(note)
-        self.force_field.probe(positions, checks.needs_gradients(self.integrator))
-        checks.check_gradients(self.integrator, self.force_field)
+        s = self.force_field.probe(positions, checks.needs_gradients(self.integrator))
+        forces.check_gradients(self.integrator, self.force_field, positions, s, self.precision)
         self.state = self.integrator.init(positions, self.force_field, generator)
         check_finite(self.state)
         checks.check_observables(self.state, self.force_field, observed)

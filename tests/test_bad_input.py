@@ -161,6 +161,12 @@ def test_networks_losses_and_forces() -> None:
     def network(module: Any = linear(2, 2), data: Any = (x, y), **settings: Any) -> NeuralNetwork:  # noqa: B008
         return NeuralNetwork(module, data, **settings)
 
+    def langevin(**settings: Any) -> Simulation:
+        return Simulation(network(**settings), Langevin(0.01, 1.0))
+
+    def by_numpy(evaluation: Any) -> torch.Tensor:
+        return torch.as_tensor(evaluation.positions.detach().numpy() ** 2).sum(1)
+
     cases = [
         (lambda: network(linear), "NeuralNetwork: module is a type; give a torch.nn.Module, or a function without"),
         (lambda: network(seed=3), "seed = 3 has no effect on a module that is made already; give a function"),
@@ -172,6 +178,8 @@ def test_networks_losses_and_forces() -> None:
         (lambda: CrossEntropy(label_smoothing=2), "label_smoothing = 2 must be at most 1; lower it"),
         (lambda: CrossEntropy(reduction="none"), "reduction = 'none' gives a loss for each point, but one number is"),
         (lambda: BinaryCrossEntropy(weight=-1.0), "weight must be finite numbers of at least 0, one for each output"),
+        (lambda: langevin(potential=by_numpy), "the potential by_numpy has no gradient: numpy, .item(), .detach()"),
+        (lambda: langevin(potential=by_numpy), "write it so that torch can differentiate it, or use MonteCarlo"),
     ]
     for make, words in cases:
         with pytest.raises(InputError) as caught:

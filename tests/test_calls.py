@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
-from nnsim import InputError, Simulation
+from nnsim import InputError, Simulation, cv
+from nnsim.bias import Umbrella
 from nnsim.cv import ntk
-from nnsim.integrators import Adam, GradientDescent, VelocityVerlet
+from nnsim.integrators import Adam, GradientDescent, Langevin, VelocityVerlet
 from nnsim.networks.call import Caller
 from nnsim.systems import LossPotential, NeuralNetwork
 
@@ -159,6 +160,18 @@ def test_the_tangent_kernel_is_that_of_the_plain_module(how: str) -> None:
     positions = torch.randn(2, sum(p.numel() for p in net(how).parameters()), dtype=torch.float64)
     found, expected = (ntk.kernel(one.double(), X, positions=positions) for one in (net(how), plain_twin(how)))
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_the_kernel_is_recorded_but_a_bias_on_it_is_refused() -> None:
+    """Its force is a second derivative, through layers that have the walker's values in the first only."""
+    trace = cv.NTKTrace(split="train", points=6)
+    found, expected = (
+        trace(Simulation(system(one), Langevin(0.01, 1.0), precision="double").force_field.evaluate(VALUES))
+        for one in (net("checkpoint"), plain_twin("checkpoint"))
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=0)
+    with pytest.raises(InputError, match=r"the gradient of the CV 'ntk_trace_train_6points' is not its derivative"):
+        Simulation(system(net("checkpoint")), Langevin(0.01, 1.0), bias=Umbrella(trace, 0.0, stiffness=0.1))
 
 
 class Failing(nn.Module):

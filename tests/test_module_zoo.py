@@ -257,6 +257,19 @@ def test_what_cannot_be_right_is_refused_by_name(case: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore:.*None of the inputs have requires_grad")
+def test_reentrant_checkpointing_is_refused_under_a_dynamics() -> None:
+    """Torch gives no gradient there unless the points need one."""
+    module = Of(
+        lambda s, x: s.o(checkpoint(s.l, checkpoint(s.l, x, use_reentrant=True), use_reentrant=True)),
+        l=nn.Linear(6, 6), o=nn.Linear(6, 3),
+    )  # fmt: skip
+    system = NeuralNetwork(module, (X, Y), potential=LossPotential(1.0))
+    with pytest.raises(InputError, match=r"Langevin needs forces, but .*use_reentrant=True"):
+        Simulation(system, Langevin(0.01, 1.0))
+    Simulation(system, MonteCarlo()).advance(3)
+
+
 def test_a_seed_must_be_one() -> None:
     for seed, words in ((-1, "seed = -1"), (2**32, "seed = 4294967296 must be below 2\\^32"), (0.5, "seed = 0.5")):
         with pytest.raises(InputError, match=words):
