@@ -11,6 +11,9 @@ A step is one update of the optimiser, of time 1. Training has no thermostat and
 bias, and CVs are recorded through `observe`. `state.energy` stays the potential U of the system (0 for a flat prior),
 which is computed only where the system has one and does not act; `state.forces` are minus the gradient that the next
 update uses, at the positions of the state, so that a step costs one forward and one backward pass.
+
+Training follows the gradient that torch gives, whatever it is: that of a straight-through estimator is not the
+derivative of the loss, which is warned of. A loss without any gradient is refused.
 """
 
 from __future__ import annotations
@@ -89,7 +92,7 @@ class CosineDecay:
 class _Training(Integrator):
     """What the optimisers share: settings, mini-batches, and the gradient of the train loss."""
 
-    follows_energy = False
+    follows_loss = True
 
     def __init__(
         self,

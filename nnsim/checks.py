@@ -141,25 +141,6 @@ def check_recorded(force_field: ForceField, recorded: Mapping[str, int], of_all:
             )
 
 
-def check_gradients(integrator: Integrator, force_field: ForceField) -> None:
-    """Refuse biases that could exert no force under a dynamics."""
-    if not needs_gradients(integrator):
-        return
-    who = type(integrator).__name__
-    for bias in force_field.biases:
-        if not getattr(bias, "differentiable", True):
-            raise InputError(
-                f"{who} needs forces, but the bias {bias.name!r} has none: it is constant in each bin; "
-                "use Grid(kind='spline') or a Monte Carlo integrator"
-            )
-        for cv in bias.cvs:
-            if not force_field.smooth[cv.name]:
-                raise InputError(
-                    f"{who} needs forces, but the CV {cv.name!r} of the bias {bias.name!r} does not depend on the "
-                    "positions in a way torch can differentiate; use a smooth CV or a Monte Carlo integrator"
-                )
-
-
 # ---------------------------------------------------------------------------------------------------- periodic boxes
 
 
@@ -213,7 +194,7 @@ def check_edges(integrator: Integrator, force_field: ForceField, positions: Tens
     methods are right all the same, since they compare energies; training goes by none.
     """
     box, who = force_field.system.box, type(integrator).__name__
-    by_energy = getattr(integrator, "follows_energy", True) and not getattr(integrator, "metropolis", False)
+    by_energy = not (getattr(integrator, "follows_loss", False) or getattr(integrator, "metropolis", False))
     if box.period is None or not by_energy or not needs_gradients(integrator):
         return
     jumps: dict[str, float] = {}
@@ -270,8 +251,10 @@ def check_observables(state: State, force_field: ForceField, observed: Sequence[
     for thing in observed:
         try:
             value = thing.observe(state, evaluation)
-        except NNSimError:
+        except InputError:
             raise
+        except NNSimError as error:  # what would end a run is refused at its start
+            raise InputError(str(error)) from error
         except Exception as error:
             raise InputError(f"observable {thing.name!r} fails: {type(error).__name__}: {error}") from error
         if tuple(value.shape[:1]) != (state.walkers,):

@@ -107,3 +107,9 @@ def shown(value: object, length: int = 80) -> str:
     """`repr` in one line of bounded length, for messages."""
     text = " ".join(repr(value).split())
     return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def first_line(error: Exception) -> str:
+    """What an error of torch says, in one line of bounded length."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:120]

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from nnsim.changes import Differences
-from nnsim.errors import InputError, require_integer
+from nnsim.errors import InputError, NNSimError, first_line, require_integer
 from nnsim.evaluation import Evaluation
 from nnsim.identity import identity, same
+from nnsim.modes import undisturbed
 from nnsim.protocols import Bias, CollectiveVariable, System
 from nnsim.trajectory_layout import folder_name
 
@@ -65,28 +66,43 @@ class ForceField:
         self.smooth: dict[str, bool] = {}
         self.flat = True
 
-    def probe(self, positions: Tensor) -> None:
+    @undisturbed
+    def probe(self, positions: Tensor, gradients: bool = True) -> Tensor:
         """Evaluate once to check that the CVs work, and to learn which data splits they need together.
 
         `self.smooth` then says of each CV, by name, whether it has a gradient, and `self.flat` whether U = 0.
+
+        Args:
+            positions: [W, n].
+            gradients: whether they will be asked for; else parts may do what torch cannot differentiate.
+
+        Returns:
+            The CVs, [W, k].
         """
-        evaluation = Evaluation(self.system, positions.detach().requires_grad_())
-        with torch.enable_grad():
-            values = [(f"CV {cv.name!r}", cv(evaluation)) for cv in self.cvs]
-            energy = self.system.energy(evaluation)
+        evaluation = Evaluation(self.system, _leaf(positions) if gradients else positions)
+        before = positions.clone()
+        with torch.set_grad_enabled(gradients):
+            values = [(f"CV {cv.name!r}", _found(f"the CV {cv.name!r}", cv, evaluation)) for cv in self.cvs]
+            energy = _found("the potential", self.system.energy, evaluation)
+        if not torch.equal(positions, before):
+            raise InputError(
+                "ForceField: a CV or the potential changes the positions in place, so that a look at them would move "
+                "the walkers; let it compute something new instead"
+            )
         self.smooth = {cv.name: value.requires_grad for cv, (_, value) in zip(self.cvs, values, strict=True)}
         self.flat = energy is None
-        if energy is not None:
-            values.append(("the energy", energy))
-        for what, value in values:
-            if value.shape != positions.shape[:1]:
+        for what, value in [*values, *([] if energy is None else [("the energy", energy)])]:
+            if not isinstance(value, Tensor) or value.shape != positions.shape[:1]:
+                shape = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
                 raise InputError(
-                    f"ForceField: {what} has shape {tuple(value.shape)}, but one number for each of "
+                    f"ForceField: {what} has {shape}, but one number for each of "
                     f"{len(positions)} walkers is needed; return a tensor of shape [W]"
                 )
         self._prefetch = tuple(sorted(evaluation.requested))
         if self.slow:
             self._prefetch_between = self._requested_between(positions)
+        nothing = positions.new_zeros((len(positions), 0), dtype=torch.float64)
+        return torch.stack([value.detach().double() for _, value in values], dim=1) if values else nothing
 
     @torch.no_grad()
     def _requested_between(self, positions: Tensor) -> tuple[str, ...]:
@@ -95,34 +111,41 @@ class ForceField:
         self._energy_and_cvs(evaluation, self._due(lambda interval: interval == 1))
         return tuple(sorted(evaluation.requested))
 
+    def columns_of(self, bias: Bias) -> slice | list[int]:
+        """Columns of a bias's CVs in `cvs`."""
+        return self._columns[self.biases.index(bias)]
+
     def intervals_of(self, cv: CollectiveVariable) -> list[int]:
         """Intervals of the biases that use a CV: its column is up to date at the multiples of any of them."""
         pairs = zip(self.biases, self.intervals, strict=True)
         return [interval for bias, interval in pairs if any(one.name == cv.name for one in bias.cvs)]
 
+    @undisturbed
     def evaluate(self, positions: Tensor, index: Tensor | None = None) -> Evaluation:
         """A fresh evaluation at positions [W, n], of all points or of mini-batches [W, B], see `Evaluation`."""
-        return Evaluation(self.system, positions, self._prefetch, index)
+        return Evaluation(self.system, _tracked(positions), self._prefetch, index)
 
+    @undisturbed
     def batch_forces(self, positions: Tensor, index: Tensor) -> Forces:
         """Estimates of U and of its forces at positions [W, n], on the mini-batch [W, B] of each walker; no biases.
 
         They are those of U with the loss of the mini-batch in place of the train loss: where U is linear in that, their
         mean over random mini-batches is exact.
         """
-        leaf = positions.detach().requires_grad_()
+        leaf = _leaf(positions)
         with torch.enable_grad():
             energy = self.system.energy(self.evaluate(leaf, index))
         assert energy is not None
         nothing = positions.new_zeros(len(positions), dtype=torch.float64)
         return Forces(energy.detach().double(), nothing, nothing.new_zeros((len(positions), 0)), _descent(energy, leaf))
 
+    @undisturbed
     def loss_forces(self, positions: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """U [W] of all points, and minus the gradient [W, n] of the train loss, for training, which follows that.
 
         With `index` [W, B] it is the gradient of the loss of each walker's mini-batch.
         """
-        leaf = positions.detach().requires_grad_()
+        leaf = _leaf(positions)
         with torch.enable_grad():
             evaluation = self.evaluate(leaf, index)
             forces = _descent(evaluation.loss("train"), leaf)
@@ -130,13 +153,14 @@ class ForceField:
             energy = self.system.energy(evaluation if index is None else self.evaluate(positions))
         return self._plain(energy, positions), forces
 
+    @undisturbed
     def __call__(self, positions: Tensor, step: int, previous_cvs: Tensor | None = None) -> Forces:
         """Energies and forces at positions [W, n]; `step` is the time of moving biases, and says which are due.
 
         CVs that are not due keep the values of `previous_cvs` [W, k], and the bias energy is that of the biases there;
         without `previous_cvs` all CVs are computed.
         """
-        leaf = positions.detach().requires_grad_()
+        leaf = _leaf(positions)
         due = self._due(lambda interval: step % interval == 0)
         with torch.enable_grad():
             if previous_cvs is None or len(due) == len(self.cvs):
@@ -158,6 +182,7 @@ class ForceField:
         forces = torch.zeros_like(positions) if gradient is None else gradient.neg()
         return Forces(self._plain(energy, positions), bias_energy, s, forces)
 
+    @undisturbed
     @torch.no_grad()
     def energies(self, positions: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Energy [W], bias energy [W] and cvs [W, k] without gradients, for Monte Carlo."""
@@ -248,10 +273,34 @@ class ForceField:
         return energy.detach().double()
 
 
+def _leaf(positions: Tensor) -> Tensor:
+    """The positions [W, n] as what gradients are taken by."""
+    return _tracked(positions).detach().requires_grad_()
+
+
+def _tracked(positions: Tensor) -> Tensor:
+    """The positions as a tensor of which torch keeps graphs, which those made under `torch.inference_mode` are not."""
+    return positions.clone() if positions.is_inference() else positions
+
+
+def _found(what: str, part: Callable[[Evaluation], Any], evaluation: Evaluation) -> Any:
+    """What a part gives, or an `InputError` that names it: parts of the user's own may raise anything."""
+    try:
+        return part(evaluation)
+    except InputError:
+        raise
+    except NNSimError as error:
+        raise InputError(str(error)) from error
+    except Exception as error:
+        raise InputError(f"{what} fails: {type(error).__name__}: {first_line(error)}; repair it") from error
+
+
 def _descent(energy: Tensor, leaf: Tensor) -> Tensor:
     """Minus the gradient [W, n] of energies [W], each of its own walker's positions."""
-    (gradient,) = torch.autograd.grad(energy, leaf, torch.ones_like(energy))
-    return gradient.neg_()
+    if not energy.requires_grad:  # constant, or it would have been refused
+        return torch.zeros_like(leaf)
+    (gradient,) = torch.autograd.grad(energy, leaf, torch.ones_like(energy), materialize_grads=True)
+    return gradient.neg()
 
 
 def _as_slice(columns: list[int]) -> slice | list[int]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nnsim.errors import InputError
+from nnsim.margins import class_margins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,10 +38,12 @@ class System(Protocol):
     Attributes:
         parameters: name and shape of each parameter tensor, in the order of the flat positions.
         box: where the positions may live.
+        nonnegative_loss: whether its loss cannot be below 0, so that it always has a logarithm.
     """
 
     parameters: Mapping[str, tuple[int, ...]]
     box: Box
+    nonnegative_loss: bool = False
 
     def prepare(self, precision: Precision, device: torch.device) -> None:
         """Bring data and constants to the type and the device of the run."""
@@ -49,6 +52,10 @@ class System(Protocol):
     def initial_positions(self, walkers: int, generator: torch.Generator) -> Tensor:
         """Start of each walker, [W, n]; `generator` is the run's `nnsim.random.RandomStreams`."""
         ...
+
+    def start_record(self) -> dict[str, Any]:
+        """What is to be recorded of the start; `"unseeded"` says what it depends on beside the seed of the run."""
+        return {}
 
     def forward(self, positions: Tensor, splits: Sequence[str]) -> dict[str, Tensor]:
         """Outputs [W, N, C] of the asked data splits (and of more, where that is cheaper at once)."""
@@ -66,12 +73,31 @@ class System(Protocol):
         """Points of a split, [N, ...]."""
         raise InputError(f"{type(self).__name__} has no data, so no points; {NEEDS_DATA}")
 
+    def margins(self, outputs: Tensor, split: str) -> Tensor:
+        """Margins [W, M] of outputs [W, N, C] of a split, above 0 where the answer is right; accuracies are their mean.
+
+        By default those of a classifier with the integer labels `targets(split)`, see `nnsim.margins`.
+        """
+        return class_margins(self.targets(split), outputs, split)(outputs)
+
     def tangent(self) -> TangentKernel:
         """How the tangent kernel of the network is computed."""
         raise InputError(f"{type(self).__name__} has no torch module, so no tangent kernel; use a NeuralNetwork")
 
     def energy(self, evaluation: Evaluation) -> Tensor | None:
         """The potential U [W]; None means U = 0 everywhere, a flat prior on the box."""
+        return None
+
+    def energy_terms(self, evaluation: Evaluation) -> Mapping[str, Tensor]:
+        """Terms [W] by name, of which U is the sum: for messages that say in which of them something is wrong."""
+        energy = self.energy(evaluation)
+        return {} if energy is None else {"U": energy}
+
+    def exact(self, device: torch.device) -> System | None:
+        """A copy in double precision, perhaps with fewer data, by which gradients are checked; None if there is none.
+
+        It may not change anything that the system itself uses.
+        """
         return None
 
     def describe(self) -> dict[str, Any]:
@@ -220,8 +246,8 @@ class Integrator(Protocol):
 
     Attributes:
         needs_gradients: False for methods that only use energies, which then also work with CVs without a gradient.
+        follows_loss: whether its forces are minus the gradient of the train loss alone, as in training.
         metropolis: a step accepts or rejects at its new time: moving biases do their work before it.
-        follows_energy: whether U + V moves the walkers; training follows the loss alone.
         multiple_time_stepping: whether a bias may be evaluated every few steps: all kicks use forces of the two ends of
             a step, brought up to date by `nnsim.integrators.pieces.update_forces_`.
         time_step: time that one step advances.
@@ -230,8 +256,8 @@ class Integrator(Protocol):
     """
 
     needs_gradients: bool = True
+    follows_loss: bool = False
     metropolis: bool = False
-    follows_energy: bool = True
     multiple_time_stepping: bool = False
     order: int = 2
     symmetric: bool = True

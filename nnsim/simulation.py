@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnsim import checks, ownership
+from nnsim import checks, forces, ownership
 from nnsim.describe import describe, remembering
 from nnsim.errors import DivergedError, InputError, NNSimWarning, require_integer, shown
 from nnsim.forcefield import ForceField
 from nnsim.identity import identity
 from nnsim.interrupt import Interrupt
+from nnsim.modes import undisturbed
 from nnsim.monitor import Monitor
 from nnsim.platforms.choose import choose
 from nnsim.platforms.reference import ReferencePlatform, check_finite
@@ -93,7 +94,8 @@ class Simulation:
         InputError: a number out of its range, an absent device, parts that do not fit each other; a bias with an
             interval above 1 under an integrator that cannot leave it out (as Monte Carlo, or Brownian dynamics), one
             that moves, one whose own `pace` or `every` is no multiple of the interval, or its CVs or the bias energy
-            recorded at other steps.
+            recorded at other steps; under a dynamics, a potential, loss, CV or bias whose gradient is not its
+            derivative (see `nnsim.gradients`).
 
     Reference: multiple time stepping: M. Tuckerman, B. J. Berne and G. J. Martyna, J. Chem. Phys. 97, 1990 (1992),
     doi:10.1063/1.463137; of biases: M. J. Ferrarotti, S. Bottaro, A. Perez-Villa and G. Bussi, J. Chem. Theory Comput.
@@ -107,6 +109,7 @@ class Simulation:
     10
     """
 
+    @undisturbed
     def __init__(
         self,
         system: System,
@@ -175,8 +178,10 @@ class Simulation:
             one.attach(self.integrator, generator)
         positions = self.system.initial_positions(self.walkers, generator)
         positions = positions.to(self.device, self.precision.state).contiguous()
-        self.force_field.probe(positions)
-        checks.check_gradients(self.integrator, self.force_field)
+        if note := self.system.start_record().get("unseeded"):
+            logging.getLogger("nnsim").info(note)
+        s = self.force_field.probe(positions, checks.needs_gradients(self.integrator))
+        forces.check_gradients(self.integrator, self.force_field, positions, s, self.precision)
         checks.check_periods(self.force_field)
         checks.check_edges(self.integrator, self.force_field, positions)
         self.state = self.integrator.init(positions, self.force_field, generator)
@@ -210,12 +215,14 @@ class Simulation:
 
     # ------------------------------------------------------------------ running
 
+    @undisturbed
     def advance(self, steps: int) -> Simulation:
         """`steps` more steps, calling the reporters that are due; nothing is written to disk."""
         steps = require_integer("Simulation", "steps", steps, least=0)
         self._advance_to(self.state.step + steps, [self._memory_recorder(), *self.reporters])
         return self
 
+    @undisturbed
     def run(
         self,
         steps: int | None = None,

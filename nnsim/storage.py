@@ -168,6 +168,7 @@ def header(simulation: Simulation) -> dict[str, Any]:
         "script": simulation.script,
         "time_step": simulation.integrator.time_step,
         "kT": describe(getattr(simulation.integrator, "kT", None)),
+        "start": simulation.system.start_record(),
         **simulation.describe(),
         "platform_reason": simulation.platform_reason,
         "description": changes.DESCRIPTION,

@@ -102,6 +102,12 @@ class AnalyticSystem(System):
         self.box = copy.copy(self.box)  # the user's box, and that of a copy of this system, stay as they are
         self.box.prepare(precision.state, device)
 
+    def exact(self, device: torch.device) -> AnalyticSystem:
+        """A copy in double precision."""
+        other = copy.copy(self)
+        other.prepare(Precision.named("double"), device)
+        return other
+
     def initial_positions(self, walkers: int, generator: torch.Generator) -> Tensor:
         """Start of each walker, [W, n], float64."""
         if isinstance(self.start, str):

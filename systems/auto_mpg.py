@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def auto_mpg(
     Args:
         width: of each hidden layer, at least 1.
         depth: number of hidden layers, at least 1.
-        seed: of the split into train and test.
+        seed: of the split into train and test, and of the module's own values.
         test_fraction: of the 392 cars; above 0 and below 1.
         activation: see `mlp`.
         box: where the parameters may live; None is an open box.
@@ -99,5 +100,5 @@ def auto_mpg(
     """
     widths = equal_sizes("auto_mpg", width, depth)
     train, test = prepare(auto_mpg_frame(), seed, test_fraction)
-    module = mlp((9, *widths, 1), activation)
-    return NeuralNetwork(module, train, test, loss="mse", box=box, initial=initial, **network)
+    make = partial(mlp, (9, *widths, 1), activation)
+    return NeuralNetwork(make, train, test, loss="mse", box=box, initial=initial, seed=seed, **network)

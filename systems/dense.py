@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import vmap
 
+from nnsim.networks.call import Caller
 from nnsim.networks.dense import DenseLayer, dense_layers
 from nnsim.networks.layout import Layout
 
@@ -38,6 +40,7 @@ class BatchedDense:
 
     def __init__(self, module: nn.Module, layout: Layout, dtype: torch.dtype) -> None:
         self.layout, self.dtype = layout, dtype
+        self._call = Caller(module)
         self.layers = dense_layers(module, layout)
         # Between linear layers without activation there is nothing to gain.
         self.written_out = all(_written_out(layer) for layer in self.layers)
@@ -57,6 +60,10 @@ class BatchedDense:
         if self.written_out:
             return _Dense.apply(positions, x, self)
         return self.reference(positions, x)
+
+    def of_own_points(self, positions: Tensor, x: Tensor) -> Tensor:
+        """Outputs [W, B, C] of positions [W, n], each at points of its own, x [W, B, ...]."""
+        return vmap(self._call.plainly)(self.layout.split(positions.to(self.dtype)), x)
 
     def reference(self, positions: Tensor, x: Tensor) -> Tensor:
         """The same, differentiated by autograd."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -78,5 +79,5 @@ def digits(
     """
     widths = equal_sizes("digits", width, depth)
     train, test = digit_points(train_points)
-    module = mlp((64, *widths, 10), activation)
-    return NeuralNetwork(module, train, test, loss="cross_entropy", box=box, initial=initial, **network)
+    make = partial(mlp, (64, *widths, 10), activation)
+    return NeuralNetwork(make, train, test, loss="cross_entropy", box=box, initial=initial, **network)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from nnsim.box import Box, per_tensor_limits
 from nnsim.errors import InputError, require_integer
 from nnsim.systems.datasets import house_prices_frame
-from nnsim.systems.modules import Activation, hidden_sizes, mlp
+from nnsim.systems.modules import Activation, hidden_sizes, mlp, shapes_of
 from nnsim.systems.network import NeuralNetwork
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def house_prices(
 
     Args:
         hidden: width of each hidden layer.
-        seed: of the split into halves.
+        seed: of the split into halves, and of the module's own values.
         activation: see `mlp`.
         box: where the parameters may live, instead of the default box.
         initial: where walkers start; see `NeuralNetwork`.
@@ -121,6 +122,6 @@ def house_prices(
     """
     widths = hidden_sizes("house_prices", hidden)
     train, test, names = prepare(house_prices_frame(), seed)
-    module = mlp((len(names), *widths, 1), activation)
-    box = Box(per_tensor_limits([tuple(p.shape) for p in module.parameters()], 3.0)) if box is None else box
-    return NeuralNetwork(module, train, test, loss="mse", box=box, initial=initial, **network)
+    make = partial(mlp, (len(names), *widths, 1), activation)
+    box = Box(per_tensor_limits(shapes_of(make), 3.0)) if box is None else box
+    return NeuralNetwork(make, train, test, loss="mse", box=box, initial=initial, seed=seed, **network)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,7 @@ def dense_mnist(
         train_points: how many of the 60000 train images; see `mnist_points`.
         test_points: how many of the 10000 test images.
         activation: see `mlp`.
-        seed: of the choice of images.
+        seed: of the choice of images, and of the module's own values.
         box: where the parameters may live; None is an open box.
         initial: where walkers start; see `NeuralNetwork`.
         **network: further settings of `NeuralNetwork` (`potential`, `walkers`, ...).
@@ -90,10 +91,10 @@ def dense_mnist(
 
     Reference: arXiv 2410.07451, dense MNIST.
     """
-    module = mlp((784, *equal_sizes("dense_mnist", width, depth), 10), activation)
+    make = partial(mlp, (784, *equal_sizes("dense_mnist", width, depth), 10), activation)
     (x, y), (x_test, y_test) = mnist_points(train_points, test_points, seed, owner="dense_mnist")
     train, test = (x.flatten(1), y), (x_test.flatten(1), y_test)
-    return NeuralNetwork(module, train, test, loss="cross_entropy", box=box, initial=initial, **network)
+    return NeuralNetwork(make, train, test, loss="cross_entropy", box=box, initial=initial, seed=seed, **network)
 
 
 def convolutional_mnist(
@@ -116,7 +117,7 @@ def convolutional_mnist(
         train_points: how many of the 60000 train images; see `mnist_points`.
         test_points: how many of the 10000 test images.
         activation: see `mlp`.
-        seed: of the choice of images.
+        seed: of the choice of images, and of the module's own values.
         box: where the parameters may live; None is an open box.
         initial: where walkers start; see `NeuralNetwork`.
         **network: further settings of `NeuralNetwork` (`potential`, `walkers`, ...).
@@ -126,6 +127,6 @@ def convolutional_mnist(
 
     Reference: arXiv 2410.07451, convolutional MNIST.
     """
-    module = mnist_pooled_cnn(width, depth, activation, owner="convolutional_mnist")
+    make = partial(mnist_pooled_cnn, width, depth, activation, owner="convolutional_mnist")
     train, test = mnist_points(train_points, test_points, seed, owner="convolutional_mnist")
-    return NeuralNetwork(module, train, test, loss="cross_entropy", box=box, initial=initial, **network)
+    return NeuralNetwork(make, train, test, loss="cross_entropy", box=box, initial=initial, seed=seed, **network)

@@ -69,6 +69,12 @@ def _maker(owner: str, activation: Activation) -> Callable[[], nn.Module]:
     return activation
 
 
+def shapes_of(make: Callable[[], nn.Module]) -> list[tuple[int, ...]]:
+    """Shapes of the parameters of the module that a function makes, without any numbers being drawn."""
+    with torch.device("meta"):
+        return [tuple(p.shape) for p in make().parameters()]
+
+
 def hidden_sizes(owner: str, hidden: Sequence[int] | int) -> tuple[int, ...]:
     """Widths of the hidden layers; one number is one layer.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,6 +110,28 @@ def _parts(term: object) -> tuple[Term, ...]:
             f"Potential: {shown(term)} cannot be added to a potential; add potentials or functions of an evaluation"
         )
     return (term,)
+
+
+def checked_potential(potential: Any) -> Term | None:
+    """The potential of a network; raises `InputError` for what cannot be called with an evaluation."""
+    if potential is not None and (isinstance(potential, type) or not callable(potential)):
+        raise InputError(
+            f"NeuralNetwork: potential = {shown(potential)} must be None, made of LossPotential(...) and "
+            "GaussianPrior(...), or a function of an evaluation"
+        )
+    found: Term | None = potential
+    return found
+
+
+def terms_of(potential: Term | None) -> dict[str, Term]:
+    """The terms of a potential by names such as `LossPotential`, those of the same name numbered."""
+    found: dict[str, Term] = {}
+    for term in () if potential is None else _parts(potential):
+        name = own = getattr(term, "__name__", type(term).__name__)
+        while name in found:
+            name = f"{own}_{len(found) + 1}"
+        found[name] = term
+    return found
 
 
 def potential_terms(potential: object) -> tuple[float, float] | None:

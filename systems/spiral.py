@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from nnsim.box import Box, per_tensor_limits
 from nnsim.errors import require_choice, require_integer, require_number
-from nnsim.systems.modules import Activation, hidden_sizes, mlp
+from nnsim.systems.modules import Activation, hidden_sizes, mlp, shapes_of
 from nnsim.systems.network import NeuralNetwork
 
 Data = tuple[Tensor, Tensor]
@@ -125,9 +126,9 @@ def spiral_classification(
     if train is None:
         train = spiral_points(train_seed, points_per_class, classes, "random", noise)
         test = spiral_points(test_seed, points_per_class, classes, "even", noise) if test is None else test
-    module = mlp((2, *widths, classes), activation)
+    make = partial(mlp, (2, *widths, classes), activation)
     box = Box(2.0 / math.sqrt(widths[0])) if box is None else box
-    return NeuralNetwork(module, train, test, loss="cross_entropy", box=box, initial=initial, **network)
+    return NeuralNetwork(make, train, test, loss="cross_entropy", box=box, initial=initial, **network)
 
 
 def annulus_points(rng: Seed, points: int, noise: float = 0.0) -> Data:
@@ -177,7 +178,7 @@ def spiral_regression(
     Args:
         hidden: width of each hidden layer; the papers take (W, W) with W = 30, 100, 300, 1000.
         points: train and test points together, at least 2.
-        seed: of the points.
+        seed: of the points, and of the module's own values.
         noise: standard deviation of the values, at least 0.
         activation: see `mlp`.
         box: where the parameters may live, instead of the default box.
@@ -192,7 +193,7 @@ def spiral_regression(
     widths = hidden_sizes("spiral_regression", hidden)
     half = require_integer("spiral_regression", "points", points, least=2) // 2
     x, y = annulus_points(seed, points, noise)
-    module = mlp((2, *widths, 1), activation)
-    box = Box(per_tensor_limits([tuple(p.shape) for p in module.parameters()], 3.0)) if box is None else box
+    make = partial(mlp, (2, *widths, 1), activation)
+    box = Box(per_tensor_limits(shapes_of(make), 3.0)) if box is None else box
     train, test = (x[:half], y[:half]), (x[half:], y[half:])
-    return NeuralNetwork(module, train, test, loss="mse", box=box, initial=initial, **network)
+    return NeuralNetwork(make, train, test, loss="mse", box=box, initial=initial, seed=seed, **network)

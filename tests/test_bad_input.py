@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from nnsim.bias import Umbrella, Wall, WangLandau
 from nnsim.integrators import Langevin, VelocityVerlet
 from nnsim.schedules import FlatnessHalving
 from nnsim.storage import checkpoint_path
-from nnsim.systems import AnalyticSystem, NeuralNetwork
+from nnsim.systems import AnalyticSystem, BinaryCrossEntropy, CrossEntropy, NeuralNetwork
 
 SCRIPT = """
 import torch
@@ -158,6 +159,40 @@ def test_the_same_rules_for_the_other_parts() -> None:
         (lambda: autocorrelation([0.0, 1.0], period=0), "autocorrelation: period = 0 must be a finite number above 0"),
         (lambda: align([0.0] * 6, [0.0] * 6, {"0.weight": (2, 2), "2.weight": (1, 2)}), "may be an embedding, so that"),
         (lambda: align([0.0] * 6, [0.0] * 6, {"a.weight": (2, 2), "b.weight": (1, 2)}), "the name a.weight does not"),
+    ]
+    for make, words in cases:
+        with pytest.raises(InputError) as caught:
+            make()  # type: ignore[no-untyped-call]
+        assert words in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_networks_losses_and_forces() -> None:
+    """One of each kind; more of them in the tests of losses, data forms, modules, modes and forces."""
+    x, y, linear = torch.linspace(-1, 1, 8).reshape(4, 2), torch.tensor([0, 1, 0, 1]), torch.nn.Linear
+
+    def network(module: Any = linear(2, 2), data: Any = (x, y), **settings: Any) -> NeuralNetwork:  # noqa: B008
+        return NeuralNetwork(module, data, **settings)
+
+    def langevin(**settings: Any) -> Simulation:
+        return Simulation(network(**settings), Langevin(0.01, 1.0))
+
+    def by_numpy(evaluation: Any) -> torch.Tensor:
+        return torch.as_tensor(evaluation.positions.detach().numpy() ** 2).sum(1)
+
+    cases = [
+        (lambda: network(linear), "NeuralNetwork: module is a type; give a torch.nn.Module, or a function without"),
+        (lambda: network(seed=3), "seed = 3 has no effect on a module that is made already; give a function"),
+        (lambda: network(data={"a": x, "b": y}), "a dict with the keys 'a', 'b'; give (points, targets), {'x': points"),
+        (lambda: network(max_memory=-1), "max_memory = -1 must be a finite number above 0; change max_memory"),
+        (lambda: network(loss=torch.nn.MSELoss), "loss is the class MSELoss; give an object, MSELoss()"),
+        (lambda: network(loss="bce"), "train targets have shape (4, 1) for 2 outputs; give [N, 2] values"),
+        (lambda: network(potential=1.0), "potential = 1.0 must be None, made of LossPotential(...) and"),
+        (lambda: CrossEntropy(label_smoothing=2), "label_smoothing = 2 must be at most 1; lower it"),
+        (lambda: CrossEntropy(reduction="none"), "reduction = 'none' gives a loss for each point, but one number is"),
+        (lambda: BinaryCrossEntropy(weight=-1.0), "weight must be finite numbers of at least 0, one for each output"),
+        (lambda: langevin(potential=by_numpy), "the potential by_numpy has no gradient: numpy, .item(), .detach()"),
+        (lambda: langevin(potential=by_numpy), "write it so that torch can differentiate it, or use MonteCarlo"),
     ]
     for make, words in cases:
         with pytest.raises(InputError) as caught:

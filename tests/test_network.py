@@ -211,7 +211,7 @@ def test_trying_vmap_warns_of_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         layout = Layout({name: tuple(p.shape) for name, p in module.named_parameters()})
-        assert choose_kind(module, layout, x, "auto") == "vmap"
+        assert choose_kind(module, copy.deepcopy(module), layout, x, "auto") == "vmap"
 
 
 def test_batched_refuses_what_it_cannot_do():
@@ -490,7 +490,7 @@ X, Y = points(10, 2), labels(10, 3)
         ((X, with_value(Y, 3)), {}, r"train targets reach from 0 to 3, but the module has 3 outputs: .* 0 ... 2"),
         ((X, with_value(Y, -1)), {}, r"train targets reach from -1 to 2"),
         ((X, Y.double()), {}, r"train targets must be integer labels \[N\] for cross-entropy; use loss='mse'"),
-        ((X, Y[:, None]), {}, r"integer labels \[N\]"),
+        ((X, torch.stack([Y, Y], dim=1)), {}, r"integer labels \[N\]"),
         ((X, Y[:7]), {}, r"train has \(10, 2\) points and \(7,\) targets; lengths must agree"),
         ((X[:0], Y[:0]), {}, r"train is empty; give at least one point with its target"),
         ((X, 1), {}, r"train targets have shape \(\) and type torch.int64; give real numbers, one row for each"),

@@ -23,6 +23,7 @@ from nnsim.checkpoint import load_checkpoint
 from nnsim.cv import ntk
 from nnsim.integrators import GradientDescent, HybridMonteCarlo, Langevin, MonteCarlo, VelocityVerlet
 from nnsim.platforms.native import NativeMonteCarlo
+from nnsim.precision import Precision
 from nnsim.schedules import InverseTime
 from nnsim.systems import GaussianPrior, LossPotential, NeuralNetwork
 
@@ -182,8 +183,9 @@ def test_networks_that_only_look_dense(build: Callable[[], nn.Module]) -> None:
     """One activation at two places, or a hook on the whole: outputs and kernel are those of the module itself."""
     net, (x, y) = build().double(), points()
     system = NeuralNetwork(net, (x, y))
+    system.prepare(Precision.named("double"), torch.device("cpu"))
     start = system.initial_positions(2, torch.Generator())
-    torch.testing.assert_close(system.forward(start, ("train",))["train"][1].double(), net(x.double()))
+    torch.testing.assert_close(system.forward(start, ("train",))["train"][1], net(x.double()))
     named = dict(net.named_parameters())
     rows = torch.func.jacrev(lambda p: functional_call(net, p, (x.double(),)))(named)
     jacobian = torch.cat([row.flatten(2) for row in rows.values()], dim=2)

@@ -337,7 +337,7 @@ class SpoiltBias(Bias):
         self._switch = switch
 
     def energy(self, s: Tensor, step: int) -> Tensor:
-        return self._switch.spoil(s[:, 0], 2)
+        return self._switch.spoil(torch.zeros_like(s[:, 0]), 2)
 
     def gradient(self, s: Tensor, step: int) -> Tensor:
         return torch.zeros_like(s)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from nnsim.cv.split import SplitCV
-from nnsim.errors import InputError, require_choice, settle_number
+from nnsim.errors import require_choice, settle_number
 from nnsim.evaluation import Evaluation
 
 SLOPE = 5.0  # of the smoothed accuracy, where the name does not say another
@@ -17,18 +16,10 @@ EPSILON = 1e-4  # keeps the logit of the smoothed accuracy finite; the value of 
 
 
 def _margins(evaluation: Evaluation, split: str) -> Tensor:
-    """Logit of the right class minus the highest other logit, [W, N]."""
+    """How surely the outputs are right, [W, M]: above 0 where they are (see `nnsim.margins`)."""
 
     def compute() -> Tensor:
-        outputs, labels = evaluation.outputs(split), evaluation.targets(split)
-        if outputs.ndim != 3 or labels.ndim != 1 or labels.is_floating_point() or outputs.shape[-1] < 2:
-            raise InputError("accuracy needs a classifier: two or more outputs and integer labels; use a loss instead")
-        if outputs.shape[-1] == 2:  # the other of two classes needs no maximum
-            sign = (2 * labels - 1).to(outputs.dtype)
-            return (outputs[..., 1] - outputs[..., 0]) * sign
-        index = labels.expand(len(outputs), -1)[..., None]
-        own = outputs.gather(-1, index)[..., 0]
-        return own - outputs.scatter(-1, index, -math.inf).amax(-1)
+        return evaluation.system.margins(evaluation.outputs(split), split)
 
     return evaluation.keep(("margins", split), compute)
 
@@ -36,6 +27,9 @@ def _margins(evaluation: Evaluation, split: str) -> Tensor:
 @dataclass(frozen=True)
 class Accuracy(SplitCV):
     """Fraction of the points of a split whose right class has the highest output; a tie counts as wrong.
+
+    Points that the loss ignores do not count. With the loss `"bce"` it is the fraction of right answers, to all
+    questions of all points: a logit above 0 says yes.
 
     Not differentiable: for Monte Carlo, or to be recorded. Called `accuracy_train` or `accuracy_test`.
 
@@ -61,6 +55,9 @@ class Accuracy(SplitCV):
 @dataclass(frozen=True)
 class SmoothedAccuracy(SplitCV):
     r"""A(q) = mean over points of sigmoid(slope x (logit of the right class - highest other logit)).
+
+    With the loss `"bce"` it is the mean of sigmoid(slope x logit), or of its negative for a target of 0, over all
+    answers. Points that the loss ignores do not count.
 
     With `coordinate="logit"` the CV is ln(a / (1 - a)) with a = epsilon + (1 - 2 epsilon) A and epsilon = 1e-4, which
     gives the ends of the scale room; it lies within +-9.21. `scale` multiplies the coordinate, so that one grid spacing

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nnsim.cv.split import SplitCV
+from nnsim.errors import DivergedError
 from nnsim.evaluation import Evaluation
 
 
@@ -39,6 +40,9 @@ class LogLoss(SplitCV):
 
     Args:
         split: `"train"` or `"test"`.
+
+    Raises:
+        DivergedError: a loss below 0, which has no logarithm; when the simulation is made it is an `InputError`.
     """
 
     kind = "ln_loss"
@@ -51,4 +55,16 @@ class LogLoss(SplitCV):
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """Ln L, [W]."""
         loss = evaluation.loss(self.split)
+        if not evaluation.system.nonnegative_loss:
+            refuse_negative(self.name, f"the {self.split} loss", loss)
         return torch.log(loss.clamp_min(torch.finfo(loss.dtype).tiny))
+
+
+def refuse_negative(name: str, what: str, values: Tensor) -> None:
+    """Raise `DivergedError` if any of the values [W] is below 0, and so has no logarithm."""
+    lowest = float(values.detach().min())
+    if lowest < 0:
+        raise DivergedError(
+            f"{name}: {what} of walker {int(values.detach().argmin())} is {lowest:.4g}, but only numbers above 0 have "
+            "a logarithm; add a constant to it, or take a CV without one, such as cv.Loss"
+        )

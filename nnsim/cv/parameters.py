@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nnsim.box import Box
+from nnsim.cv.loss import refuse_negative
 from nnsim.errors import InputError, require_integer, require_numbers
 from nnsim.evaluation import Evaluation
 from nnsim.protocols import CollectiveVariable
@@ -128,6 +129,9 @@ class LogEnergy(CollectiveVariable):
     Args:
         function: maps positions [W, n] to positive values [W].
         name: name of the CV.
+
+    Raises:
+        DivergedError: a value below 0; when the simulation is made it is an `InputError`.
     """
 
     function: Callable[[Tensor], Tensor]
@@ -136,4 +140,5 @@ class LogEnergy(CollectiveVariable):
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """Ln of the function's value, [W]."""
         value = evaluation.keep(("function", self.function), lambda: self.function(evaluation.positions))
+        refuse_negative(self.name, "the function", value)
         return torch.log(value.clamp_min(torch.finfo(value.dtype).tiny))

@@ -10,7 +10,6 @@ need be tried.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -19,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from nnsim.errors import InputError
-from nnsim.networks.call import call_with
-from nnsim.networks.checks import first_line
+from nnsim.errors import InputError, first_line
+from nnsim.networks.call import Caller
+from nnsim.networks.copies import copied
 from nnsim.networks.layout import Layout
 
 POINTS = 16  # of the data, that are tried
@@ -57,7 +56,7 @@ class Network:
         kinds = {p.dtype for p in module.parameters()}
         self.dtype = torch.float64 if torch.float64 in kinds else torch.float32
         self.owner, self.layout = owner, Layout(own)
-        self.module = copy.deepcopy(module).to("cpu", self.dtype).eval()
+        self.module = Caller(copied(module, owner).to("cpu", self.dtype).eval())
         x = torch.as_tensor(points)[:POINTS].cpu()
         self.points = x.to(self.dtype) if x.is_floating_point() else x
 
@@ -66,7 +65,7 @@ class Network:
         """All numbers that come out at parameters q [n]."""
         tensors = self.layout.split(torch.as_tensor(q).to(self.dtype))
         try:
-            found = call_with(self.module, tensors, self.points)
+            found = self.module.plainly(tensors, self.points)
         except Exception as error:
             raise InputError(
                 f"{self.owner}: the module cannot evaluate points of shape {tuple(self.points.shape)}: "

@@ -7,9 +7,12 @@ from torch import Tensor, nn
 
 from nnsim.cv.ntk.tangent import TangentKernel
 from nnsim.errors import InputError
+from nnsim.modes import undisturbed
+from nnsim.networks.copies import evaluated_copy, unwrapped
 from nnsim.networks.layout import Layout
 
 
+@undisturbed
 def kernel(
     module: nn.Module,
     points: Tensor,
@@ -56,6 +59,7 @@ def kernel(
     return found if positions is not None else found[0]
 
 
+@undisturbed
 def diagonal(
     module: nn.Module,
     points: Tensor,
@@ -79,6 +83,7 @@ def _prepared(
     """The kernel's ways, the positions [W, n] and the points, all checked."""
     if not isinstance(module, nn.Module):
         raise InputError(f"ntk: module is a {type(module).__name__}; give a torch.nn.Module")
+    module = unwrapped(module)
     named = {name: p for name, p in module.named_parameters() if p.requires_grad}
     if not named:
         raise InputError("ntk: the module has no trainable parameters; set requires_grad=True on some")
@@ -95,7 +100,8 @@ def _prepared(
             f"ntk: positions have shape {tuple(positions.shape)}, but the module has {sum(layout.sizes)} parameters; "
             "give [W, n]"
         )
-    return TangentKernel(module, layout, x, dtype=dtype, method=method, check=True), positions, x
+    # A copy, since layers may change their buffers when they are called.
+    return TangentKernel(evaluated_copy(module, "ntk"), layout, x, dtype=dtype, method=method, check=True), positions, x
 
 
 def checked_points(points: object, dtype: torch.dtype) -> Tensor:

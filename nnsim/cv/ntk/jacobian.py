@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import vjp, vmap
 
 from nnsim.cv.ntk.factors import Explicit
-from nnsim.networks.call import call_with
+from nnsim.networks.call import Caller
 from nnsim.networks.checks import alike
 
 Way = Callable[[Mapping[str, Tensor], Tensor, Tensor], Tensor]
@@ -30,7 +30,7 @@ class JacobianRows:
     """
 
     def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
-        self.module, self.names = module, tuple(names)
+        self.call, self.names = Caller(module), tuple(names)
         self.vectorised = self.vectorised_graph = False
 
     def vectorise(self, tensors: Mapping[str, Tensor], x: Tensor, covectors: Tensor) -> None:
@@ -75,7 +75,7 @@ class JacobianRows:
 
         def of_point(point: Tensor) -> Tensor:
             def outputs(chosen: dict[str, Tensor]) -> Tensor:
-                return call_with(self.module, {**others, **chosen}, point[None])[0]
+                return self.call.plainly({**others, **chosen}, point[None])[0]
 
             pull = vjp(outputs, own)[1]
             (found,) = vmap(pull)(covectors)
@@ -91,7 +91,7 @@ class JacobianRows:
             own = {name: tensors[name] if keep else tensors[name].detach().requires_grad_() for name in self.names}
             # A constant stays one; a parameter that needs no gradient, beside one that does, gets a leaf of its own.
             own = {name: value if value.requires_grad else value.requires_grad_() for name, value in own.items()}
-            outputs = call_with(self.module, {**tensors, **own}, point)[0]
+            outputs = self.call({**tensors, **own}, point)[0]
             found = [
                 torch.autograd.grad(
                     outputs, list(own.values()), one, retain_graph=True, create_graph=keep, materialize_grads=True

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nnsim.cv.ntk.factors import Factor
 from nnsim.cv.ntk.layers import rule_of
-from nnsim.networks.call import call_with
+from nnsim.networks.call import Caller, outputs_of
 
 Call = tuple[Tensor, Tensor]  # inputs and outputs of one call of a layer
 
@@ -41,13 +41,11 @@ def called_once(calls: Sequence[Call], points: int) -> bool:
     return len(calls) == 1 and all(t.ndim > 0 and len(t) == points for t in calls[0])
 
 
-def record(
-    module: nn.Module, names: Mapping[str, object], tensors: Mapping[str, Tensor], x: Tensor
-) -> tuple[Tensor, dict[str, list[Call]]]:
+def record(module: nn.Module, names: Mapping[str, object], x: Tensor) -> tuple[Tensor, dict[str, list[Call]]]:
     """Outputs [N, O] at points x [N, ...], and every call of the named layers."""
     calls: dict[str, list[Call]] = {}
     with torch.enable_grad(), _noting(module, names, calls):
-        outputs = call_with(module, tensors, x)
+        outputs = outputs_of(module(x))
     return outputs, calls
 
 
@@ -69,6 +67,7 @@ class LayerwiseFactors:
 
     def __init__(self, module: nn.Module, layers: Mapping[str, frozenset[str]]) -> None:
         self.module, self.layers = module, dict(layers)
+        self._caller = Caller(module)
 
     def factors(self, tensors: Mapping[str, Tensor], x: Tensor, covectors: Tensor) -> dict[str, Factor]:
         """The factor of each layer at points x [N, ...], of the combinations `covectors` [C, O] of the outputs.
@@ -82,7 +81,19 @@ class LayerwiseFactors:
             return {}
         keep = torch.is_grad_enabled() and any(value.requires_grad for value in tensors.values())
         plain = tensors if keep else {name: value.detach() for name, value in tensors.items()}
-        outputs, calls = record(self.module, self.layers, plain, x)
+        # The backward passes too: some modules look at their parameters again in them.
+        inputs, gradients = self._caller.within(plain, lambda: self._passes(x, covectors, keep))
+        factors = {}
+        for (name, a), g in zip(inputs.items(), gradients, strict=True):
+            layer = self.module.get_submodule(name)
+            rule = rule_of(layer)
+            assert rule is not None
+            factors[name] = rule(layer, a if keep else a.detach(), g, self.layers[name])
+        return factors
+
+    def _passes(self, x: Tensor, covectors: Tensor, keep: bool) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Inputs of each layer [N, ...], and gradients of the combinations by its outputs [N, C, ...]."""
+        outputs, calls = record(self.module, self.layers, x)
         other = [name for name in self.layers if not called_once(calls.get(name, ()), len(x))]
         if other:
             raise OtherCalls(frozenset(other))
@@ -99,12 +110,4 @@ class LayerwiseFactors:
                 materialize_grads=True,
             )
             rows.append(found)
-        gradients = [torch.stack(column, dim=1) for column in zip(*rows, strict=True)]
-        del outputs, calls, rows
-        factors = {}
-        for (name, a), g in zip(inputs.items(), gradients, strict=True):
-            layer = self.module.get_submodule(name)
-            rule = rule_of(layer)
-            assert rule is not None
-            factors[name] = rule(layer, a if keep else a.detach(), g, self.layers[name])
-        return factors
+        return inputs, [torch.stack(column, dim=1) for column in zip(*rows, strict=True)]

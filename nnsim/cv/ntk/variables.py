@@ -305,4 +305,9 @@ class LossDerivative(Observable):
         outputs = evaluation.outputs(self.split).detach().requires_grad_()
         with torch.enable_grad():
             loss = evaluation.system.loss(outputs, self.split).sum()
-        return torch.autograd.grad(loss, outputs)[0]
+        if not loss.requires_grad:
+            raise InputError(
+                f"LossDerivative: the {self.split} loss has no derivative by the outputs; give a loss that torch can "
+                "differentiate, or leave LossDerivative out"
+            )
+        return torch.autograd.grad(loss, outputs, materialize_grads=True)[0]
