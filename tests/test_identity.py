@@ -119,6 +119,10 @@ def scaled(w: Any, extra: Any = None) -> Callable[[Tensor], Tensor]:
     return lambda x: w * x
 
 
+def scaled_loss(w: float) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda outputs, targets: w * torch.nn.functional.cross_entropy(outputs, targets)
+
+
 def with_default(k: float) -> Callable[..., Any]:
     def function(x: Any, factor: float = k, *, shift: float = 0.0) -> Any:
         return factor * x + shift
@@ -463,11 +467,11 @@ PARTS: dict[str, tuple[Any, Any, str]] = {
         "it.potential.parts[1].closure.w: 1 -> 2",
     ),
     "labels": (network(), network(y=Y.roll(1)), "it.data.train: "),
-    "loss": (network(loss=scaled(1)), network(loss=scaled(2)), "it.loss.closure.w: 1 -> 2"),
+    "loss": (network(loss=scaled_loss(1)), network(loss=scaled_loss(2)), "it.loss.closure.w: 1 -> 2"),
 }
 
 
-@pytest.mark.parametrize("name", [name for name in PARTS if name != "loss"])
+@pytest.mark.parametrize("name", list(PARTS))
 def test_settings_of_parts(name: str) -> None:
     one, other, message = PARTS[name]
     (line,) = differences(one, other)
