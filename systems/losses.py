@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from nnsim.errors import InputError, require_choice, require_integer, require_number, require_numbers
 from nnsim.margins import NO_CLASSIFIER, Margins, class_margins, logit_margins
 from nnsim.networks.dense import has_hooks
+from nnsim.platforms.native import LossTable
 
 REDUCTIONS = ("mean", "sum")
 
@@ -32,13 +34,13 @@ class Loss:
 
     Attributes:
         name: of the built-in loss whose settings are the default ones, or None.
-        native: name of the loss for native platforms, or None.
+        native: gives the `LossTable` of fitted targets and the number of outputs, or None where there is none.
         nonnegative: whether it cannot be below 0.
         reduction: `"mean"` or `"sum"` over the points.
     """
 
     name: str | None = None
-    native: str | None = None
+    native: Callable[[Tensor, int], LossTable] | None = None
     nonnegative: bool = True
     reduction: str = "mean"
 
@@ -157,11 +159,6 @@ class CrossEntropy(Loss):
         """Name, if the settings are those of torch."""
         return "cross_entropy" if self._plain and self.ignore_index in (None, -100) else None
 
-    @property
-    def native(self) -> str | None:  # type: ignore[override]
-        """Name, if all points count alike."""
-        return "cross_entropy" if self._plain and self.ignore_index is None else None
-
     def fitted(self, what: str, targets: Tensor, classes: int) -> Tensor:
         """Labels [N], int64, or probabilities [N, C], float64."""
         _check_length(self, "weight", classes)
@@ -230,6 +227,26 @@ class CrossEntropy(Loss):
             return counts.to(outputs.dtype)
         return counts * self.weight.to(outputs)[torch.where(counts, labels, 0)]
 
+    def native(self, targets: Tensor, classes: int) -> LossTable:  # type: ignore[override]
+        """Shares are the targets after smoothing, times the weights of the classes."""
+        soft, points = targets.is_floating_point(), len(targets)
+        labels = torch.zeros(points, dtype=torch.int64) if soft else targets.clone()
+        counts = labels != self.ignore_index if self.ignore_index is not None and not soft else labels >= 0
+        labels[~counts] = -1
+        wanted = targets.double() if soft else F.one_hot(labels.clamp_min(0), classes).double()
+        weights = torch.ones(classes, dtype=torch.float64) if self.weight is None else self.weight.double()
+        shares = weights * ((1 - self.label_smoothing) * wanted + self.label_smoothing / classes) * counts[:, None]
+        norm = float(points) if soft else float((wanted @ weights)[counts].sum())
+        return LossTable(
+            "cross_entropy",
+            soft or not self._plain or not bool(counts.all()),
+            np.zeros((points, classes)),
+            labels.numpy(),
+            shares.numpy(),
+            1.0 if self.reduction == "sum" else max(norm, torch.finfo(torch.float64).tiny),
+            float(counts.sum()),
+        )
+
     def margins(self, targets: Tensor, outputs: Tensor, what: str) -> Margins:
         """Of the right class over the others; ignored points do not count."""
         if targets.is_floating_point():
@@ -255,11 +272,6 @@ class MeanSquaredError(Loss):
         """Name, if the settings are those of torch."""
         return "mse" if self.reduction == "mean" else None
 
-    @property
-    def native(self) -> str | None:  # type: ignore[override]
-        """The same."""
-        return self.name
-
     def fitted(self, what: str, targets: Tensor, classes: int) -> Tensor:
         """Values [N, C], float64."""
         return _values(what, targets, classes).double()
@@ -268,6 +280,10 @@ class MeanSquaredError(Loss):
         """L, [W]."""
         squares = (outputs - targets).square()
         return squares.mean(dim=(1, 2)) if self.reduction == "mean" else squares.sum(dim=(1, 2))
+
+    def native(self, targets: Tensor, classes: int) -> LossTable:  # type: ignore[override]
+        """Its targets are values."""
+        return _table("mse", False, targets, torch.ones_like(targets), self.reduction)
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,9 +329,25 @@ class BinaryCrossEntropy(Loss):
         each = F.binary_cross_entropy_with_logits(outputs, targets, weight, reduction="none", pos_weight=pos_weight)
         return each.mean(dim=(1, 2)) if self.reduction == "mean" else each.sum(dim=(1, 2))
 
+    def native(self, targets: Tensor, classes: int) -> LossTable:  # type: ignore[override]
+        """Both terms of a point share the larger factor, at an answer that is changed accordingly."""
+        weight, factor = (1.0 if one is None else one.double() for one in (self.weight, self.pos_weight))
+        yes = weight * factor * targets
+        shares = yes + weight * (1 - targets)
+        weighted = self.weight is not None or self.pos_weight is not None
+        return _table("bce", weighted, torch.where(shares > 0, yes / shares, targets), shares, self.reduction)
+
     def margins(self, targets: Tensor, outputs: Tensor, what: str) -> Margins:
         """Of the right answer to each of the questions."""
         return logit_margins(targets, what)
+
+
+def _table(kind: str, weighted: bool, values: Tensor, shares: Tensor, reduction: str) -> LossTable:
+    """Of a loss whose every output is a term of its own."""
+    terms, labels = float(values.numel()), np.zeros(len(values), dtype=np.int64)
+    return LossTable(
+        kind, weighted, values.numpy(), labels, shares.numpy(), terms if reduction == "mean" else 1.0, terms
+    )
 
 
 def _values(what: str, targets: Tensor, classes: int) -> Tensor:

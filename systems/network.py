@@ -23,6 +23,7 @@ from nnsim.networks.copies import copied, evaluated_copy
 from nnsim.networks.layout import Layout
 from nnsim.networks.scaled import ntk_parametrised
 from nnsim.platforms.native import DenseNetwork
+from nnsim.platforms.obstacles import unknown
 from nnsim.precision import Precision
 from nnsim.protocols import System
 from nnsim.random import MERSENNE, Purpose, RandomStreams, mersenne_state
@@ -275,20 +276,17 @@ class NeuralNetwork(System):
 
     def dense_network(self) -> DenseNetwork | None:
         """The network in the form that native code takes, or None if it cannot be put so."""
-        labels = [y for _, y in self._data.values()]
-        hard = self._loss.native != "cross_entropy" or not any(y.is_floating_point() for y in labels)
-        if not isinstance(self._forward, BatchedDense) or self._loss.native is None or not hard:
+        if not isinstance(self._forward, BatchedDense) or unknown("the loss", self._loss):
             return None
         shape, terms = self._forward.plain(), potential_terms(self.potential)
         if shape is None or terms is None:
             return None
         splits = list(self._data)
         points = torch.cat([self._data[split][0] for split in splits]).flatten(1).double().cpu().numpy()
-        targets = torch.cat([self._data[split][1] for split in splits]).double().cpu()
-        targets = targets[:, None] if targets.ndim == 1 else targets
+        losses = [self._loss.native(self._data[split][1].cpu(), shape[0][-1]) for split in splits]  # type: ignore[misc]
         train = len(self._data["train"][0])
         tiny = float(torch.finfo(self._dtype).tiny)
-        return DenseNetwork(*shape, self._loss.native, points, targets.numpy(), train, *terms, tiny)
+        return DenseNetwork(*shape, losses, points, train, *terms, tiny)
 
     # ------------------------------------------------------------------ start
 

@@ -24,6 +24,7 @@ from nnsim.progress import summary
 from nnsim.protocols import Bias
 from nnsim.schedules import LinearRamp, RampHoldInverseTime
 from nnsim.systems import AnalyticSystem, GaussianPrior, Harmonic, LossPotential, NeuralNetwork, spiral_classification
+from nnsim.systems.losses import CrossEntropy
 from nnsim.systems.modules import mlp
 
 PLATFORMS = ("reference", "native")
@@ -39,8 +40,9 @@ def data(outputs: int = 2, count: int = 12) -> tuple[torch.Tensor, torch.Tensor]
 
 def network(module: nn.Module | None = None, **settings: Any) -> NeuralNetwork:
     x, y = data()
+    train, test = settings.pop("train", (x[:7], y[:7])), settings.pop("test", (x[7:], y[7:]))
     return NeuralNetwork(
-        module or mlp((3, 5, 4, 2)), (x[:7], y[:7]), (x[7:], y[7:]),
+        module or mlp((3, 5, 4, 2)), train, None if len(train[0]) == len(x) else test,
         **{"box": Box(1.0), "initial": "uniform", "potential": LossPotential(5.0) + GaussianPrior(1.0), **settings},
     )  # fmt: skip
 
@@ -67,6 +69,50 @@ def flat(cvs: Any, kind: str = "bins", kernel: float | None = None) -> WangLanda
     grid = Grid(lower, upper, bins, kind=kind)
     return WangLandau(cvs, grid, RampHoldInverseTime(0.05, 0, 1e9), kernel=kernel, kT=KT)
 
+
+def classifier(loss: Any, labels: list[int], outputs: int = 3, kind: str = "tanh") -> Callable[[], NeuralNetwork]:
+    """A network of three layers for 7 train and 5 test points with these targets."""
+    x, y = data()[0], torch.tensor(labels)
+
+    def system() -> NeuralNetwork:
+        return network(
+            mlp((3, 5, 4, outputs), kind), train=(x[:7], y[:7]), test=(x[7:], y[7:]), loss=loss, potential=None
+        )
+
+    return system
+
+
+def every_measure() -> list[Bias]:
+    """Biases on the losses and accuracies of both splits, of which one deposits."""
+    return [
+        Wall(SMOOTHED, lower=0.4, strength=30.0), flat(LN_LOSS), Wall(cv.LogLoss("test"), upper=0.5, strength=3.0),
+        Wall(cv.SmoothedAccuracy("train", coordinate="logit"), upper=0.5, strength=2.0),
+        Wall(cv.Accuracy("train"), lower=0.5, strength=5.0), Wall(cv.Accuracy("test"), lower=0.5, strength=5.0),
+    ]  # fmt: skip
+
+
+CLASSES, SKIPPING = [0, 1, 2, 2, 1, 0, 1, 2, 0, 1, 0, 1], [0, -1, 2, 2, 1, 0, -1, 2, -1, 1, 0, 1]
+ANSWERS = [0, 1, 1, 0, 1, 0, 0, 1, 1, 0, 1, 0]
+SEVERAL = [[one, 1 - one, other] for one, other in zip(ANSWERS, ANSWERS[1:] + ANSWERS[:1], strict=True)]
+WEIGHTS = torch.tensor([0.5, 2.0, 1.0])
+LOSSES: dict[str, Callable[[], NeuralNetwork]] = {
+    "three classes": classifier("cross_entropy", CLASSES),
+    "bce of one logit": classifier("bce", ANSWERS, 1),
+    "bce of several": classifier("bce", SEVERAL),
+    "bce, weighted": classifier(nn.BCEWithLogitsLoss(weight=WEIGHTS, pos_weight=2 * WEIGHTS), SEVERAL),
+    "bce, an output that does not count": classifier(
+        nn.BCEWithLogitsLoss(weight=torch.tensor([1.0, 0.0, 2.0])), SEVERAL
+    ),
+    "bce, a sum": classifier(nn.BCEWithLogitsLoss(reduction="sum"), SEVERAL),
+    "class weights": classifier(nn.CrossEntropyLoss(weight=WEIGHTS), CLASSES),
+    "label smoothing": classifier(nn.CrossEntropyLoss(label_smoothing=0.2), CLASSES),
+    "ignored labels": classifier(nn.CrossEntropyLoss(ignore_index=-1), SKIPPING),
+    "ignored among two": classifier(nn.CrossEntropyLoss(ignore_index=-1), [min(y, 1) for y in SKIPPING], 2),
+    "all together": classifier(
+        nn.CrossEntropyLoss(weight=WEIGHTS, label_smoothing=0.2, ignore_index=-1), SKIPPING, 3, "relu"
+    ),
+    "a sum": classifier(nn.CrossEntropyLoss(weight=WEIGHTS, label_smoothing=0.2, reduction="sum"), CLASSES),
+}
 
 PERIODIC = Box(lower=-0.4, upper=0.9, kind="periodic")
 
@@ -124,6 +170,19 @@ PATHS: dict[str, tuple[Callable[[], NeuralNetwork], Any, Callable[[], Any], int]
     "no bias in the middle": (lambda: network(without_biases(1), potential=None), 0.3, lambda: flat(LN_LOSS), 1),
     "no bias in the last": (lambda: network(without_biases(2), box=PERIODIC), 0.3, lambda: (), 3),
     "no hidden layer": (lambda: network(nn.Sequential(nn.Linear(3, 2, bias=False))), 0.3, lambda: (), 3),
+    **{name: (system, 0.5, every_measure, 1) for name, system in LOSSES.items()},
+    "probabilities": (
+        lambda: network(train=(data()[0], torch.softmax(data()[0][:, :2], 1)), loss=nn.CrossEntropyLoss(WEIGHTS[:2])),
+        0.5, lambda: Wall(LN_LOSS, upper=0.0), 3,
+    ),
+    "answers between no and yes": (
+        lambda: network(train=(data()[0], torch.sigmoid(data()[0][:, :2])), loss=nn.BCEWithLogitsLoss(pos_weight=WEIGHTS[:2])),
+        0.5, lambda: Wall(LN_LOSS, upper=0.0), 3,
+    ),
+    "a sum of squares": (
+        lambda: network(train=(data()[0], data()[0][:, :2]), loss=nn.MSELoss(reduction="sum")),
+        0.5, lambda: Wall(LOSS, upper=8.0), 3,
+    ),
 }  # fmt: skip
 
 
@@ -316,6 +375,11 @@ class HalfPotential(LossPotential):
         return 0.5 * super().__call__(evaluation)
 
 
+class Shifted(CrossEntropy):
+    def __call__(self, outputs, targets):  # type: ignore[no-untyped-def]
+        return super().__call__(outputs, targets) + 1
+
+
 class OwnCV(SplitCV):
     kind = "own"
 
@@ -386,6 +450,7 @@ LEFT: dict[str, tuple[Callable[[], Any], Callable[[], MonteCarlo], Callable[[], 
     "moves of all": (network, lambda: MonteCarlo(0.1, move="all"), lambda: (), "only moves of one parameter"),
     "a schedule": (network, lambda: MonteCarlo(0.1, kT=LinearRamp(1.0, 0.1, steps=10)), lambda: (), "a schedule of kT"),
     "an own loss": (lambda: network(loss=own_loss), MonteCarlo, lambda: (), "the system is no dense network"),
+    "a subclass of a loss": (lambda: network(loss=Shifted()), MonteCarlo, lambda: (), "a built-in loss and potential"),
     "a subclass of a potential": (
         lambda: network(potential=HalfPotential(1.0)), MonteCarlo, lambda: (), "a built-in loss and potential"
     ),

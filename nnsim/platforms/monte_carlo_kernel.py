@@ -17,7 +17,7 @@ from numba import njit
 from nnsim import grid_native, philox
 
 RELU, TANH, SILU, SIGMOID = range(4)
-CROSS_ENTROPY, MSE = range(2)
+CROSS_ENTROPY, MSE, WEIGHTED_CROSS_ENTROPY, BCE, WEIGHTED_BCE = range(5)
 LOSS, LN_LOSS, ACCURACY, SMOOTHED, LOGIT_SMOOTHED = range(5)
 FIXED, MIXED, TUNED = range(3)
 TIE = (
@@ -176,29 +176,46 @@ def _log_product(work, begin, end):  # type: ignore[no-untyped-def]
 
 
 @_INLINE
-def split_loss(kind, pre, now, first, targets, labels, signs, begin, end, work):  # type: ignore[no-untyped-def]
-    """Mean loss of the points begin ... end - 1; the outputs are the neurons from `first` on.
+def _summed_loss(pre, now, first, answers, begin, end, work):  # type: ignore[no-untyped-def]
+    """Sum of the losses of the points begin ... end - 1; the outputs are the neurons from `first` on.
 
-    `targets` [N, C] are values, `labels` [N] classes, `signs` [N] 1 and -1 for the classes 0 and 1, `work` [3, N] is
+    `answers` are kind, values [N, C], labels [N], signs [N] and shares [N, C] of a `LossTable`; `work` [3, N] is
     scratch.
     """
+    kind, values, labels, signs, shares = answers
     classes = now.size - first
     total = 0.0
     if kind == MSE:
         for c in range(classes):
             row = now[first + c]
             for p in range(begin, end):
-                total += (pre[row, p] - targets[p, c]) ** 2
-        return total / ((end - begin) * classes)
+                total += (pre[row, p] - values[p, c]) ** 2
+        return total
+    if kind in (BCE, WEIGHTED_BCE):
+        # -y ln s(x) - (1 - y) ln s(-x) = max(x, 0) - y x + ln(1 + exp(-|x|))
+        for c in range(classes):
+            row = now[first + c]
+            for p in range(begin, end):
+                x = pre[row, p]
+                work[0, p] = max(x, 0.0) - values[p, c] * x
+                work[1, p] = _exp(-abs(x))
+            if kind == BCE:
+                for p in range(begin, end):
+                    total += work[0, p]
+                total += _log_product(work, begin, end)
+            else:
+                for p in range(begin, end):
+                    total += shares[p, c] * (work[0, p] + math.log1p(work[1, p]))
+        return total
     # -ln softmax = (highest - own) + ln(1 + the sum of exp(output - highest) over the others)
     row = now[first]
-    if classes == 2:
+    if classes == 2 and kind == CROSS_ENTROPY:
         other = now[first + 1]
         for p in range(begin, end):
             d = signs[p] * (pre[other, p] - pre[row, p])
             total += max(d, 0.0)
             work[1, p] = _exp(-abs(d))
-        return (total + _log_product(work, begin, end)) / (end - begin)
+        return total + _log_product(work, begin, end)
     for p in range(begin, end):
         work[0, p] = pre[row, p]
         work[1, p] = -1.0  # one of the terms is exp(0)
@@ -210,22 +227,34 @@ def split_loss(kind, pre, now, first, targets, labels, signs, begin, end, work):
         row = now[first + c]
         for p in range(begin, end):
             work[1, p] += _exp(pre[row, p] - work[0, p])
+    if kind == WEIGHTED_CROSS_ENTROPY:
+        for p in range(begin, end):
+            work[1, p] = math.log1p(work[1, p])
+        for c in range(classes):
+            row = now[first + c]
+            for p in range(begin, end):
+                total += shares[p, c] * (work[0, p] - pre[row, p] + work[1, p])
+        return total
     for p in range(begin, end):
         total += work[0, p] - pre[now[first + labels[p]], p]
-    return (total + _log_product(work, begin, end)) / (end - begin)
+    return total + _log_product(work, begin, end)
 
 
 @_INLINE
-def _margins(pre, now, first, labels, signs, begin, end, work):  # type: ignore[no-untyped-def]
-    """work[2] = output of the right class minus the highest other."""
+def _margins(pre, now, first, answers, begin, end, work):  # type: ignore[no-untyped-def]
+    """work[2] = output of the right class minus the highest other; -inf, which is never right, for ignored points."""
+    kind, _, labels, signs, _ = answers
     classes = now.size - first
-    if classes == 2:
+    if classes == 2 and kind == CROSS_ENTROPY:
         row, other = now[first], now[first + 1]
         for p in range(begin, end):
             work[2, p] = signs[p] * (pre[row, p] - pre[other, p])
         return
     for p in range(begin, end):
         highest = -np.inf
+        if labels[p] < 0:
+            work[2, p] = -np.inf
+            continue
         for c in range(classes):
             if c != labels[p]:
                 highest = max(highest, pre[now[first + c], p])
@@ -233,8 +262,8 @@ def _margins(pre, now, first, labels, signs, begin, end, work):  # type: ignore[
 
 
 @_INLINE
-def _accuracy(kind, slope, begin, end, work):  # type: ignore[no-untyped-def]
-    """Accuracy of a split, exact or smoothed, from the margins in work[2]."""
+def _right(kind, slope, begin, end, work):  # type: ignore[no-untyped-def]
+    """How many points are right, exact or smoothed, from the margins in work[2]."""
     total = 0.0
     if kind == ACCURACY:
         for p in range(begin, end):
@@ -243,30 +272,44 @@ def _accuracy(kind, slope, begin, end, work):  # type: ignore[no-untyped-def]
         for p in range(begin, end):
             e = _exp(-abs(slope * work[2, p]))
             total += (1.0 if work[2, p] > 0 else e) / (1 + e)
-    return total / (end - begin)
+    return total
+
+
+@_INLINE
+def _all_right(kind, slope, pre, now, first, answers, begin, end, work):  # type: ignore[no-untyped-def]
+    """How many answers of a split are right: one for each point, or with the binary cross-entropy for each output."""
+    if answers[0] not in (BCE, WEIGHTED_BCE):
+        _margins(pre, now, first, answers, begin, end, work)
+        return _right(kind, slope, begin, end, work)
+    total = 0.0
+    for c in range(now.size - first):
+        row = now[first + c]
+        for p in range(begin, end):
+            work[2, p] = (2 * answers[1][p, c] - 1) * pre[row, p]
+        total += _right(kind, slope, begin, end, work)
+    return total
 
 
 @_INLINE
 def evaluate_cvs(pre, now, first, problem, cvs, s, work):  # type: ignore[no-untyped-def]
     """Fill `s` [1, k] with the CVs, and return the train loss; `cvs` [k, 4] holds kind, split, slope and scale."""
-    targets, labels, signs, train, loss_kind, epsilon, tiny = problem
+    answers, train, norms, counted, epsilon, tiny = problem
     zero, every = np.uint64(0), np.uint64(pre.shape[1])  # unsigned: an index that might be negative is a slow one
-    train_loss = split_loss(loss_kind, pre, now, first, targets, labels, signs, zero, train, work)
+    train_loss = _summed_loss(pre, now, first, answers, zero, train, work) / norms[0]
     test_loss = -1.0
     for d in range(cvs.shape[0]):
         kind, slope, scale = np.int64(cvs[d, 0]), cvs[d, 2], cvs[d, 3]
-        begin, end, loss = zero, train, train_loss
+        begin, end, loss, count = zero, train, train_loss, counted[0]
         if cvs[d, 1] == 1:
-            begin, end = train, every
+            begin, end, count = train, every, counted[1]
         if kind <= LN_LOSS:
             if cvs[d, 1] == 1:
                 if test_loss < 0:
-                    test_loss = split_loss(loss_kind, pre, now, first, targets, labels, signs, begin, end, work)
+                    test_loss = _summed_loss(pre, now, first, answers, begin, end, work) / norms[1]
                 loss = test_loss
             s[0, d] = loss if kind == LOSS else math.log(max(loss, tiny))
         else:
-            _margins(pre, now, first, labels, signs, begin, end, work)
-            mean = _accuracy(kind, slope, begin, end, work)
+            mean = _all_right(kind, slope, pre, now, first, answers, begin, end, work) / count
             if kind == LOGIT_SMOOTHED:
                 mean = epsilon + (1 - 2 * epsilon) * mean
                 mean = math.log(mean / (1 - mean))

@@ -28,6 +28,28 @@ if TYPE_CHECKING:
 LONGEST = 100_000  # moves between two merges
 
 
+class LossTable(NamedTuple):
+    """What a loss tells of the targets of one split, for N points and C outputs f.
+
+    Attributes:
+        kind: `"cross_entropy"`, `"mse"` or `"bce"`.
+        weighted: whether it takes `shares`, instead of labels that all count alike.
+        values: of mse and bce, [N, C].
+        labels: right classes, [N]; -1 for points that do not count.
+        shares: the cross-entropy is the sum of -shares ln softmax(f), bce that of each term times its share, [N, C].
+        norm: the loss is the sum over points and outputs divided by this.
+        counted: the accuracy is the number of right answers divided by this.
+    """
+
+    kind: str
+    weighted: bool
+    values: np.ndarray
+    labels: np.ndarray
+    shares: np.ndarray
+    norm: float
+    counted: float
+
+
 class DenseNetwork(NamedTuple):
     """What a system tells of a dense network that native code can evaluate.
 
@@ -35,9 +57,8 @@ class DenseNetwork(NamedTuple):
         sizes: width of each layer, the inputs first.
         weights, biases: place of each layer's weights (row by row) and biases in the positions; -1 for no biases.
         activation: of all hidden layers, `"relu"`, `"tanh"`, `"silu"` or `"sigmoid"`.
-        loss: `"cross_entropy"` or `"mse"`.
+        losses: of the train points, and of the test points if there are any; of one kind.
         points: [N, sizes[0]], train then test.
-        targets: [N, 1] labels or [N, C] values.
         train: number of train points.
         loss_factor, prior: U = loss_factor x train loss + prior x |q|^2.
         tiny: the smallest loss of which a logarithm is taken, as in `nnsim.cv.LogLoss`.
@@ -47,9 +68,8 @@ class DenseNetwork(NamedTuple):
     weights: list[int]
     biases: list[int]
     activation: str
-    loss: str
+    losses: list[LossTable]
     points: np.ndarray
-    targets: np.ndarray
     train: int
     loss_factor: float
     prior: float

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 ACTIVATIONS = {"relu": kernel.RELU, "tanh": kernel.TANH, "silu": kernel.SILU, "sigmoid": kernel.SIGMOID}
 STEPS = {"fixed": kernel.FIXED, "mixed": kernel.MIXED, "tuned": kernel.TUNED}
-LOSSES = {"cross_entropy": kernel.CROSS_ENTROPY, "mse": kernel.MSE}
+LOSSES = {
+    ("cross_entropy", False): kernel.CROSS_ENTROPY,
+    ("cross_entropy", True): kernel.WEIGHTED_CROSS_ENTROPY,
+    ("mse", False): kernel.MSE,
+    ("bce", False): kernel.BCE,
+    ("bce", True): kernel.WEIGHTED_BCE,
+}
 CVS = {
     "loss": kernel.LOSS,
     "ln_loss": kernel.LN_LOSS,
@@ -37,11 +43,7 @@ class Arrays:
     def __init__(self, integrator: Any, force_field: ForceField, state: State) -> None:
         network: DenseNetwork = force_field.system.dense_network()  # type: ignore[attr-defined]
         self.network = _layers(network)
-        targets = np.ascontiguousarray(network.targets, dtype=np.float64)
-        classify = network.loss == "cross_entropy"
-        labels = targets[:, 0].astype(np.int64) if classify else np.zeros(len(targets), dtype=np.int64)
-        signs, train = 1.0 - 2.0 * labels, np.uint64(network.train)
-        self.problem = (targets, labels, signs, train, LOSSES[network.loss], EPSILON, network.tiny)
+        self.problem = _problem(network)
         self.stepping = _stepping(integrator, force_field.system.box, state.positions.shape[1])
         bias: Any = main_bias(force_field)
         # The CVs in the order of the main bias, whose grid has the first columns; then those that only walls have.
@@ -138,6 +140,19 @@ def _walls(force_field: ForceField, columns: dict[str, int]) -> np.ndarray:
     """Column of the CV, lower and upper edge, strength and whether quadratic of each wall, [B, 5]."""
     rows = [(columns[wall.cvs[0].name], *wall.native) for wall in walls(force_field)]
     return np.array(rows, dtype=np.float64).reshape(-1, 5)
+
+
+def _problem(network: DenseNetwork) -> tuple[Any, ...]:
+    """Kind of loss, values, labels, signs (1 and -1 for the classes 0 and 1) and shares; what divides the sums."""
+    splits = network.losses
+    kind = LOSSES[splits[0].kind, any(split.weighted for split in splits)]
+    values, labels, shares = (
+        np.ascontiguousarray(np.concatenate([getattr(split, name) for split in splits]))
+        for name in ("values", "labels", "shares")
+    )
+    answers = (kind, values, labels, 1.0 - 2.0 * labels, shares)
+    norms, counted = np.array([split.norm for split in splits]), np.array([split.counted for split in splits])
+    return answers, np.uint64(network.train), norms, counted, EPSILON, network.tiny
 
 
 def _layers(network: DenseNetwork) -> tuple[Any, ...]:
