@@ -34,7 +34,7 @@ _MUTATORS = (
     *("add", "append", "appendleft", "clear", "discard", "extend", "insert", "move_to_end", "pop", "popitem"),
     *("popleft", "remove", "reverse", "setdefault", "sort", "update"),
 )
-_LIBRARIES = {*sys.stdlib_module_names, "nnsim", "torch", "numpy"}
+_LIBRARIES = {"nnsim", "torch", "numpy"}
 _BY_PYTHON = 1 << 9  # flag of a class that was made by Python code, not in C
 _MAIN = re.compile(r"^(nnsim_script_[^.]*|__main__)\.")
 
@@ -60,8 +60,8 @@ def is_library_module(name: str) -> bool:
         return True
     file = getattr(sys.modules.get(name) or sys.modules.get(top), "__file__", None)
     if file is None:
-        return False
-    place = Path(file)
+        return top in sys.stdlib_module_names
+    place = Path(file)  # decides, since a module beside a script may have the name of one of Python's
     installed = {"site-packages", "dist-packages"} & set(place.parts)
     return bool(installed) or place.is_relative_to(sysconfig.get_paths()["stdlib"])
 

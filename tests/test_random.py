@@ -79,7 +79,7 @@ def test_the_meaning_of_a_seed_never_changes() -> None:
         "torch": ["0x1.a4a2579ff0650p-4", "0x1.0111b181b25d0p-3"],
     }
     assert {purpose.name: int(purpose) for purpose in Purpose} == {
-        "TORCH": 0, "START": 1, "VELOCITY": 2, "NOISE": 3, "MOVE": 4, "ORDER": 5, "SWAP": 6,
+        "TORCH": 0, "START": 1, "VELOCITY": 2, "NOISE": 3, "MOVE": 4, "ORDER": 5, "SWAP": 6, "PROBE": 7,
     }  # fmt: skip
 
 

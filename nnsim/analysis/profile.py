@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MOST_BINS = 10**6
 MOST_VALUES = 10_000
+BEYOND = 2  # bins on each side that are counted too, if frames are there: they tell the slope of S in the outer bins
 FEW_PER_BIN = 5  # different values of an observable of levels; a smooth one has more, also where moves were rejected
 Between = Sequence[float] | Sequence[Sequence[float]] | None
 
@@ -236,16 +237,23 @@ class _Table:
         mass = np.exp(weights.log_weights[known] - weights.log_weights[known].max(initial=-np.inf))
         pairs = zip((one[known] for one in values), periods, strict=True)
         self.averaged = [one if period is None else unwrapped_about(one, mass, period) for one, period in pairs]
+        shape = tuple(len(one) - 1 for one in edges)
+        if np.prod(shape) > MOST_BINS:
+            raise InputError(f"profile: bins = {shape} make more than {MOST_BINS} bins; take fewer")
+        beyond = [0 if width is None else BEYOND for width in self.widths]
+        self.asked = tuple(slice(more, more + count) for more, count in zip(beyond, shape, strict=True))
+        edges = [_longer(one, more) for one, more in zip(edges, beyond, strict=True)]
         self.shape = tuple(len(one) - 1 for one in edges)
-        if np.prod(self.shape) > MOST_BINS:
-            raise InputError(f"profile: bins = {self.shape} make more than {MOST_BINS} bins; take fewer")
         index, inside = [], known.copy()
-        for one, bounds in zip(values, edges, strict=True):
+        for one, bounds, asked in zip(values, edges, self.asked, strict=True):
             inside &= (one >= bounds[0]) & (one <= bounds[-1])
-            index.append(np.minimum(np.searchsorted(bounds, one, side="right") - 1, len(bounds) - 2).clip(0))
+            place = np.searchsorted(bounds, one, side="right") - 1
+            last = one == bounds[asked.stop]  # which belongs to the last bin that was asked for
+            index.append(np.where(last, asked.stop - 1, place).clip(0, len(bounds) - 2))
         self.inside = inside
         self.index = np.ravel_multi_index(index, self.shape)[inside]
-        if not len(self.index):
+        self.frames = np.bincount(self.index, minlength=int(np.prod(self.shape))).reshape(self.shape)[self.asked]
+        if not self.frames.any():
             raise InputError("profile: no frame lies between the limits; change between")
         self.size = np.ones(self.shape)
         if not discrete:
@@ -253,9 +261,9 @@ class _Table:
                 self.size *= np.diff(bounds).reshape([-1 if d == axis else 1 for d in range(len(edges))])
 
     def density(self, log_weights: Floats) -> Floats:
-        """Normalised over the bins."""
+        """Normalised over the bins that were asked for, [their shape and BEYOND on each side]."""
         found = self._sums(np.exp(log_weights[self.inside]))
-        total = found.sum()
+        total = found[self.asked].sum()
         return found / (self.size * (total if total > 0 else np.nan))
 
     def _sums(self, terms: Floats) -> Floats:
@@ -269,36 +277,45 @@ class _Table:
     def results(self) -> dict[str, Any]:
         """Densities, averages and their errors."""
         logs = self.weights.log_weights
-        p, means = self.density(logs), self.averages(logs)
-        entropy = self._entropy(p)
+        density, means = self.density(logs), self.averages(logs)
+        p, entropy = density[self.asked], self._entropy(density)
         errors = [np.full(one.shape, np.nan) for one in (p, means, entropy)]
         if self.weights.tells_errors:
             left_out = [self.weights.left_out(block) for block in range(self.weights.block_count)]
             densities = [self.density(one) for one in left_out]
-            rows = densities, [self.averages(one) for one in left_out], [self._entropy(one) for one in densities]
+            averages, entropies = [self.averages(one) for one in left_out], [self._entropy(one) for one in densities]
+            rows = [one[self.asked] for one in densities], averages, entropies
             errors = [jackknife(np.stack(row)) for row in rows]
         relative = np.where(self.inside, logs, -np.inf)[self.inside]
         weights = np.exp(relative - relative.max())
-        first, second = self._sums(weights), self._sums(weights**2)
+        first, second = self._sums(weights)[self.asked], self._sums(weights**2)[self.asked]
         return {
             "p": p,
             "p_error": errors[0],
             "entropy": entropy - np.nanmax(entropy),
             "entropy_error": errors[2],
-            "frames": np.bincount(self.index, minlength=p.size).reshape(self.shape),
-            "effective": np.divide(first**2, second, out=np.zeros(self.shape), where=second > 0),
+            "frames": self.frames,
+            "effective": np.divide(first**2, second, out=np.zeros(p.shape), where=second > 0),
             "means": tuple(means.tolist()),
             "mean_errors": tuple(errors[1].tolist()),
         }
 
     def _entropy(self, density: Floats) -> Floats:
-        """ln of the density at the centres of the bins, NaN in empty ones."""
+        """ln of the density at the centres of the bins that were asked for, NaN in empty ones."""
         with np.errstate(divide="ignore", invalid="ignore"):
             found = np.where(density > 0, np.log(density), np.nan)
         for axis, width in enumerate(self.widths):
             if width is not None:
                 found = points_of_means(found, width, axis)
-        return found
+        return found[self.asked]
+
+
+def _longer(edges: Floats, bins: int) -> Floats:
+    """Edges of so many bins more on each side."""
+    if not bins:
+        return edges
+    width, steps = edges[1] - edges[0], np.arange(1, bins + 1)
+    return np.concatenate((edges[0] - width * steps[::-1], edges, edges[-1] + width * steps))
 
 
 def _bins(bins: int | str | Sequence[int], axes: int) -> list[int | None]:
