@@ -33,8 +33,8 @@ Reference: D. A. Sivak, J. D. Chodera and G. E. Crooks, Phys. Rev. X 3, 011007 (
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,17 @@ class Window(NamedTuple):
     size: float
     gain: float
     wander: float
+
+    def saved(self) -> dict[str, Any]:
+        """All of it for a checkpoint, what is not known as None, which equals itself."""
+        variance = [None if math.isnan(one) else one for one in self.variance.tolist()]
+        return {**self._asdict(), "moments": self.moments.tolist(), "variance": variance}
+
+    @classmethod
+    def load(cls, saved: Mapping[str, Any]) -> Window:
+        """The window that `saved` told of."""
+        moments, variance = (np.array(saved[name], dtype=np.float64) for name in ("moments", "variance"))
+        return cls(**{**saved, "moments": moments, "variance": variance})
 
 
 class Estimate(NamedTuple):

@@ -380,7 +380,7 @@ class Simulation:
         self.platform.load_state_dict(saved["platform"])
         self.monitor.load_state_dict(saved["monitor"])
         if "step_error" in saved:  # not in version 0.1
-            self.step_error.load_state_dict(saved["step_error"])
+            self.step_error.load_state_dict(saved["step_error"], self)
 
     def refresh(self) -> None:
         """Work out energies, CVs and forces anew, after something that they depend on was changed."""

@@ -1,4 +1,12 @@
-"""Measures along a run what its finite time step does to it, and warns where that is too much."""
+"""Measures along a run what its finite time step does to it, and warns where that is too much.
+
+| integrator | meter |
+|---|---|
+| says what it conserves: Langevin, Brownian and Newton's dynamics, Nose-Hoover | `WorkMeter`, by shadow work |
+| hybrid Monte Carlo, which has no error, but rejects more the larger the time step | `AcceptanceMeter` |
+| one of your own with a temperature | `CurvatureMeter`, by the configurational temperature |
+| all others | `NoMeter`, which says why |
+"""
 
 from __future__ import annotations
 
@@ -11,7 +19,8 @@ from torch import Tensor
 
 from nnsim.errors import NNSimWarning
 from nnsim.protocols import Reporter
-from nnsim.step_meters import Meter, Verdict, displacement, meter_of
+from nnsim.step_meters import AcceptanceMeter, CurvatureMeter, Meter, NoMeter, Verdict, displacement, present_kT
+from nnsim.work_meter import WorkMeter
 
 if TYPE_CHECKING:
     from nnsim.simulation import Simulation
@@ -24,7 +33,6 @@ class StepError(Reporter):
 
     def __init__(self) -> None:
         self._meter: Meter | None = None
-        self._restored: dict[str, Any] = {}
         self._warned = False
         self._try: float | None = None
 
@@ -62,18 +70,19 @@ class StepError(Reporter):
 
     def state_dict(self) -> dict[str, Any]:
         """What was found so far, so that a resumed run goes on with it."""
-        found = self._restored if self._meter is None else self._meter.state_dict()
+        found = {} if self._meter is None else self._meter.state_dict()
         return {"meter": found, "warned": self._warned, "try": self._try}
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
-        self._restored, self._warned, self._try = saved["meter"], bool(saved["warned"]), saved["try"]
-        self._meter = None
+    def load_state_dict(self, saved: dict[str, Any], simulation: Simulation) -> None:
+        """Take over what `state_dict` gave, for a simulation whose state is that of then."""
+        self._warned, self._try = bool(saved["warned"]), saved["try"]
+        self._meter = meter_of(simulation) if saved["meter"] else None
+        if self._meter is not None:
+            self._meter.load_state_dict(saved["meter"], simulation)
 
     def _of(self, simulation: Simulation) -> Meter:
         if self._meter is None:
             self._meter = meter_of(simulation)
-            self._meter.load_state_dict(self._restored)
         return self._meter
 
     def _judge(self, simulation: Simulation) -> None:
@@ -89,6 +98,26 @@ class StepError(Reporter):
             NNSimWarning,
             stacklevel=2,
         )
+
+
+def meter_of(simulation: Simulation) -> Meter:
+    """The meter for the integrator of a simulation."""
+    integrator, state = simulation.integrator, simulation.state
+    if integrator.metropolis:
+        return AcceptanceMeter() if hasattr(integrator, "dt") else NoMeter("")
+    if getattr(integrator, "batch_size", None) is not None:
+        return NoMeter("not measured: forces of mini-batches are noisy, and no energy is conserved")
+    conserved, kT = integrator.conserved(state) is not None, getattr(integrator, "kT", None)
+    if not conserved and (not isinstance(kT, (int, float)) or kT <= 0 or not integrator.needs_gradients):
+        return NoMeter("")
+    if simulation.force_field.flat and not simulation.force_field.biases:
+        return NoMeter("none: without forces every step is exact")
+    if conserved:
+        return WorkMeter() if present_kT(simulation) > 0 else NoMeter("not measured: kT = 0")
+    if simulation.system.box.kind == "reflecting":
+        name = type(integrator).__name__
+        return NoMeter(f"not measured: {name} has no conserved(), and walls of the box change what its forces tell")
+    return CurvatureMeter()
 
 
 def _half_stable(simulation: Simulation, dt: float) -> float:

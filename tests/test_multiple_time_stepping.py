@@ -382,6 +382,7 @@ RUNS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*the time step dt")  # which is rough here: bits are compared, no averages
 @pytest.mark.parametrize("build", RUNS.values(), ids=RUNS.keys())
 @pytest.mark.parametrize("stop", [31])
 def test_resume_between_two_evaluations_is_bitwise(tmp_path: Path, build: Callable[[], Simulation], stop: int) -> None:
@@ -406,6 +407,7 @@ def test_after_a_swap_forces_are_those_of_the_new_rung() -> None:
     torch.testing.assert_close(run.state.forces, plain + 5 * alone, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:.*the time step dt")  # which is rough here: bits are compared, no averages
 def test_another_interval_is_another_run(tmp_path: Path) -> None:
     path = tmp_path / "run.zarr"
     simulation(VelocityVerlet(0.05), (spring(), 4), every=4).run(8, output=path, progress=False)
