@@ -124,10 +124,14 @@ def _inside(place: str, key: str) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """What stands for a value in a message: of a function its source, of an object its type."""
-    if isinstance(value, Mapping):
-        return next((value[key] for key in ("source", "class", "type") if key in value), dict(value))
-    return value
+    """What stands for a value in a message: of a function its source, of an object its type and plain settings."""
+    if not isinstance(value, Mapping):
+        return value
+    if "source" in value or "class" in value or "type" not in value:
+        return next((value[key] for key in ("source", "class") if key in value), dict(value))
+    plain = {key: one for key, one in value.items() if key != "type" and isinstance(one, (int, float, str))}
+    settings = ", ".join(f"{key}: {one}" for key, one in list(plain.items())[:LINES])
+    return f"{value['type']} ({settings})" if settings else value["type"]
 
 
 def _lines(old: str, new: str) -> str:

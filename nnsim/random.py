@@ -185,7 +185,7 @@ class RandomStreams(torch.Generator):
             return self._fill(kind, purpose, shape, place, torch.float32, first).to(dtype)
         assert self._philox is not None
         # torch's own memory, whose alignment is always the same: sums over it may depend on that
-        out = torch.empty(shape, dtype=dtype)
+        out = torch.empty(shape, dtype=dtype, device="cpu")
         if not out.numel():
             return out
         flat = (out if len(shape) == 2 else out.view(shape[0] if shape else 1, -1)).numpy()

@@ -79,12 +79,12 @@ LOSSES = {
     "class weights": (
         lambda: torch.nn.CrossEntropyLoss(weight=torch.tensor([1.0, 1.0])),
         lambda: torch.nn.CrossEntropyLoss(weight=torch.tensor([1.0, 9.0])),
-        "system.loss.buffers.weight: float32 [1.0, 1.0] -> float32 [1.0, 9.0]",
+        "system.loss.weight: float64 [1.0, 1.0] -> float64 [1.0, 9.0]",
     ),
     "label smoothing": (
         lambda: torch.nn.CrossEntropyLoss(label_smoothing=0.0),
         lambda: torch.nn.CrossEntropyLoss(label_smoothing=0.3),
-        "label_smoothing: 0.0 -> 0.3",
+        "system.loss: cross_entropy -> CrossEntropy (label_smoothing: 0.3, ",
     ),
     "a closure": (
         lambda: weighted(torch.tensor([1.0, 1.0])),

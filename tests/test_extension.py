@@ -49,7 +49,9 @@ def test_own_parts_sample_the_right_distribution(folder: Path) -> None:
     lambda = k + strength / n, so <s> = strength centre / (n lambda), and the stationary variance of y in the recursion
     y <- (1 - h lambda) y + ... + sqrt(2 h kT) xi is kT / (lambda (1 - h lambda / 2)).
     """
-    assert nnsim("run", "input.py", "--no-progress") == (0, "", "")
+    status, _, told = nnsim("run", "input.py", "--no-progress")
+    assert status == 0
+    assert "the time step dt = 0.2 is too large: 1" in told  # it is: h lambda / 2 = 20 % of the variance of the CV
     n, stiffness, centre, strength, h, kT = 4, 1.0, 1.0, 4.0, 0.2, 0.5
     total = stiffness + strength / n
     mean = strength * centre / (n * total)

@@ -17,12 +17,13 @@ def simulation(increment: float, friction: float) -> Simulation:
     return Simulation(system, Langevin(5e-3, friction), bias=bias, walkers=16, every=5)
 
 
+@pytest.mark.filterwarnings("ignore:.*the time step dt")  # which such a bias makes too large as well
 def test_a_bias_that_grows_too_fast_is_reported_once_with_the_settings_to_change():
     with pytest.warns(
         NNSimWarning, match=r"kinetic temperature .* instead of kT = 1; .*grow more slowly, raise the"
     ) as seen:
         simulation(increment=5.0, friction=0.1).run(2000)
-    assert len(seen) == 1
+    assert len([one for one in seen if "the time step dt" not in str(one.message)]) == 1
 
 
 def test_a_gentle_bias_is_not_reported():

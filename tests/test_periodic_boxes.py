@@ -30,6 +30,7 @@ from nnsim import (
 from nnsim.analysis.images import nearest
 from nnsim.analysis.passages import way_round
 from nnsim.bias import Boltzmann, Metadynamics, Umbrella, Wall, WangLandau
+from nnsim.describe import describe
 from nnsim.evaluation import Evaluation
 from nnsim.integrators import GradientDescent, HybridMonteCarlo, Langevin, MonteCarlo, VelocityVerlet
 from nnsim.plotting.paths import cut_at_edges
@@ -358,7 +359,7 @@ def test_slices_and_arrays_know_or_are_told_the_widths(tmp_path: Path) -> None:
     width = np.array([2.0, 3.0, 0.5])
     wrapped = UNEVEN.lower.numpy() + np.mod(path - UNEVEN.lower.numpy(), width)
     writer = TrajectoryWriter.create(tmp_path / "a.zarr", {
-        "parameters": {"0.weight": [2], "1.weight": [1]}, "walkers": 2, "system": {"box": UNEVEN.describe()},
+        "parameters": {"0.weight": [2], "1.weight": [1]}, "walkers": 2, "system": {"box": describe(UNEVEN)},
         "box": UNEVEN.record(),
     })  # fmt: skip
     for step, frame in enumerate(wrapped):

@@ -176,7 +176,9 @@ PATHS: dict[str, tuple[Callable[[], NeuralNetwork], Any, Callable[[], Any], int]
         0.5, lambda: Wall(LN_LOSS, upper=0.0), 3,
     ),
     "answers between no and yes": (
-        lambda: network(train=(data()[0], torch.sigmoid(data()[0][:, :2])), loss=nn.BCEWithLogitsLoss(pos_weight=WEIGHTS[:2])),
+        lambda: network(
+            train=(data()[0], torch.sigmoid(data()[0][:, :2])), loss=nn.BCEWithLogitsLoss(pos_weight=WEIGHTS[:2])
+        ),
         0.5, lambda: Wall(LN_LOSS, upper=0.0), 3,
     ),
     "a sum of squares": (
