@@ -37,8 +37,9 @@ demo: $(VENV)/.installed
 	  --output demo/advantage.csv
 	$(BIN)/nnsim plot landscape $(DEMO_WLMC) --training demo/sgd.zarr --between -5 0.5 --output demo/figure1a.png
 
+# A worker for each core, of one thread each; a file's tests stay together, since they share what takes long to make.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile $(PYTEST_FLAGS)
 
 # MDAnalysis reads Zarr through zarr 2 and nnsim writes it with zarr 3, hence an environment of its own. It has exactly the
 # packages that the reader imports: without dependencies, most of which are clients of cloud stores.
