@@ -46,6 +46,7 @@ def written(folder: Path, text: str, name: str = "nnsim_script_of_a_test") -> ty
     path.write_text(text)
     linecache.checkcache(str(path))
     module = types.ModuleType(name)
+    module.__file__ = str(path)
     exec(compile(text, str(path), "exec"), module.__dict__)
     sys.modules[name] = module
     return module
@@ -324,6 +325,11 @@ def test_functions_without_source_of_another_python_cannot_be_compared() -> None
     found.compare({**identity(function), "python": "3.99", "bytecode": "other"}, identity(function), "loss")
     assert found.lines == []
     assert found.unseen == ["loss (a function without source, or of another Python)"]
+
+
+def test_a_module_with_the_name_of_one_of_pythons_is_the_users_own(tmp_path: Path) -> None:
+    found = [identity(written(tmp_path, f"def loss(x):\n    return {k} * x\n", "sched").loss) for k in (2, 3)]
+    assert found[0] != found[1]
 
 
 def test_modules_of_the_users_own_are_looked_through(tmp_path: Path) -> None:
