@@ -25,6 +25,7 @@ _LABELS = (
     "round trips",
     "$\\Delta S$\n(nats)",
 )
+DECADES = 5  # of a logarithmic axis: a change far below all others would press these together
 _DASHES = ("-", "--", ":", "-.")  # of the runs that share a colour
 _MOST_NAMED = 2 * len(COLORS)  # of more runs a legend helps nobody
 
@@ -111,12 +112,13 @@ def _scale(panels: list[Axes], runs: list[ConvergenceRecord]) -> None:
 
 
 def _whole_decades(panel: Axes, values: Floats) -> None:
-    """A logarithmic axis that ends at powers of ten, so that it has two labels or more."""
+    """A logarithmic axis that ends at powers of ten, so that it has two labels or more; the uppermost DECADES at most."""
     values = values[values > 0]
     if not len(values):  # of a frozen bias S does not change
         return
     panel.set_yscale("log", nonpositive="mask")
     low, high = math.floor(np.log10(values.min())), math.ceil(np.log10(values.max()))
+    low = max(low, high - DECADES)
     panel.set_ylim(0.8 * 10.0**low, 1.25 * 10.0 ** max(high, low + 1))
     panel.yaxis.set_minor_formatter(NullFormatter())
 
