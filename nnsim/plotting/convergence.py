@@ -112,7 +112,7 @@ def _scale(panels: list[Axes], runs: list[ConvergenceRecord]) -> None:
 
 
 def _whole_decades(panel: Axes, values: Floats) -> None:
-    """A logarithmic axis that ends at powers of ten, so that it has two labels or more; the uppermost DECADES at most."""
+    """A logarithmic axis that ends at powers of ten, so that it has two labels or more: the highest DECADES at most."""
     values = values[values > 0]
     if not len(values):  # of a frozen bias S does not change
         return
