@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 # Real data sets are looked for here first, then in the download cache.
 export NNSIM_DATA ?= $(wildcard $(abspath ../shared/data))
 
-.PHONY: demo test test-interop lint bench docs clean
+.PHONY: demo test test-interop campaign lint bench docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   install, equilibrium against training on the spiral (3 minutes): table and demo/figure1a.png"
 	@echo "make test   install and run all tests"
 	@echo "make test-interop   install MDAnalysis in .venv-interop and read what nnsim export writes"
+	@echo "make campaign   60 kills, 1000 bit flips, 500 bad inputs, 40 full disks: the table of docs/reliability.md"
 	@echo "make lint   ruff and mypy"
 	@echo "make docs   install mkdocs and build the site of docs/ in site/, without warnings"
 	@echo "make bench  the speed of dynamics, Monte Carlo, tangent kernel and random numbers, beside plain programs"
@@ -40,6 +41,10 @@ demo: $(VENV)/.installed
 # A worker for each core, of one thread each; a file's tests stay together, since they share what takes long to make.
 test: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile $(PYTEST_FLAGS)
+
+# Kills, bit flips, full disks and bad input by the hundred; half an hour on two cores.
+campaign: $(VENV)/.installed
+	cd tests && OMP_NUM_THREADS=1 ../$(BIN)/python -m campaign $(CAMPAIGN_FLAGS)
 
 # MDAnalysis reads Zarr through zarr 2 and nnsim writes it with zarr 3, hence an environment of its own. It has exactly the
 # packages that the reader imports: without dependencies, most of which are clients of cloud stores.

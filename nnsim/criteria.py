@@ -15,6 +15,8 @@ MOST_OUTSIDE = 0.05  # share of the steps that may be outside the grid of a bias
 FEWEST_FRAMES = 8  # independent frames of each state
 FEWEST_TRIPS = 8  # round trips of the walkers of a replica exchange along its ladder
 
+FEWEST_VISITS = 0.1  # of the median bin, from which on a bin up a wall is one whose S the bias has learnt
+
 # Relative errors by the time step. That of the energy, to kT / 2 for each degree of freedom, is the same in a harmonic
 # well, but in a steeper one up to four times as large.
 LARGEST_SPREAD_ERROR = 0.03

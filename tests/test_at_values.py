@@ -224,6 +224,22 @@ def test_entropy_goes_on_beyond_a_wall(tmp_path: Path) -> None:
     assert found.restraints == ()
 
 
+def test_bins_up_a_wall_that_were_hardly_visited_are_not_known(tmp_path: Path) -> None:
+    """V has not come to outweigh the wall there: V + V_wall would rise with it, by 16 nats at 0.4."""
+    energy = cv.LogEnergy(Harmonic())
+    bias = WangLandau(energy, Grid(-1.6, 0.6, spacing=0.1), InverseTime(0.1, 100.0))
+    wall = Wall(energy, upper=0.0, strength=200.0)
+    simulation = Simulation(AnalyticSystem(6, box=Box(3.0), start=0.5), Langevin(0.02, 1.0), bias=[bias, wall])
+    s = bias.grid.centers()
+    bias.potential[:] = torch.from_numpy(3 * s - 100 * np.clip(s, 0.0, 0.25) ** 2)
+    bias.visits += torch.from_numpy(np.where(s < 0.3, 1000, 5))
+    simulation.run(0, output=tmp_path / "run.zarr", progress=False)
+    found = EntropyLandscape.from_trajectory(tmp_path / "run.zarr")
+    assert found.at(ln_energy=0.2) - found.at(ln_energy=-0.5) == pytest.approx(3 * 0.7, abs=0.4)
+    assert np.isnan(found.at(ln_energy=0.45))
+    assert found.visited.sum() == (s < 0.3).sum()
+
+
 def walled(kind: str, rng: np.random.Generator) -> Any:
     """x an energy under some bias, z = x + w, and w of unit variance but for a wall of strength 1/2 above 0."""
     frames, walkers = 4000, 16

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from nnsim.analysis.axes import Axis, Curve, Floats, Value, node_values
 from nnsim.analysis.learnt import discrete_cvs, grid_bias_name, restraints, snapshot
 from nnsim.analysis.within_bins import mean_place, points_of_means, slopes, value_at
+from nnsim.criteria import FEWEST_VISITS
 from nnsim.errors import InputError, require_number
 
 if TYPE_CHECKING:
@@ -107,8 +108,9 @@ class EntropyLandscape:
             S = V / kT + V' / kT                    Wang-Landau, standard metadynamics
             S = gamma / (gamma - 1) V / kT + V' / kT          well-tempered metadynamics
 
-        with V' the walls and other restraints on the same CVs, which the bias has learnt with a minus. A spline has the
-        values of S at points; a bias that is constant in each bin has ln of the mean density of the bin there, from
+        with V' the walls and other restraints on the same CVs, which the bias has learnt with a minus, where it has
+        learnt them: bins far up a wall that have hardly been visited do not count. A spline has the values of S at
+        points; a bias that is constant in each bin has ln of the mean density of the bin there, from
         which the value at its centre follows by the local slope (`points_of_means`).
 
         Args:
@@ -136,7 +138,8 @@ class EntropyLandscape:
         visited = np.asarray(visits) > 0
         values = node_values(coefficients, grid["periodic"], grid["kind"]) / (share * kT)
         if restraint is not None:
-            values = values + np.asarray(restraint(axes), dtype=np.float64)
+            held = np.asarray(restraint(axes), dtype=np.float64)
+            values, visited = values + held, visited & _outweighed(np.asarray(visits), held)
         if grid["kind"] == "bins":
             return cls.from_means(values, visited, axes, flat=flat)
         return cls(values, visited, axes, flat=flat)
@@ -177,8 +180,8 @@ class EntropyLandscape:
     ) -> EntropyLandscape:
         """From a trajectory on disk, of a run with a Wang-Landau or metadynamics bias.
 
-        Walls and other restraints on CVs of that bias are taken off: S goes on beyond a wall, as far as walkers have
-        been. Those on other CVs are not, and named in `restraints`.
+        Walls and other restraints on CVs of that bias are taken off: S goes on beyond a wall, as far as the bias has
+        outweighed it (`nnsim.criteria.FEWEST_VISITS`). Those on other CVs are not, and named in `restraints`.
 
         Standard metadynamics fluctuates around S to the end, the more the higher its hills: a single frame has that
         error, which `average` over independent runs takes down and shows.
@@ -504,6 +507,16 @@ class EntropyLandscape:
 def _axis(name: str, lower: float, upper: float, bins: int, periodic: bool, discrete: bool) -> Axis:
     edges: Floats = lower + np.arange(bins + 1, dtype=np.float64) * ((upper - lower) / bins)
     return Axis(name, 0.5 * (edges[1:] + edges[:-1]), edges, bool(periodic), bool(discrete))
+
+
+def _outweighed(visits: NDArray[Any], held: Floats) -> NDArray[np.bool_]:
+    """Whether V has come to outweigh restraints of `held` kT: where they are above 1, by the visits.
+
+    Where the bias has not, S would be as far too high as the restraint is above what the walkers climb by themselves.
+    """
+    up = held - held.min() > 1
+    usual = visits[(visits > 0) & ~up]
+    return ~up | (visits >= FEWEST_VISITS * np.median(usual)) if usual.size else np.ones_like(up)
 
 
 def _at_centres(means: Floats, axis: Axis, number: int) -> Floats:
