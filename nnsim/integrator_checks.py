@@ -64,13 +64,11 @@ def _takes(method: Any, count: int) -> bool:
 
 
 def started(integrator: Integrator, positions: Tensor, force_field: ForceField, streams: RandomStreams) -> State:
-    """The state at step 0, after checking it and what the integrator then tells of it."""
+    """The state at step 0, after checking it and the time that a step then takes."""
     owner = type(integrator).__name__
     state = _answer(f"{owner}: init()", lambda: integrator.init(positions, force_field, streams))
     require_state(f"{owner}: init()", state)
     require_number(owner, "time_step", integrator.time_step, above=0.0)
-    if not _conserves_nothing(integrator):
-        _check_conserved(owner, integrator, state)
     return state
 
 
@@ -86,7 +84,11 @@ def require_state(what: str, state: object) -> None:
 
 
 @torch.no_grad()
-def _check_conserved(owner: str, integrator: Integrator, state: State) -> None:
+def check_conserved(integrator: Integrator, state: State) -> None:
+    """Refuse one that tells of a finite state at step 0 what cannot be conserved."""
+    owner = type(integrator).__name__
+    if _conserves_nothing(integrator):
+        return
     found = _answer(f"{owner}: conserved()", lambda: integrator.conserved(state))
     if found is None:
         return

@@ -21,7 +21,7 @@ from nnsim.describe import describe, remembering
 from nnsim.errors import DivergedError, InputError, NNSimWarning, require_flag, require_integer, shown
 from nnsim.forcefield import ForceField
 from nnsim.identity import identity
-from nnsim.integrator_checks import check_integrator, started
+from nnsim.integrator_checks import check_conserved, check_integrator, started
 from nnsim.interrupt import Interrupt
 from nnsim.modes import undisturbed
 from nnsim.monitor import Monitor
@@ -188,6 +188,7 @@ class Simulation:
         checks.check_edges(self.integrator, self.force_field, positions)
         self.state = started(self.integrator, positions, self.force_field, generator)
         check_finite(self.state)
+        check_conserved(self.integrator, self.state)
         checks.check_observables(self.state, self.force_field, observed)
         self.force_field.start_biases(self.state.cvs)
         self.platform, self.platform_reason = choose(self, platform)
