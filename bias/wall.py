@@ -46,7 +46,7 @@ class Wall(Bias):
         name: str | None = None,
     ) -> None:
         if upper is None and lower is None:
-            raise InputError("Wall: give upper, lower, or both")
+            raise InputError("Wall: it has no side; give upper, lower, or both")
         require_cv("Wall", "cv", cv)
         self.cvs = (cv,)
         self.upper = None if upper is None else require_number("Wall", "upper", upper)
@@ -56,7 +56,7 @@ class Wall(Bias):
         self.strength = require_number("Wall", "strength", strength, above=0.0)
         self.shape = require_choice("Wall", "shape", shape, ("quadratic", "linear"))
         sides = "_".join(side for side in ("lower", "upper") if getattr(self, side) is not None)
-        self.name = name or f"wall_{sides}_{cv.name}"
+        self.name = f"wall_{sides}_{cv.name}" if name is None else name
 
     @property
     def native(self) -> tuple[float, float, float, bool]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from nnsim.box import Box
-from nnsim.errors import InputError, require_number, require_numbers, shown
+from nnsim.errors import InputError, first_line, require_number, require_numbers, shown
 from nnsim.forcefield import ForceField
 from nnsim.integrators.mini_batches import MiniBatches
 from nnsim.random import Purpose, RandomStreams
@@ -53,7 +53,8 @@ def temperature(owner: str, kT: Temperature, step: int, **limit: float) -> float
         value = kT(step)
     except Exception as error:
         raise InputError(
-            f"{owner}: the schedule kT = {shown(kT)} fails at step {step}: {type(error).__name__}: {error}; "
+            f"{owner}: the schedule kT = {shown(kT)} fails at step {step}: {type(error).__name__}: "
+            f"{first_line(error)}; "
             "give a function from the step to a number, such as nnsim.schedules.LinearRamp(1.0, 0.1, steps=1000)"
         ) from error
     return require_number(owner, f"kT({step})", value, **limit)

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError, require_integer, require_number
+from nnsim.errors import InputError, first_line, require_flag, require_integer, require_number, shown
 from nnsim.forcefield import ForceField
 from nnsim.integrators.mini_batches import MiniBatches, check_batch_size, train_points
 from nnsim.protocols import Integrator
@@ -107,9 +107,11 @@ class _Training(Integrator):
         self.weight_decay = require_number(owner, "weight_decay", weight_decay, least=0.0)
         self.batch_size = check_batch_size(owner, batch_size)
         if schedule is not None and not callable(schedule):
-            raise InputError(f"{owner}: schedule = {schedule!r} must be a function of the step, such as StepDecay(...)")
+            raise InputError(
+                f"{owner}: schedule = {schedule!r} must be a function of the step; give one, such as StepDecay(...)"
+            )
         self.schedule = schedule
-        self.confine = bool(confine)
+        self.confine = require_flag(owner, "confine", confine)
 
     def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
         """Zero moments, the first mini-batches, and the gradient at positions [W, n]."""
@@ -124,7 +126,7 @@ class _Training(Integrator):
 
     def step(self, state: State, force_field: ForceField) -> State:
         """One update of the parameters, then the gradient that the next one needs."""
-        rate = self.learning_rate * (1.0 if self.schedule is None else self.schedule(state.step))
+        rate = self.learning_rate * self._factor(state.step)
         state.step += 1
         force = state.forces
         if self.weight_decay:
@@ -134,6 +136,20 @@ class _Training(Integrator):
             force_field.system.box.confine_(state.positions, state.velocities)
         self._update_forces_(state, force_field)
         return state
+
+    def _factor(self, step: int) -> float:
+        """Of the learning rate; raises `InputError` where the schedule fails or gives something else."""
+        if self.schedule is None:
+            return 1.0
+        owner = type(self).__name__
+        try:
+            factor = self.schedule(step)
+        except Exception as error:
+            raise InputError(
+                f"{owner}: the schedule {shown(self.schedule)} fails at step {step}: {type(error).__name__}: "
+                f"{first_line(error)}; give a function of the step, such as StepDecay(...)"
+            ) from error
+        return require_number(owner, f"schedule({step})", factor, least=0.0)
 
     def refresh(self, state: State, force_field: ForceField) -> None:
         """Energy and gradient anew at the same positions, on the same mini-batches."""
@@ -242,7 +258,7 @@ class GradientDescent(_Training):
     ) -> None:
         super().__init__(learning_rate, weight_decay, batch_size, schedule, confine)
         self.momentum = _fraction("GradientDescent", "momentum", momentum)
-        self.nesterov = bool(nesterov)
+        self.nesterov = require_flag("GradientDescent", "nesterov", nesterov)
         if nesterov and not self.momentum:
             raise InputError("GradientDescent: nesterov = True needs momentum above 0; give one, such as 0.9")
 

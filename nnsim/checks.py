@@ -10,7 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError, NNSimError, NNSimWarning, require_integer, require_number
+from nnsim.errors import (
+    InputError,
+    NNSimError,
+    NNSimWarning,
+    first_line,
+    require_flag,
+    require_integer,
+    require_number,
+    shown,
+)
 from nnsim.forcefield import ForceField
 from nnsim.protocols import Integrator, Observable
 from nnsim.state import State
@@ -34,6 +43,10 @@ def with_intervals(what: str, things: Any, needs: Sequence[str], default: int) -
     for entry in [things] if one_pair else several(things):
         thing, interval = entry if isinstance(entry, tuple) and len(entry) == 2 else (entry, default)
         part(what, thing, needs)
+        if not isinstance(thing.name, str):
+            raise InputError(
+                f"Simulation: the {what} {type(thing).__name__} has name = {shown(thing.name)}; give a text"
+            )
         found.append((thing, require_integer("Simulation", f"interval of {thing.name}", interval, least=1)))
     return found
 
@@ -42,9 +55,9 @@ def part(what: str, thing: Any, needs: Sequence[str]) -> Any:
     """The part, after checking that it is an object that has what such a part needs."""
     missing = [name for name in needs if not hasattr(thing, name)]
     if missing or isinstance(thing, type):
-        shown = f"the class {thing.__name__}" if isinstance(thing, type) else repr(thing)
+        given = f"the class {thing.__name__}" if isinstance(thing, type) else shown(thing)
         raise InputError(
-            f"Simulation: {shown[:80]} is no {what}; give an object with {', '.join(needs)}, "
+            f"Simulation: {given} is no {what}; give an object with {', '.join(needs)}, "
             f"such as a subclass of nnsim's protocols"
         )
     return thing
@@ -77,6 +90,8 @@ def check_parts(integrator: Integrator, force_field: ForceField, observed: Seque
         raise InputError(f"{who} moves continuously, but the parameters live on a lattice; use MonteCarlo")
     kT = getattr(integrator, "kT", None)
     for bias in force_field.biases:
+        for flag in ("frozen", "moving"):
+            require_flag(type(bias).__name__, flag, getattr(bias, flag, False))
         for cv in bias.cvs:
             if dynamics and not getattr(cv, "differentiable", True):
                 raise InputError(
@@ -256,9 +271,16 @@ def check_observables(state: State, force_field: ForceField, observed: Sequence[
         except NNSimError as error:  # what would end a run is refused at its start
             raise InputError(str(error)) from error
         except Exception as error:
-            raise InputError(f"observable {thing.name!r} fails: {type(error).__name__}: {error}") from error
+            raise InputError(
+                f"observable {thing.name!r} fails: {type(error).__name__}: {first_line(error)}; repair it"
+            ) from error
+        if not hasattr(value, "shape"):
+            raise InputError(
+                f"observable {thing.name!r} is a {type(value).__name__}; return a tensor [W, ...], W the number "
+                f"of walkers, {state.walkers}"
+            )
         if tuple(value.shape[:1]) != (state.walkers,):
             raise InputError(
                 f"observable {thing.name!r} has shape {tuple(value.shape)}; "
-                f"it must begin with the number of walkers, {state.walkers}"
+                f"it must begin with the number of walkers, {state.walkers}; change it"
             )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+T = TypeVar("T")
 
 
 class NNSimError(Exception):
@@ -41,7 +43,7 @@ def require_number(
     if least is not None:
         rule = f"a finite number of at least {least:g}"
     try:
-        if isinstance(value, (str, bytes)):  # float() would read "0.5", and arithmetic with it fail much later
+        if isinstance(value, (str, bytes)) or _is_flag(value):  # float() would take "0.5" and True
             raise TypeError
         number = float(value)  # type: ignore[arg-type]  # numpy and torch scalars too
     except (TypeError, ValueError, RuntimeError, OverflowError):
@@ -62,6 +64,53 @@ def require_integer(owner: str, name: str, value: object, *, least: int) -> int:
     if number is None or isinstance(value, bool) or number < least:
         raise InputError(f"{owner}: {name} = {shown(value)} must be a whole number of at least {least}; change {name}")
     return number
+
+
+def require_flag(owner: str, name: str, value: object) -> bool:
+    """Return `value` as a bool, or raise `InputError` unless it is True or False: the text "no" would count as true."""
+    if not _is_flag(value):
+        raise InputError(f"{owner}: {name} = {shown(value)} must be True or False; change {name}")
+    return bool(value)
+
+
+def _is_flag(value: object) -> bool:
+    """Whether it is a truth value, of Python or numpy."""
+    return type(value).__name__ in ("bool", "bool_")
+
+
+def require_pair(owner: str, name: str, value: object) -> tuple[float, float]:
+    """Return two finite numbers, from any list, array or tensor of two, or raise `InputError`."""
+    parts = [] if isinstance(value, (str, bytes, Mapping)) else _listed(value)
+    if parts is None or len(parts) != 2:
+        raise InputError(f"{owner}: {name} = {shown(value)} must be two numbers, (low, high); change {name}")
+    low, high = (require_number(owner, name, one) for one in parts)
+    return low, high
+
+
+def require_several(owner: str, name: str, value: object, kind: type[T], source: str) -> list[T]:
+    """Return a list of objects of one kind, from any number of them or a single one, or raise `InputError`.
+
+    Args:
+        owner: who asks, for messages.
+        name: of the argument.
+        value: what was given.
+        kind: the class.
+        source: what makes such objects, for messages.
+    """
+    things = [value] if isinstance(value, kind) else _listed(value)
+    if things is None or not all(isinstance(one, kind) for one in things):
+        raise InputError(
+            f"{owner}: {name} = {shown(value)} must be one or more {kind.__name__}; give what {source} gives"
+        )
+    return things
+
+
+def _listed(value: Any) -> list[Any] | None:
+    """The parts of something that can be gone through, or None."""
+    try:
+        return list(value)
+    except TypeError:
+        return None
 
 
 def require_choice(owner: str, name: str, value: object, choices: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nnsim.checks import needs_gradients
-from nnsim.errors import InputError, NNSimWarning, first_line
+from nnsim.errors import InputError, NNSimError, NNSimWarning, first_line
 from nnsim.evaluation import Evaluation
 from nnsim.forcefield import ForceField
 from nnsim.gradients import DIRECTIONS, DOUBLE, Functions, Slopes, drawn
@@ -82,6 +82,8 @@ def _check_bias(who: str, force_field: ForceField, bias: Bias, s: Tensor) -> Non
     for away in (0.0, 0.03, 0.3):
         try:
             wrong = _wrong_slope(bias, s + away * size * noise, size)
+        except NNSimError:
+            raise
         except Exception as error:
             if away:  # a bias of the user's own need not be defined everywhere
                 continue

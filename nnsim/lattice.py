@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError
+from nnsim.errors import InputError, require_numbers, shown
 from nnsim.random import Purpose, RandomStreams
 
 
@@ -33,9 +33,10 @@ class Lattice:
     period = None
 
     def __init__(self, values: Sequence[float]) -> None:
-        self.values = self._given = torch.unique(torch.as_tensor(values, dtype=torch.float64))
-        if self.values.ndim != 1 or len(self.values) < 2 or not bool(torch.isfinite(self.values).all()):
-            raise InputError(f"Lattice: values = {list(values)} must be two or more different finite numbers")
+        rule = "two or more different finite numbers"
+        self.values = self._given = torch.unique(require_numbers("Lattice", "values", values, rule))
+        if len(self.values) < 2 or not bool(torch.isfinite(self.values).all()):
+            raise InputError(f"Lattice: values = {shown(values)} must be {rule}; change values")
 
     def prepare(self, dtype: torch.dtype, device: torch.device) -> None:
         """Bring the values to a device, and round them as positions of this type are; they stay float64."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from types import ModuleType
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError, NNSimWarning, require_integer
+from nnsim.errors import InputError, NNSimWarning, require_integer, shown
 
 SEEDS, WALKERS, DRAWS = 2**64, 2**26, 2**16  # how many there can be, see `nnsim.philox`
 NO_STEP = 2**47  # and more stand for draws that belong to no step, in the place of the step
@@ -79,7 +79,10 @@ class RandomStreams(torch.Generator):
 
     def __new__(cls, seed: int = 0, device: torch.device | str = "cpu", *, first_walker: int = 0) -> RandomStreams:
         """A generator of torch on the device."""
-        return super().__new__(cls, device)  # type: ignore[call-arg]
+        try:
+            return super().__new__(cls, device)  # type: ignore[call-arg]
+        except (RuntimeError, TypeError):
+            raise InputError(f"RandomStreams: device = {shown(device)} is not there; give 'cpu'") from None
 
     def __init__(self, seed: int = 0, device: torch.device | str = "cpu", *, first_walker: int = 0) -> None:
         self.first_walker = require_integer("RandomStreams", "first_walker", first_walker, least=0)
@@ -100,6 +103,8 @@ class RandomStreams(torch.Generator):
         """The generator itself if it is one of these, or else a new one with a seed drawn from it."""
         if isinstance(generator, cls):
             return generator
+        if not isinstance(generator, torch.Generator):
+            raise InputError(f"RandomStreams: generator = {shown(generator)} must be one of torch; give one")
         drawn = torch.randint(-(2**63), 2**63 - 1, (1,), generator=generator, device=generator.device)
         return cls(int(drawn) % SEEDS, generator.device)
 
@@ -133,6 +138,8 @@ class RandomStreams(torch.Generator):
         first: int | None = None,
     ) -> Tensor:
         """Independent unit normal numbers, [W, ...], within +-6.77; of walkers from number `first` on, if given."""
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise InputError(f"RandomStreams: dtype = {shown(dtype)} must be a floating type; give torch.float64")
         place = self._place(purpose, step, draw)
         if self._philox is None:
             return torch.randn(shape, generator=self, device=self.device, dtype=dtype)
@@ -166,10 +173,14 @@ class RandomStreams(torch.Generator):
         draw: int | None = None,
     ) -> Tensor:
         """Whole numbers from 0 to count - 1 < 2^31, [W, ...]; their probabilities differ by 2^-32 at most."""
+        if require_integer("RandomStreams", "count", count, least=1) > 2**31:
+            raise InputError(f"RandomStreams: count = {count} must be at most 2^31; make it of two draws")
         return below(self.words(purpose, shape, step=step, draw=draw), count)
 
     def orders(self, purpose: Purpose, shape: tuple[int, int], *, step: int | None = None) -> Tensor:
         """A permutation of 0 ... N - 1 for each walker, [W, N]."""
+        if len(shape) != 2:
+            raise InputError(f"RandomStreams: shape = {shown(shape)} must be [W, N]; change shape")
         return self.uniform(purpose, shape, step=step, draw=0 if step is not None else None).argsort(dim=1, stable=True)
 
     def _fill(
@@ -185,11 +196,11 @@ class RandomStreams(torch.Generator):
             return self._fill(kind, purpose, shape, place, torch.float32, first).to(dtype)
         assert self._philox is not None
         # torch's own memory, whose alignment is always the same: sums over it may depend on that
-        out = torch.empty(shape, dtype=dtype, device="cpu")
+        out = torch.empty(_whole(shape), dtype=dtype, device="cpu")
         if not out.numel():
             return out
         flat = (out if len(shape) == 2 else out.view(shape[0] if shape else 1, -1)).numpy()
-        first = self.first_walker if first is None else first
+        first = self.first_walker if first is None else require_integer("RandomStreams", "first", first, least=0)
         if first + len(flat) > WALKERS:
             raise InputError(f"RandomStreams: walkers = {first + len(flat)} must be at most 2^26; take fewer")
         self._philox.fill(flat, kind, self._signed_key, first + WALKERS * purpose, *place)
@@ -201,7 +212,15 @@ class RandomStreams(torch.Generator):
         """Step and draw of a counter, after the next draw was taken where none is given."""
         if self._older:
             self.warn_older()
-        if step is not None and draw is not None:
+        if not isinstance(purpose, Purpose):
+            listed = ", ".join(one.name for one in Purpose)
+            raise InputError(f"RandomStreams: purpose = {shown(purpose)} must be a Purpose; choose one of {listed}")
+        if step is not None:
+            step = _below("step", step, 2 * NO_STEP)
+        if draw is not None:
+            draw = _below("draw", draw, DRAWS)
+            if step is None:
+                raise InputError(f"RandomStreams: draw = {draw} is one of a step; give step=, too, or leave draw out")
             return step, draw
         before = self._draws[purpose]
         if step is None:
@@ -240,6 +259,21 @@ class RandomStreams(torch.Generator):
             NNSimWarning,
             stacklevel=3,
         )
+
+
+def _below(name: str, value: int, limit: int) -> int:
+    """A part of a counter; beyond its place it would change the others, and with them which numbers are drawn."""
+    number = value if type(value) is int and value >= 0 else require_integer("RandomStreams", name, value, least=0)
+    if number >= limit:
+        raise InputError(f"RandomStreams: {name} = {number} must be below {limit}; change {name}")
+    return number
+
+
+def _whole(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape, after checking that it is one."""
+    if not isinstance(shape, Sequence) or any(not isinstance(one, int) or one < 0 for one in shape):
+        raise InputError(f"RandomStreams: shape = {shown(shape)} must be whole numbers (W, ...); change shape")
+    return shape
 
 
 def _restored(

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from nnsim import checks, forces, ownership
 from nnsim.describe import describe, remembering
-from nnsim.errors import DivergedError, InputError, NNSimWarning, require_integer, shown
+from nnsim.errors import DivergedError, InputError, NNSimWarning, require_flag, require_integer, shown
 from nnsim.forcefield import ForceField
 from nnsim.identity import identity
+from nnsim.integrator_checks import check_conserved, check_integrator, started
 from nnsim.interrupt import Interrupt
 from nnsim.modes import undisturbed
 from nnsim.monitor import Monitor
@@ -149,8 +150,9 @@ class Simulation:
         # Copies, because both are brought to the precision of this run and may serve in another.
         self.system = copy.copy(checks.part("system", system, ("parameters", "box", "initial_positions", "energy")))
         self.integrator = copy.copy(checks.part("integrator", integrator, ("init", "step")))
+        check_integrator(self.integrator)
         self.reporters = [checks.part("reporter", one, ("due", "report")) for one in checks.several(reporters)]
-        self.output = output
+        self.output = None if output is None else _path(output)
         self.recording = _recording(every, positions_every, velocities_every, snapshot_every, observe, record_start)
         self.settings: Mapping[str, Any] = {}  # of the input script, set by whoever ran it
         self.script: str | None = None
@@ -184,8 +186,9 @@ class Simulation:
         forces.check_gradients(self.integrator, self.force_field, positions, s, self.precision)
         checks.check_periods(self.force_field)
         checks.check_edges(self.integrator, self.force_field, positions)
-        self.state = self.integrator.init(positions, self.force_field, generator)
+        self.state = started(self.integrator, positions, self.force_field, generator)
         check_finite(self.state)
+        check_conserved(self.integrator, self.state)
         checks.check_observables(self.state, self.force_field, observed)
         self.force_field.start_biases(self.state.cvs)
         self.platform, self.platform_reason = choose(self, platform)
@@ -253,11 +256,15 @@ class Simulation:
         target = self.steps if steps is None else require_integer("Simulation", "steps", steps, least=0)
         if target is None:
             raise InputError("Simulation: no length given; use run(steps=...), Simulation(steps=...) or --steps")
-        path = output if output is not None else self.output
+        flags = {"resume": resume, "overwrite": overwrite, "accept_changes": accept_changes}
+        resume, overwrite, accept_changes = (require_flag("Simulation", name, flag) for name, flag in flags.items())
+        path = self.output if output is None else _path(output)
         show = path is not None if progress is None else progress
         if path is None:
             if resume:
                 raise InputError("Simulation: resume needs the output to resume; give output=...")
+            if accept_changes:
+                raise InputError("Simulation: accept_changes is for a run that goes on; use it with resume=True")
             recorder, save = self._memory_recorder(), None
         else:
             from nnsim.storage import Storage
@@ -445,6 +452,12 @@ class Simulation:
         }
 
 
+def _path(output: object) -> str | Path:
+    if not isinstance(output, (str, Path)):
+        raise InputError(f"Simulation: output = {shown(output)} must be a path; give the folder to write, NAME.zarr")
+    return output
+
+
 def _due(reporter: Reporter, step: int) -> int:
     due = reporter.due(step)
     if due <= step:
@@ -483,8 +496,7 @@ def _recording(
         return None if value is None else require_integer("Simulation", name, value, least=0)
 
     every = require_integer("Simulation", "every", every, least=1)
-    if not isinstance(start, bool):
-        raise InputError(f"Simulation: record_start = {shown(start)} must be True or False; change record_start")
+    start = require_flag("Simulation", "record_start", start)
     pairs = checks.with_intervals("observable", observe, ("name", "observe"), default=every)
     return Recording(
         every=every,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnsim.errors import InputError, NNSimError, first_line, require_integer
+from nnsim.errors import InputError, NNSimError, first_line, require_integer, shown
 from nnsim.networks.call import outputs_of
 from nnsim.networks.checks import refuse_rounding, refuse_unfit, some_of
 from nnsim.networks.copies import evaluated_copy, unwrapped
@@ -77,6 +77,15 @@ def checked_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     if not trainable:
         raise InputError("NeuralNetwork: the module has no trainable parameters; set requires_grad=True on some")
     return trainable
+
+
+def checked_box(box: Any) -> Any:
+    """The box, after checking that it is an object that can hold positions."""
+    if isinstance(box, type) or not all(hasattr(box, name) for name in ("kind", "check_size", "contains")):
+        raise InputError(
+            f"NeuralNetwork: box = {shown(box)} must be a box; give nnsim.Box(limit) or nnsim.Lattice(...)"
+        )
+    return box
 
 
 def checked_points(split: str, data: object, max_memory: float) -> Data:

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nnsim.errors import InputError, require_choice, require_integer, require_number, require_numbers
+from nnsim.errors import InputError, require_choice, require_integer, require_number, require_numbers, shown
 from nnsim.margins import NO_CLASSIFIER, Margins, class_margins, logit_margins
 from nnsim.networks.dense import has_hooks
 from nnsim.platforms.native import LossTable
@@ -98,6 +98,8 @@ def _settle(loss: Any, *weights: str) -> None:
         numbers = require_numbers(owner, name, value, rule)
         if numbers.ndim > 1 or not bool((torch.isfinite(numbers) & (numbers >= 0)).all()):
             raise InputError(f"{owner}: {name} must be {rule}; change {name}")
+        if name == "weight" and not bool((numbers > 0).any()):
+            raise InputError(f"{owner}: {name} = {shown(value)} makes a loss that is always 0; give one above 0")
         object.__setattr__(loss, name, numbers)
 
 

@@ -8,27 +8,27 @@ another network are refused; by what it is known is in `nnsim.analysis.proof`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Floats
 from nnsim.analysis.chain import Chain, Naming, chain_of
+from nnsim.analysis.checks import as_floats, as_numbers
 from nnsim.analysis.images import nearest, period_of_positions
 from nnsim.analysis.proof import Grounds
 from nnsim.analysis.recorded import (
     Shapes,
-    as_numbers,
     header_of,
     module_text,
     require_parameters,
     require_period,
     vectors,
 )
-from nnsim.errors import InputError, require_integer
+from nnsim.errors import InputError, require_flag, require_integer, shown
 
 __all__ = ["Alignment", "align", "chain_of", "rename_neurons"]
 
@@ -241,6 +241,7 @@ def align(
     >>> align([3.0, 1.0, 0.0, 4.0, 5.0, 2.0], [1.0, 3.0, 4.0, 0.0, 2.0, 5.0], shapes).positions.tolist()
     [1.0, 3.0, 4.0, 0.0, 2.0, 5.0]
     """
+    signs, check = require_flag("align", "signs", signs), require_flag("align", "check", check)
     starts = require_integer("align", "starts", starts, least=1)
     seed = require_integer("align", "seed", seed, least=0)
     header = header_of(positions)
@@ -305,11 +306,16 @@ def rename_neurons(
     owner = "rename_neurons"
     q = as_numbers(owner, "positions", positions)
     shapes = require_parameters(owner, parameters, q.shape[-1] if q.ndim == 1 else -1)
-    turned = signs is not None and any(bool((np.asarray(one) != 1).any()) for one in signs)
+    if not np.isfinite(q).all():
+        raise InputError(f"{owner}: positions are not all finite; give those of another frame")
+    check = require_flag(owner, "check", check)
+    names = _layer_lists(owner, "permutations", permutations)
+    flips = None if signs is None else _layer_lists(owner, "signs", signs)
+    turned = flips is not None and any(bool((one != 1).any()) for one in flips)
     chain, _ = Grounds(None, system, module, points, check).chain(owner, shapes, q.astype(np.float64), turned)
     naming = Naming(
-        tuple(np.asarray(one) for one in permutations),
-        chain.identity().signs if signs is None else tuple(np.asarray(one, dtype=np.float64) for one in signs),
+        cast("tuple[NDArray[np.int64], ...]", names),  # whole if they fit
+        chain.identity().signs if flips is None else flips,
     )
     fits = [len(naming.permutations), len(naming.signs)] == [len(chain.hidden)] * 2 and all(
         np.array_equal(np.sort(p), np.arange(h)) and s.shape == (h,) and bool((np.abs(s) == 1).all())
@@ -320,7 +326,15 @@ def rename_neurons(
             f"rename_neurons: permutations and signs must be one of each hidden layer, of widths "
             f"{list(chain.hidden)}, the signs +1 or -1; change them"
         )
-    return chain.rename(q, naming)
+    whole = tuple(one.astype(np.int64) for one in naming.permutations)
+    return chain.rename(q, Naming(whole, naming.signs))
+
+
+def _layer_lists(owner: str, name: str, given: Any) -> tuple[Floats, ...]:
+    """Numbers of each hidden layer."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InputError(f"{owner}: {name} = {shown(given)} must be a list for each hidden layer; change {name}")
+    return tuple(as_floats(owner, name, one, axes=1) for one in given)
 
 
 def _distance(frames: Floats, targets: Floats, period: Floats | None) -> Floats:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnsim.errors import InputError
+from nnsim.analysis.checks import as_floats
+from nnsim.errors import InputError, require_number, shown
 
 Floats = NDArray[np.float64]
 Value = Callable[[Floats], ArrayLike]
@@ -29,6 +30,9 @@ class Axis:
         periodic: whether the last edge is the same point as the first.
         discrete: whether the CV takes the values of the centres only, as an exact accuracy does: nothing lies within a
             bin then.
+
+    Raises:
+        InputError: edges that do not rise evenly, or centres that are not one in each bin.
     """
 
     name: str
@@ -36,6 +40,21 @@ class Axis:
     edges: Floats
     periodic: bool = False
     discrete: bool = False
+
+    def __post_init__(self) -> None:
+        owner = f"Axis {self.name!r}"
+        centers, edges = (as_floats(owner, name, getattr(self, name), axes=1) for name in ("centers", "edges"))
+        if len(edges) != len(centers) + 1 or not len(centers):
+            raise InputError(f"{owner}: {len(centers)} centers and {len(edges)} edges; give one edge more than centers")
+        widths = np.diff(edges)
+        if not (widths > 0).all() or np.ptp(widths) > 1e-6 * widths.max():
+            raise InputError(
+                f"{owner}: edges from {edges[0]:g} to {edges[-1]:g} must rise by equal steps; change edges"
+            )
+        if not ((edges[:-1] <= centers) & (centers <= edges[1:])).all():
+            raise InputError(f"{owner}: centers must lie in their bins, one in each; change centers or edges")
+        object.__setattr__(self, "centers", centers)
+        object.__setattr__(self, "edges", edges)
 
     @property
     def width(self) -> float:
@@ -56,15 +75,17 @@ class Axis:
             InputError: a value outside the axis.
         """
         low, high = float(self.edges[0]), float(self.edges[-1])
-        value = float(self.wrap(np.asarray(value, dtype=np.float64)))
+        value = float(self.wrap(np.asarray(require_number("EntropyLandscape", self.name, value))))
         if not low <= value <= high:
-            raise InputError(f"EntropyLandscape: {self.name} = {value:g} is outside the grid, [{low:g}, {high:g}]")
+            raise InputError(
+                f"EntropyLandscape: {self.name} = {value:g} is outside the grid, [{low:g}, {high:g}]; give one inside"
+            )
         return min(int(np.searchsorted(self.edges, value, side="right")) - 1, len(self.centers) - 1)
 
     def place_of(self, value: float) -> float:
         """Place of a value in bins from the centre of the first bin; raises `InputError` outside the axis."""
         low, width = float(self.edges[0]), self.width
-        inside = self.bin_of(value)
+        inside, value = self.bin_of(value), float(value)
         if self.periodic:
             value = low + (value - low) % (float(self.edges[-1]) - low)
         return float(inside) if self.discrete else (value - low) / width - 0.5
@@ -90,6 +111,14 @@ class Curve:
     error: Floats | None = None
     x_name: str = ""
     y_name: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("x", "y", "error"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, as_floats("Curve", name, getattr(self, name)))
+        shapes = [one.shape[-1:] for one in (self.x, self.y, self.error) if one is not None]
+        if len(set(shapes)) > 1 or self.x.ndim != 1:
+            raise InputError(f"Curve: x, y and error end with {shapes} points; give one of each for every point")
 
 
 def node_values(coefficients: ArrayLike, periodic: Sequence[bool], kind: str = "spline") -> Floats:
@@ -127,10 +156,18 @@ def natural_value(name: str) -> tuple[Callable[[Floats], Floats], str]:
     >>> float(value(np.array(7.0))), name
     (0.7, 'smoothed_accuracy_test')
     """
+    if not isinstance(name, str):
+        raise InputError(f"natural_value: name = {shown(name)} must be the name of a CV; give a text")
     match = re.fullmatch(r"(?:(?P<scale>[0-9.e+-]+)x_)?(?P<logit>logit_)?(?P<name>(?:smoothed_)?accuracy_.+)", name)
     if match is None:
         return lambda s: np.asarray(s, dtype=np.float64), name
-    scale, logit = float(match["scale"] or 1), match["logit"] is not None
+    try:
+        scale = float(match["scale"] or 1)
+    except ValueError:
+        scale = 0.0
+    if scale <= 0:
+        raise InputError(f"natural_value: {name!r} begins with no scale above 0; give the name of a CV")
+    logit = match["logit"] is not None
 
     def value(s: Floats) -> Floats:
         plain = np.asarray(s, dtype=np.float64) / scale

@@ -97,7 +97,10 @@ class BiasedRun:
         for value in known:
             if value is not None:
                 return float(value)
-        raise InputError(f"{self.path} has no kT: a dynamics without a temperature has no equilibrium to weight for")
+        raise InputError(
+            f"{self.path} has no kT: a dynamics without a temperature has no equilibrium to weight for; "
+            "give a run at a temperature"
+        )
 
     @property
     def names(self) -> list[str]:

@@ -13,13 +13,15 @@ the frames of all chains: `nnsim.analysis.equilibrium` does that.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnsim.analysis.axes import Floats
 from nnsim.analysis.biased_run import BiasedRun, Values, joint_states
-from nnsim.analysis.frames import common_steps
+from nnsim.analysis.checks import require_fraction
+from nnsim.analysis.frames import common_steps, opened
 from nnsim.analysis.images import refuse_mean
 from nnsim.errors import InputError
 
@@ -27,20 +29,20 @@ if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
 
 
-def boltzmann_settings(trajectory: Trajectory) -> dict[str, Any] | None:
+def boltzmann_settings(trajectory: Trajectory | str | Path) -> dict[str, Any] | None:
     """Settings, and the name, of the (first) Boltzmann bias of a run, or None if there is none."""
-    biases = trajectory.header.get("bias", {})
+    biases = opened(trajectory, "boltzmann_settings").header.get("bias", {})
     found = [{**one, "name": name} for name, one in biases.items() if one.get("type") == "Boltzmann"]
     return found[0] if found else None
 
 
 def boltzmann_averages(
-    trajectory: Trajectory, of: str, *, given: str = "ln_loss_train", since: float = 0.5
+    trajectory: Trajectory | str | Path, of: str, *, given: str = "ln_loss_train", since: float = 0.5
 ) -> list[dict[str, float | int]]:
     """Mean of two observables at each beta, with standard errors from the spread over the chains.
 
     Args:
-        trajectory: of a run with a `Boltzmann` bias.
+        trajectory: of a run with a `Boltzmann` bias; or its path.
         of: a recorded observable with one number for each walker.
         given: another one, by which the rows are told apart, such as ln L.
         since: fraction of the run that is left out at the beginning, from 0 to below 1; the ramp is always left out.
@@ -55,7 +57,8 @@ def boltzmann_averages(
             range.
         TrajectoryError: an observable that was not recorded.
     """
-    require_fraction("boltzmann_averages", since)
+    trajectory = opened(trajectory, "boltzmann_averages")
+    since = require_fraction("boltzmann_averages", since)
     if of == given:
         raise InputError(f"boltzmann_averages: of and given are both {of!r}; name two observables")
     for name in (of, given):
@@ -100,12 +103,6 @@ def _weighted(trajectory: Trajectory, given: str, of: str, since: float) -> tupl
     state, picks = joint_states(families)
     logs = run.shared(values, families, state, picks)
     return values(given), values(of), np.exp(logs - logs.max(axis=0))
-
-
-def require_fraction(owner: str, since: float) -> None:
-    """Raise `InputError` unless `since` is from 0 to below 1."""
-    if not 0 <= since < 1:
-        raise InputError(f"{owner}: since = {since:g} must be at least 0 and below 1; change since")
 
 
 def _over_chains(means: Floats) -> tuple[float, float]:

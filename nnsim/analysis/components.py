@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnsim.analysis.axes import Floats
+from nnsim.analysis.checks import as_floats
 from nnsim.analysis.images import nearest
 from nnsim.analysis.recorded import Recorded, Selection, Shapes
 from nnsim.errors import InputError, require_integer
@@ -42,9 +43,12 @@ class PrincipalComponents:
         """Projections of other frames [..., k], of the same selection, onto the components, [..., C].
 
         Raises:
-            InputError: another number of parameters.
+            InputError: another number of parameters, or something that is no finite number.
         """
-        values = np.asarray(frames, dtype=np.float64)
+        given = frames[...] if hasattr(frames, "step") else frames
+        values = as_floats("project", "frames", given)
+        if not np.isfinite(values).all():
+            raise InputError("project: frames are not all finite; leave such frames out")
         if values.shape[-1:] != self.mean.shape:
             raise InputError(
                 f"project: frames of shape {values.shape} must end with {len(self.mean)} parameters; change frames"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nnsim.analysis.frames import all_opened, opened
 from nnsim.analysis.landscape import EntropyLandscape
 from nnsim.analysis.learnt import wang_landau_name
 from nnsim.analysis.passages import ends_of, round_trips, round_trips_by, way_round
@@ -116,7 +118,7 @@ class Diagnosis:
 
 
 def diagnose(
-    trajectory: Trajectory,
+    trajectory: Trajectory | str | Path,
     *,
     between: tuple[float, float] | None = None,
     cv: str | None = None,
@@ -132,14 +134,17 @@ def diagnose(
         bias: its name, if there are several.
 
     Raises:
-        InputError: no such bias, a run too short for a frame, or two values that are equal or not finite.
+        InputError: no such bias, a run too short for a frame, or two values that are equal, not finite or off the grid.
     """
+    trajectory = opened(trajectory, "diagnose")
     name = wang_landau_name(trajectory, bias)
     require_record(trajectory, name)
     recorded = trajectory.bias(name).attrs
-    cv = cv or str(recorded["cvs"][0])
+    cv = str(recorded["cvs"][0]) if cv is None else cv
     values, period = np.asarray(trajectory[cv][:], dtype=np.float64), _period(recorded, cv)
     low, high = _circle(recorded, cv) if period is not None and between is None else ends_of(values, between)
+    if between is not None:
+        _require_on_grid(recorded, cv, low, high)
     increments = np.asarray(trajectory[f"{name}_increment"][:])
     of = cv if cv in recorded["cvs"] else str(recorded["cvs"][0])
     return Diagnosis(
@@ -156,6 +161,16 @@ def diagnose(
         flatness=histogram_flatness(trajectory, cv=of, bias=name),
         late_change=_late_change(trajectory, name, of),
     )
+
+
+def _require_on_grid(recorded: Mapping[str, Any], cv: str, low: float, high: float) -> None:
+    """Refuse ends of the way that no walker can reach, or that nothing is learnt of."""
+    lower, upper, _ = _edges(recorded, cv)
+    if cv in recorded["cvs"] and not lower <= low < high <= upper:
+        raise InputError(
+            f"round trips between {low:g} and {high:g}: must lie on the grid of {cv}, [{lower:g}, {upper:g}]; "
+            "move them inside (--between)"
+        )
 
 
 def _edges(recorded: Mapping[str, Any], cv: str) -> tuple[float, float, bool]:
@@ -243,7 +258,7 @@ class ConvergenceRecord:
 
 
 def convergence_records(
-    trajectories: Sequence[Trajectory],
+    trajectories: Trajectory | str | Path | Iterable[Trajectory | str | Path],
     *,
     between: tuple[float, float] | None = None,
     cv: str | None = None,
@@ -262,11 +277,10 @@ def convergence_records(
         One for each run.
 
     Raises:
-        InputError: no trajectory, no such bias or CV, fewer than two reports, or two values that are equal, not finite,
-            outside the grid or in one bin of it.
+        InputError: no trajectory, the same one twice, no such bias or CV, fewer than two reports, or two values that
+            are equal, not finite, outside the grid or in one bin of it.
     """
-    if not trajectories:
-        raise InputError("convergence_records: no trajectory; give at least one")
+    trajectories = all_opened(() if trajectories is None else trajectories, "convergence_records")
     names = [wang_landau_name(run, bias) for run in trajectories]
     for run, name in zip(trajectories, names, strict=True):
         axis_of(run.bias(name), cv)
@@ -278,7 +292,7 @@ def convergence_records(
                 "record them more often (snapshot_every of nnsim.Simulation)"
             )
     first = trajectories[0].bias(names[0])
-    of = cv or str(first.attrs["cvs"][0])
+    of = str(first.attrs["cvs"][0]) if cv is None else cv
     values = [np.asarray(run[of][:], dtype=np.float64) for run in trajectories]
     pooled = np.concatenate([one.reshape(-1) for one in values])
     grid, axis = first.attrs["grid"], axis_of(first, cv)

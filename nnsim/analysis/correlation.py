@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Floats
+from nnsim.analysis.checks import as_numbers
 from nnsim.analysis.images import gathered, period_of_series
-from nnsim.analysis.recorded import as_numbers, spacing
-from nnsim.errors import InputError, require_integer, require_number
+from nnsim.analysis.recorded import spacing
+from nnsim.errors import InputError, require_flag, require_integer, require_number
 
 RELIABLE = 50  # frames per autocorrelation time; emcee warns below that
 
@@ -99,6 +100,7 @@ def autocorrelation(
     Reference: A. D. Sokal, in Functional Integration (1997), DOI 10.1007/978-1-4899-0319-8_6, sec. 3; averaging over
     walkers: J. Goodman, J. Weare, DOI 10.2140/camcos.2010.5.65.
     """
+    require_flag("autocorrelation", "common_mean", common_mean)
     values, _ = _record("autocorrelation", series, period, common_mean=common_mean)
     lags = _require_lag("autocorrelation", max_lag, len(values), len(values) - 1)
     covariance = _covariance(values, common_mean)[: lags + 1]
@@ -140,6 +142,7 @@ def autocorrelation_time(
     >>> abs(found.tau - 1) < 4 * found.error, found.reliable
     (True, True)
     """
+    require_flag("autocorrelation_time", "common_mean", common_mean)
     window = require_number("autocorrelation_time", "window", window, above=0.0)
     values, apart = _record("autocorrelation_time", series, period, interval, common_mean=common_mean)
     frames, walkers = values.shape

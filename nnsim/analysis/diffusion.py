@@ -21,7 +21,7 @@ from nnsim.analysis.axes import Floats
 from nnsim.analysis.correlation import lagged_products
 from nnsim.analysis.images import nearest
 from nnsim.analysis.recorded import Recorded, Selection, Shapes
-from nnsim.errors import InputError, NNSimWarning, require_integer, require_number
+from nnsim.errors import InputError, NNSimWarning, require_integer, require_number, require_pair
 
 UNCLEAR = 0.45  # of a period: of normal moves with one of a million beyond it, one of ten millions is misread
 FEWEST_GROUPS = 8  # fewer walkers than this do not tell an error: the record of each is cut into pieces in time
@@ -82,7 +82,7 @@ class MeanSquaredDisplacement:
         """
         known = np.flatnonzero(np.isfinite(self.groups).all(axis=1) & (self.lag > 0))
         longest = float(self.lag[known[-1]]) if len(known) else 0.0
-        low, high = (0.1 * longest, longest) if between is None else between
+        low, high = (0.1 * longest, longest) if between is None else require_pair("diffusion", "between", between)
         tiny = 1e-9 * longest  # lags are multiples of an interval, with its rounding
         chosen = known[(self.lag[known] >= low - tiny) & (self.lag[known] <= high + tiny)]
         if len(chosen) < 2:

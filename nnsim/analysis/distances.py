@@ -18,7 +18,7 @@ from nnsim.analysis.chain import Chain
 from nnsim.analysis.images import nearest
 from nnsim.analysis.proof import Grounds
 from nnsim.analysis.recorded import Recorded, Selection, Shapes, layers_of, module_text, require_parameters
-from nnsim.errors import InputError, require_integer
+from nnsim.errors import InputError, require_flag, require_integer
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +98,8 @@ def rmsd(
     >>> rmsd(q).values[:, 0].tolist()
     [0.0, 3.0]
     """
+    flags = {"by_layer": by_layer, "align": align, "signs": signs, "check": check}
+    by_layer, align, signs, check = (require_flag("rmsd", name, flag) for name, flag in flags.items())
     recorded = Recorded("rmsd", frames, "positions", selection=selection, parameters=parameters, period=period)
     count, walkers, _ = recorded.shape
     target = _reference(recorded, reference)

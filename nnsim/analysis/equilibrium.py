@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,15 +25,16 @@ from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Curve, Floats
 from nnsim.analysis.biased_run import BiasedRun, Values, joint_states
-from nnsim.analysis.boltzmann import boltzmann_settings, require_fraction
-from nnsim.analysis.frames import common_steps
+from nnsim.analysis.boltzmann import boltzmann_settings
+from nnsim.analysis.checks import require_fraction
+from nnsim.analysis.frames import common_steps, opened, size_of
 from nnsim.analysis.images import refuse_mean
 from nnsim.analysis.independence import Doubts, doubts_of_trips
 from nnsim.analysis.learnt import wang_landau_name
 from nnsim.analysis.local_mean import LocalMean, local_mean
 from nnsim.analysis.potentials import biases_of_type
 from nnsim.analysis.weights import frame_weights
-from nnsim.errors import InputError, require_number
+from nnsim.errors import InputError, require_flag, require_number, require_several
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
@@ -73,6 +75,7 @@ class EquilibriumTable:
     at: Floats = field(default_factory=lambda: np.zeros(0))
     doubts: Doubts = field(default_factory=Doubts)
     local: LocalMean | None = None  # by which the mean can be moved to another value of the bin
+    size: int | None = None  # number of parameters of the system, if known
 
     def __post_init__(self) -> None:
         if not len(self.at):
@@ -100,7 +103,7 @@ class EquilibriumTable:
 
 
 def equilibrium(
-    trajectory: Trajectory,
+    trajectory: Trajectory | str | Path,
     given: str,
     of: str,
     *,
@@ -112,7 +115,7 @@ def equilibrium(
     """Equilibrium mean of the observable `of` at given values of a CV, all biases of the run taken off.
 
     Args:
-        trajectory: of a run with any of the biases that `frame_weights` knows.
+        trajectory: of a run with any of the biases that `frame_weights` knows; or its path.
         given: a recorded observable with one number for each walker; usually a CV of the bias.
         of: another one.
         width: of the bins of the table, in units of the CV: frames so far apart have a say in one average. Its bins
@@ -127,8 +130,10 @@ def equilibrium(
             that comes round, as a parameter in a periodic box.
         TrajectoryError: an observable that was not recorded.
     """
-    require_number("equilibrium", "width", width, above=0.0)
-    require_fraction("equilibrium", since)
+    trajectory = opened(trajectory, "equilibrium")
+    width = require_number("equilibrium", "width", width, above=0.0)
+    since = require_fraction("equilibrium", since)
+    centred = require_flag("equilibrium", "centred", centred)
     refuse_mean("equilibrium", trajectory, of)
     if bias is not None:
         biased_quantity(trajectory, bias)  # which refuses one that is not there
@@ -141,15 +146,18 @@ def equilibrium(
     withheld = frames.doubts.withheld
     error, fine_error = (np.full_like(one.error, np.nan) if withheld else one.error for one in (mean, fine))
     curve = Curve(fine.at[fine.frames > 0], fine.mean[fine.frames > 0], fine_error[fine.frames > 0], given, of)
-    return EquilibriumTable(given, of, bounds, mean.mean, error, mean.frames, curve, at, frames.doubts, mean)
+    return EquilibriumTable(
+        given, of, bounds, mean.mean, error, mean.frames, curve, at, frames.doubts, mean, size_of(trajectory)
+    )
 
 
-def biased_quantity(trajectory: Trajectory, bias: str | None = None) -> str:
+def biased_quantity(trajectory: Trajectory | str | Path, bias: str | None = None) -> str:
     """What averages are usually taken at given values of: the first CV of the bias, or ln of one that has a beta.
 
     Raises:
         InputError: no bias that averages are made from, or none of that name.
     """
+    trajectory = opened(trajectory, "biased_quantity")
     settings = _weighted(trajectory, bias) or boltzmann_settings(trajectory)
     if settings is None or bias not in (None, settings["name"]):
         return str(trajectory.bias(wang_landau_name(trajectory, bias)).attrs["cvs"][0])
@@ -158,8 +166,9 @@ def biased_quantity(trajectory: Trajectory, bias: str | None = None) -> str:
     return f"ln_{biased}" if logarithm else biased
 
 
-def averaged_type(trajectory: Trajectory, bias: str | None = None) -> str | None:
+def averaged_type(trajectory: Trajectory | str | Path, bias: str | None = None) -> str | None:
     """Type of the bias that `equilibrium` makes averages from; None if there is none."""
+    trajectory = opened(trajectory, "averaged_type")
     if (weighted := _weighted(trajectory, bias)) is not None:
         return str(weighted["type"])
     settings = boltzmann_settings(trajectory)
@@ -266,7 +275,7 @@ def _rounded(values: Floats, spacing: float) -> Floats:
 # ---------------------------------------------------------------------- several runs
 
 
-def mean_curve(tables: Sequence[EquilibriumTable]) -> Curve:
+def mean_curve(tables: EquilibriumTable | Iterable[EquilibriumTable]) -> Curve:
     """Mean at values of the CV: of one run with its own error, of several with that of their spread.
 
     Bins go by their edges, which must lie on one grid; the tables need not begin and end at the same. A mean is given
@@ -274,10 +283,13 @@ def mean_curve(tables: Sequence[EquilibriumTable]) -> Curve:
     to which each is moved.
 
     Raises:
-        InputError: no table, tables of different quantities, or bins that do not lie on one grid.
+        InputError: no table, the same one twice, tables of different quantities, or bins that do not lie on one grid.
     """
+    tables = require_several("mean_curve", "tables", () if tables is None else tables, EquilibriumTable, "equilibrium")
     if not tables:
         raise InputError("mean_curve: no table; give at least one")
+    if len({id(one) for one in tables}) < len(tables):
+        raise InputError("mean_curve: the same table twice is no independent run; give each run once")
     first = tables[0]
     _require_alike(tables)
     if len(tables) == 1:
@@ -312,6 +324,10 @@ def _require_alike(tables: Sequence[EquilibriumTable]) -> None:
             raise InputError(
                 f"mean_curve: tables of {first.of} at given {first.given} and of {one.of} at given {one.given}; take "
                 "the same quantities"
+            )
+        if None not in (one.size, first.size) and one.size != first.size:
+            raise InputError(
+                f"mean_curve: tables of systems of {first.size} and {one.size} parameters; take runs of one system"
             )
         shift = (one.edges[0] - first.edges[0]) / first.width
         if abs(one.width / first.width - 1) > 1e-6 or abs(shift - round(shift)) > 1e-6:

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnsim.analysis.axes import Floats
-from nnsim.analysis.frames import opened
+from nnsim.analysis.checks import as_floats
+from nnsim.analysis.frames import all_opened, opened, require_one_network
 from nnsim.analysis.sweep_table import label, read_plan, read_sweep
-from nnsim.errors import InputError, NNSimWarning, require_choice, require_integer
+from nnsim.errors import InputError, NNSimWarning, require_choice, require_integer, shown
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
@@ -99,13 +100,13 @@ def evolution(
             different steps or with epochs of different length, the same run twice, a run that diverged (or, with
             `"drop"`, all of them), a window that is even or longer than the record.
     """
-    several = isinstance(trajectory, Sequence) and not isinstance(trajectory, str)
-    given: list[Any] = list(trajectory) if several else [trajectory]  # type: ignore[arg-type]
-    trajectories = [opened(one) for one in given]
-    if not trajectories:
-        raise InputError(f"{OWNER}: no trajectory; give at least one")
+    trajectories = all_opened(trajectory, OWNER)
+    require_one_network(trajectories, OWNER)
     require_choice(OWNER, "diverged", diverged, ("refuse", "drop"))
-    _refuse_repeated(trajectories)
+    if isinstance(leave_out, str) or not isinstance(leave_out, Collection):
+        raise InputError(
+            f"{OWNER}: leave_out = {shown(leave_out)} must be a list of runs; name them as in Evolution.runs"
+        )
     records = [_scalar(one, name) for one in trajectories]
     step = _shared_steps(trajectories, [step for step, _ in records], name)
     per_epoch = _shared_epoch(trajectories) if epoch is None else require_integer(OWNER, "epoch", epoch, least=1)
@@ -115,9 +116,9 @@ def evolution(
         for one, (_, own) in zip(trajectories, records, strict=True)
         for w in range(own.shape[1])
     ]
-    unknown = sorted(set(leave_out) - set(runs))
+    unknown = [one for one in leave_out if one not in runs]
     if unknown:
-        raise InputError(f"{OWNER}: leave_out = {unknown[0]!r} is none of the runs; choose from {', '.join(runs)}")
+        raise InputError(f"{OWNER}: leave_out = {shown(unknown[0])} is none of the runs; choose from {', '.join(runs)}")
     wanted = np.array([run for run in range(len(runs)) if runs[run] not in leave_out], dtype=np.int64)
     if not len(wanted):
         raise InputError(f"{OWNER}: leave_out names all {len(runs)} runs; keep at least one")
@@ -125,7 +126,7 @@ def evolution(
     values, count = values[:, known], len(known)
     mean, nothing = values.mean(axis=1), np.full(len(step), np.nan)
     std = values.std(axis=1, ddof=1) if count > 1 else nothing
-    frames = default_window(len(step)) if window is None else window
+    frames = default_window(len(step)) if window is None else require_integer(OWNER, "window", window, least=1)
     return Evolution(
         name=name,
         step=step,
@@ -158,8 +159,8 @@ def running_average(values: ArrayLike, window: int) -> Floats:
     >>> running_average([0.0, 3.0, 0.0, 6.0], 3).tolist()
     [0.0, 1.0, 3.0, 6.0]
     """
-    y = np.asarray(values, dtype=np.float64)
-    require_integer(OWNER, "window", window, least=1)
+    y = as_floats(OWNER, "values", values, axes=1)
+    window = require_integer(OWNER, "window", window, least=1)
     if window % 2 == 0:
         other = f"{window - 1} or {window + 1}"
         raise InputError(f"{OWNER}: window = {window} must be an odd number of frames, to have a middle; take {other}")
@@ -178,12 +179,13 @@ def default_window(frames: int) -> int:
     return 2 * int(AVERAGED * frames / 2) + 1
 
 
-def steps_per_epoch(trajectory: Trajectory) -> int:
+def steps_per_epoch(trajectory: Trajectory | str | Path) -> int:
     """Updates in which training visits every train point once: ceil(points / batch size), or 1 of full batches.
 
     Raises:
         InputError: mini-batches of data whose number the trajectory does not say.
     """
+    trajectory = opened(trajectory, "steps_per_epoch")
     header = trajectory.header
     size = (header.get("integrator") or {}).get("batch_size")
     if size is None:
@@ -214,8 +216,7 @@ def sweep_runs(folder: Path | str, **where: Any) -> dict[str, list[Trajectory]]:
     """
     from nnsim.trajectory import Trajectory
 
-    folder = Path(folder)
-    table = read_sweep(folder)
+    table, folder = read_sweep(folder), Path(folder)
     points = read_plan(folder)["points"]
     status = dict(zip(points, table["status"].tolist(), strict=True))
     values = {name: dict(zip(points, table[name].tolist(), strict=True)) for name in table.swept}
@@ -255,16 +256,6 @@ def _scalar(trajectory: Trajectory, name: str) -> tuple[NDArray[np.int64], Float
     if not len(values):
         raise InputError(f"{OWNER}: {name!r} has no frame in {trajectory.path}; run longer than its interval")
     return step, values.reshape(len(values), -1)
-
-
-def _refuse_repeated(trajectories: list[Trajectory]) -> None:
-    """A run counted twice would make the standard error too small."""
-    seen: dict[Any, Path] = {}
-    for one in trajectories:
-        name = one.header.get("run") or one.path.resolve()
-        if name in seen:
-            raise InputError(f"{OWNER}: {seen[name]} and {one.path} are the same run; give each run once")
-        seen[name] = one.path
 
 
 def _shared_steps(trajectories: list[Trajectory], steps: list[NDArray[np.int64]], name: str) -> NDArray[np.int64]:

@@ -2,26 +2,77 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Floats
-from nnsim.errors import InputError
+from nnsim.errors import InputError, shown
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
 
 
-def opened(trajectory: Trajectory | str | Path) -> Trajectory:
-    """A trajectory, opened if it is a path."""
-    if not isinstance(trajectory, (str, Path)):
-        return trajectory
-    from nnsim.trajectory import Trajectory
+def opened(trajectory: Trajectory | str | Path, owner: str = "Trajectory") -> Trajectory:
+    """A trajectory, opened if it is a path; raises `InputError` for anything else."""
+    if isinstance(trajectory, (str, Path)):
+        from nnsim.trajectory import Trajectory
 
-    return Trajectory(trajectory)
+        return Trajectory(trajectory)
+    if not _is_trajectory(trajectory):
+        raise InputError(
+            f"{owner}: trajectory = {shown(trajectory)} must be a trajectory or its path; give one that nnsim run wrote"
+        )
+    return trajectory
+
+
+def all_opened(trajectories: Any, owner: str) -> list[Trajectory]:
+    """At least one run, each once, from trajectories or their paths, or a single one."""
+    single = isinstance(trajectories, (str, Path)) or _is_trajectory(trajectories)
+    try:
+        given = [trajectories] if single else list(trajectories)
+    except TypeError:
+        given = [trajectories]  # which is then named
+    if not given:
+        raise InputError(f"{owner}: no trajectory; give at least one")
+    runs = [opened(one, owner) for one in given]
+    _refuse_repeated(runs, owner)
+    return runs
+
+
+def _is_trajectory(thing: object) -> bool:
+    return hasattr(thing, "header") and not isinstance(thing, type)
+
+
+def _refuse_repeated(runs: list[Trajectory], owner: str) -> None:
+    """A run counted twice would make the standard error too small."""
+    seen: dict[Any, Path] = {}
+    for one in runs:
+        name = one.header.get("run") or (one.path.resolve() if one.path.exists() else id(one))
+        if name in seen:
+            raise InputError(f"{owner}: {seen[name]} and {one.path} are the same run; give each run once")
+        seen[name] = one.path
+
+
+def require_one_network(runs: Iterable[Trajectory], owner: str) -> None:
+    """Raise `InputError` unless all runs are of the same network, or other system, as far as they say."""
+    known = [(run, list(shapes.items())) for run in runs if (shapes := run.header.get("parameters"))]
+    for run, shapes in known[1:]:
+        if shapes != known[0][1]:
+            raise InputError(
+                f"{owner}: {known[0][0].path} and {run.path} are runs of different networks, of "
+                f"{size_of(known[0][0])} and {size_of(run)} parameters; take those of one"
+            )
+
+
+def size_of(run: Trajectory) -> int | None:
+    """Number of parameters of the system of a run; None where it does not say."""
+    shapes = run.header.get("parameters")
+    return sum(math.prod(shape) for shape in shapes.values()) if shapes else None
 
 
 def common_frames(trajectory: Trajectory, names: list[str], since: float, until: float = 1.0) -> list[Floats]:
@@ -49,5 +100,5 @@ def frames_at(trajectory: Trajectory, name: str, steps: NDArray[np.int64], per_w
     if len(values) != len(steps):
         raise InputError(f"{name} was not recorded at all of the frames; record it at the interval of the others")
     if per_walker and values.ndim != 2:
-        raise InputError(f"{name} has shape {values.shape[1:]} in a frame; one number for each walker is needed")
+        raise InputError(f"{name} has shape {values.shape[1:]} in a frame; choose one with a number for each walker")
     return values

@@ -21,10 +21,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnsim.analysis.axes import Axis, Curve, Floats, Value, node_values
+from nnsim.analysis.checks import as_floats, as_numbers
+from nnsim.analysis.frames import opened, size_of
+from nnsim.analysis.landscape_input import Quantity, axes_of, called, index_of, on_bins
 from nnsim.analysis.learnt import discrete_cvs, grid_bias_name, restraints, snapshot
 from nnsim.analysis.within_bins import mean_place, points_of_means, slopes, value_at
 from nnsim.criteria import FEWEST_VISITS
-from nnsim.errors import InputError, require_number
+from nnsim.errors import InputError, require_number, require_several, shown
 
 if TYPE_CHECKING:
     from nnsim.analysis.sampling import FrameSample
@@ -53,6 +56,7 @@ class EntropyLandscape:
         source: the trajectory that it was read from, for `sample`.
         restraints: names of biases on other CVs, such as a wall, under which all of it was sampled.
         means: ln of the mean density of each bin, [M1, ..., Mk], where that was measured; None where `entropy` was.
+        size: number of parameters of the system, if known.
 
     Raises:
         InputError: shapes that differ, no visited bin, or an infinite entropy in a visited one.
@@ -69,11 +73,18 @@ class EntropyLandscape:
     source: Path | None = None
     restraints: tuple[str, ...] = ()
     means: Floats | None = None
+    size: int | None = None
 
     def __post_init__(self) -> None:
-        visited = np.array(self.visited, dtype=bool)
-        entropy = np.array(self.entropy, dtype=np.float64)
-        shape = tuple(len(axis.centers) for axis in self.axes)
+        axes = tuple(require_several("EntropyLandscape", "axes", self.axes, Axis, "nnsim.analysis.Axis(...)"))
+        names = [axis.name for axis in axes]
+        if not axes or len(set(names)) < len(names):
+            raise InputError(
+                f"EntropyLandscape: axes of {', '.join(names) or 'nothing'}; give one or more different CVs"
+            )
+        visited = as_numbers("EntropyLandscape", "visited", self.visited) != 0
+        entropy = np.array(as_floats("EntropyLandscape", "entropy", self.entropy))
+        shape = tuple(len(axis.centers) for axis in axes)
         if not entropy.shape == visited.shape == shape:
             raise InputError(
                 f"EntropyLandscape: entropy {entropy.shape}, visited {visited.shape} and axes {shape} differ; "
@@ -84,6 +95,11 @@ class EntropyLandscape:
         if not np.isfinite(entropy[visited]).all():
             raise InputError("EntropyLandscape: entropy is not finite in a visited bin; the run has diverged")
         entropy[~visited] = np.nan
+        for name in ("error", "means"):
+            given = getattr(self, name)
+            if given is not None and np.shape(given) != shape:
+                raise InputError(f"EntropyLandscape: {name} {np.shape(given)} and axes {shape} differ; make them equal")
+        object.__setattr__(self, "axes", axes)
         object.__setattr__(self, "visited", visited)
         object.__setattr__(self, "entropy", entropy - entropy[visited].max())
 
@@ -125,20 +141,23 @@ class EntropyLandscape:
             restraint: gives V' / kT at the centres for the axes, [M1, ..., Mk]; None is 0.
 
         Raises:
-            InputError: a bias factor of 1 or less.
+            InputError: a temperature or a bias factor out of its range, a grid without some of its settings, or tables,
+                names or a restraint that do not fit it.
 
         Reference: A. Barducci, G. Bussi and M. Parrinello, Phys. Rev. Lett. 100, 020603 (2008), eq. 4, for gamma.
         """
+        kT = require_number("EntropyLandscape", "kT", kT, above=0.0)
         if bias_factor is not None:
             bias_factor = require_number("EntropyLandscape", "bias_factor", bias_factor, above=1.0)
         share = 1.0 if bias_factor is None else 1 - 1 / bias_factor  # of -F, which V becomes
-        levels = tuple(discrete) or (False,) * len(names)
-        limits = zip(names, grid["lower"], grid["upper"], grid["bins"], grid["periodic"], levels, strict=True)
-        axes = tuple(_axis(*arguments) for arguments in limits)
-        visited = np.asarray(visits) > 0
-        values = node_values(coefficients, grid["periodic"], grid["kind"]) / (share * kT)
+        axes = axes_of(grid, names, discrete)
+        shape = tuple(len(axis.centers) for axis in axes)
+        visited = on_bins("visits", visits, shape) > 0
+        values = node_values(on_bins("coefficients", coefficients, shape), grid["periodic"], grid["kind"]) / (
+            share * kT
+        )
         if restraint is not None:
-            held = np.asarray(restraint(axes), dtype=np.float64)
+            held = on_bins("restraint", called("restraint", restraint, axes), shape)
             values, visited = values + held, visited & _outweighed(np.asarray(visits), held)
         if grid["kind"] == "bins":
             return cls.from_means(values, visited, axes, flat=flat)
@@ -156,11 +175,14 @@ class EntropyLandscape:
             axes: one for each CV; along a discrete one nothing is changed.
             **settings: `flat`, `restraints` and `source`.
         """
-        known = np.where(visited, means, np.nan)
+        axes = tuple(require_several("EntropyLandscape", "axes", axes, Axis, "nnsim.analysis.Axis(...)"))
+        shape = tuple(len(axis.centers) for axis in axes)
+        seen = on_bins("visited", visited, shape) != 0
+        known = np.where(seen, on_bins("means", means, shape), np.nan)
         entropy = known
         for number, axis in enumerate(axes):
             entropy = _at_centres(entropy, axis, number)
-        return cls(entropy, np.asarray(visited, dtype=bool), axes, means=known, **settings)
+        return cls(entropy, seen, axes, means=known, **settings)
 
     @classmethod
     def from_bias(cls, bias: Any, *, flat: bool = True) -> EntropyLandscape:
@@ -168,6 +190,11 @@ class EntropyLandscape:
 
         What other biases did, such as walls, is not known here and not taken off; `from_trajectory` takes it off.
         """
+        if isinstance(bias, type) or not all(hasattr(bias, name) for name in ("potential", "visits", "grid", "kT")):
+            raise InputError(
+                f"EntropyLandscape.from_bias: bias = {shown(bias)} must be a Wang-Landau or metadynamics bias; of a "
+                "recorded one take from_trajectory"
+            )
         potential, visits = (np.asarray(_on_host(table)) for table in (bias.potential, bias.visits))
         names, levels = [cv.name for cv in bias.cvs], [bool(getattr(cv, "discrete", False)) for cv in bias.cvs]
         factor = getattr(bias, "bias_factor", None)
@@ -196,10 +223,7 @@ class EntropyLandscape:
             InputError: no such bias, several and none named, or a frame that does not exist.
             TrajectoryError: a path that is not a readable trajectory.
         """
-        if isinstance(trajectory, (str, Path)):
-            from nnsim.trajectory import Trajectory
-
-            trajectory = Trajectory(trajectory)
+        trajectory = opened(trajectory, "EntropyLandscape.from_trajectory")
         name = grid_bias_name(trajectory, bias)
         recorded = trajectory.bias(name)
         attrs, tables = recorded.attrs, recorded.tables
@@ -221,7 +245,7 @@ class EntropyLandscape:
             discrete=discrete_cvs(trajectory, attrs),
             restraint=restraint,
         )
-        return replace(found, source=getattr(trajectory, "path", None), restraints=others)
+        return replace(found, source=getattr(trajectory, "path", None), restraints=others, size=size_of(trajectory))
 
     @classmethod
     def average(cls, landscapes: Sequence[EntropyLandscape]) -> EntropyLandscape:
@@ -236,8 +260,10 @@ class EntropyLandscape:
             landscapes: at least 2 runs on the same grid.
 
         Raises:
-            InputError: fewer than 2 runs, different grids or kinds, or no bin that all have visited.
+            InputError: fewer than 2 runs, one of them twice, different grids or kinds, or no bin that all have visited.
         """
+        owner = "EntropyLandscape.average"
+        landscapes = require_several(owner, "landscapes", landscapes, cls, "EntropyLandscape.from_trajectory")
         runs = tuple(run for landscape in landscapes for run in (landscape.members or (landscape,)))
         _require_alike(runs)
         visited = np.logical_and.reduce([run.visited for run in runs])
@@ -268,9 +294,10 @@ class EntropyLandscape:
         """
         if isinstance(axis, str) and axis in self.names:
             return self.names.index(axis)
-        if not isinstance(axis, str) and -len(self.axes) <= axis < len(self.axes):
-            return int(axis) % len(self.axes)
-        raise InputError(f"EntropyLandscape: no axis {axis!r}; choose one of {', '.join(self.names)}")
+        number = None if isinstance(axis, bool) else index_of(axis)
+        if number is not None and -len(self.axes) <= number < len(self.axes):
+            return number % len(self.axes)
+        raise InputError(f"EntropyLandscape: no axis {shown(axis)}; choose one of {', '.join(self.names)}")
 
     def at(self, **values: float) -> float:
         """S at a point, one value for each CV by name, by cubics between the centres; NaN in a bin not visited.
@@ -345,7 +372,10 @@ class EntropyLandscape:
         """
         keep = [self.axis_index(axis) for axis in axes]
         if not keep or len(set(keep)) < len(keep):
-            raise InputError(f"EntropyLandscape.marginal: {axes!r} must be different axes, at least one")
+            raise InputError(
+                f"EntropyLandscape.marginal: {shown(axes)} must be different axes, at least one; choose among "
+                f"{', '.join(self.names)}"
+            )
         if self.members:
             return self.average([run.marginal(*keep) for run in self.members])
         others = tuple(axis for axis in range(len(self.axes)) if axis not in keep)
@@ -381,7 +411,8 @@ class EntropyLandscape:
             InputError: an unknown axis, the same one twice, or a periodic `of` whose `value`, such as `np.cos`, is not.
         """
         axis = self.axes[self.axis_index(of)]
-        if axis.periodic and not _is_periodic(value, axis):
+        function = None if value is None else Quantity(value)
+        if axis.periodic and not _is_periodic(function, axis):
             raise InputError(
                 f"EntropyLandscape.equilibrium: {axis.name} is periodic, so that its mean depends on where the circle "
                 "is cut; give value=numpy.cos, or another function that is periodic too"
@@ -389,7 +420,7 @@ class EntropyLandscape:
 
         def mean(part: EntropyLandscape) -> Floats:
             joint, places = part._at_given()
-            quantity = places if value is None else np.asarray(value(places.ravel()), np.float64).reshape(places.shape)
+            quantity = places if function is None else function(places.ravel()).reshape(places.shape)
             top = joint.max(axis=1, keepdims=True)
             known = np.isfinite(top[:, 0])
             weight = np.exp(joint[known] - top[known])
@@ -504,11 +535,6 @@ class EntropyLandscape:
         return f"EntropyLandscape({kind}; {axes}; {share}, range {self.range():.3g} nats, {self.runs} run(s))"
 
 
-def _axis(name: str, lower: float, upper: float, bins: int, periodic: bool, discrete: bool) -> Axis:
-    edges: Floats = lower + np.arange(bins + 1, dtype=np.float64) * ((upper - lower) / bins)
-    return Axis(name, 0.5 * (edges[1:] + edges[:-1]), edges, bool(periodic), bool(discrete))
-
-
 def _outweighed(visits: NDArray[Any], held: Floats) -> NDArray[np.bool_]:
     """Whether V has come to outweigh restraints of `held` kT: where they are above 1, by the visits.
 
@@ -533,6 +559,10 @@ def _require_alike(runs: Sequence[EntropyLandscape]) -> None:
     owner = "EntropyLandscape.average"
     if len(runs) < 2:
         raise InputError(f"{owner}: {len(runs)} run(s); at least 2 independent runs are needed for a standard error")
+    sources = [run.source for run in runs if run.source is not None]
+    twice = [one for one in sources if sources.count(one) > 1]
+    if twice:
+        raise InputError(f"{owner}: {twice[0]} twice is no independent run; give each run once")
     for run in runs[1:]:
         same = len(run.axes) == len(runs[0].axes) and all(
             a.matches(b) for a, b in zip(run.axes, runs[0].axes, strict=True)
@@ -540,6 +570,11 @@ def _require_alike(runs: Sequence[EntropyLandscape]) -> None:
         if not same:
             raise InputError(
                 f"{owner}: the runs have different grids, {runs[0]!r} and {run!r}; use the same CVs and Grid"
+            )
+        if None not in (run.size, runs[0].size) and run.size != runs[0].size:
+            raise InputError(
+                f"{owner}: runs of systems of {runs[0].size} and {run.size} parameters have different entropies; "
+                "average only runs of one system"
             )
         if run.flat != runs[0].flat:
             raise InputError(f"{owner}: some runs have U = 0 and others have not; average only runs of one system")
@@ -554,10 +589,10 @@ def _mean_and_error(values: Floats) -> tuple[Floats, Floats]:
     return mean, np.asarray(values.std(axis=0, ddof=1) / np.sqrt(count))
 
 
-def _is_periodic(value: Value | None, axis: Axis) -> bool:
+def _is_periodic(value: Callable[[Floats], Floats] | None, axis: Axis) -> bool:
     """Whether a function, by default the coordinate itself, is the same at both edges of an axis."""
     edges = axis.edges[[0, -1]]
-    low, high = edges if value is None else np.asarray(value(edges), dtype=np.float64)
+    low, high = edges if value is None else value(edges)
     return bool(abs(high - low) <= 1e-6 * (1 + abs(low) + abs(high)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from nnsim.analysis import potentials
 from nnsim.analysis.axes import Axis, Floats
-from nnsim.errors import InputError
+from nnsim.errors import InputError, shown
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
@@ -89,11 +90,15 @@ def snapshot(recorded: Any, visits: Any, frame: int) -> tuple[Any, Any]:
     """Coefficients and histogram (or mask) of a snapshot."""
     series = recorded.snapshots.get("potential")
     count = 0 if series is None else len(series.step)
-    if not -count <= frame < count:
+    try:
+        number = operator.index(frame)
+    except TypeError:
+        number = count
+    if isinstance(frame, bool) or not -count <= number < count:
         raise InputError(
-            f"EntropyLandscape: frame = {frame} is not among the {count} snapshots of the bias; change frame"
+            f"EntropyLandscape: frame = {shown(frame)} is not among the {count} snapshots of the bias; change frame"
         )
-    potential = np.asarray(series[frame])
+    frame, potential = number, np.asarray(series[number])
     if "visits" in recorded.snapshots:
         return potential, np.asarray(recorded.snapshots["visits"][frame])
     return potential, (np.asarray(visits) > 0) & (potential > 0)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nnsim.analysis.checks import as_floats
 from nnsim.analysis.images import nearest
-from nnsim.errors import InputError
+from nnsim.errors import InputError, require_number, shown
 
 
 def crossings(series: Any, low: float, high: float) -> NDArray[np.int64]:
@@ -45,7 +46,8 @@ def round_trips(series: Any, low: float, high: float) -> NDArray[np.int64]:
 
 def _arrivals(series: Any, low: float, high: float) -> list[NDArray[np.int64]]:
     """For each walker the frames at which it reaches the end it was not at last; see `crossings`."""
-    values = np.asarray(series[...] if hasattr(series, "step") else series, dtype=np.float64)
+    values = as_floats("crossings", "series", series[...] if hasattr(series, "step") else series)
+    low, high = (require_number("crossings", name, end) for name, end in (("low", low), ("high", high)))
     if not low < high:
         remedy = "swap them" if low > high else "change one"
         raise InputError(f"crossings: low = {low:g} must be below high = {high:g}; {remedy}")
@@ -75,10 +77,14 @@ def round_trips_by(series: Any, step: ArrayLike, until: ArrayLike, low: float, h
     Raises:
         InputError: as for `crossings`.
     """
+    owner = "round_trips_by"
+    steps, asked = as_floats(owner, "step", step, 1), as_floats(owner, "until", until)
+    frames = len(series) if hasattr(series, "__len__") else 0
+    if len(steps) != frames or not (np.diff(steps) > 0).all():
+        raise InputError(f"{owner}: step must rise and have one for each of {frames} frames; give series.step")
     # every second arrival ends a round trip
     completed = np.concatenate([walker[1::2] for walker in _arrivals(series, low, high)] or [np.zeros(0, np.int64)])
-    steps = np.sort(np.asarray(step)[completed])
-    return np.searchsorted(steps, np.asarray(until), side="right").astype(np.int64)
+    return np.searchsorted(np.sort(steps[completed]), asked, side="right").astype(np.int64)
 
 
 def way_round(
@@ -95,15 +101,27 @@ def way_round(
     return np.abs(nearest(values - low, period)), 0.1 * far, 0.9 * far
 
 
+def _two(between: Any) -> tuple[float, float]:
+    """Two numbers, finite or not."""
+    try:
+        low, high = (float(one) for one in (() if isinstance(between, str) else between))
+    except (TypeError, ValueError):
+        raise InputError(
+            f"round trips between {shown(between)}: must be two numbers, the ends of the way; change them (--between)"
+        ) from None
+    return low, high
+
+
 def ends_of(values: NDArray[np.float64], between: tuple[float, float] | None) -> tuple[float, float]:
     """The lower and the upper end for round trips; equal where nothing has moved."""
     if between is None:
         low, high = np.quantile(values, (0.1, 0.9))
         return float(low), float(high)
-    low, high = sorted(between)
+    pair = _two(between)
+    low, high = sorted(pair)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise InputError(
-            f"round trips between {between[0]:g} and {between[1]:g}: must be two different finite numbers, "
+            f"round trips between {pair[0]:g} and {pair[1]:g}: must be two different finite numbers, "
             "the ends of the way; change one (--between)"
         )
     return low, high

@@ -196,7 +196,7 @@ def profile(
     names = (along,) if isinstance(along, str) or not isinstance(along, Sequence) else tuple(along)
     strings = all(isinstance(name, str) for name in names)
     if not strings or not 1 <= len(names) <= 2 or len(set(names)) < len(names):
-        raise InputError(f"profile: along = {shown(along)} must be one observable or two different ones")
+        raise InputError(f"profile: along = {shown(along)} must be one observable or two different ones; change along")
     counts, limits = _bins(bins, len(names)), _limits(between, len(names))
     options: dict[str, Any] = {"since": since, "beta": beta, "kT": kT, "final_bias": final_bias, "blocks": blocks}
     weights = frame_weights(trajectory, names=names, **options)
@@ -339,7 +339,9 @@ def _limits(between: Between, axes: int) -> list[tuple[float, float] | None]:
     if nested and not isinstance(nested[0], Sequence):
         nested = [nested]
     if len(nested) != axes or any(not isinstance(pair, Sequence) or len(pair) != 2 for pair in nested):
-        raise InputError(f"profile: between = {shown(between)} must be a pair (low, high) for each observable")
+        raise InputError(
+            f"profile: between = {shown(between)} must be a pair (low, high) for each observable; change between"
+        )
     found: list[tuple[float, float] | None] = []
     for pair in nested:
         low, high = (require_number("profile", "between", value) for value in pair)

@@ -85,7 +85,7 @@ class Grounds:
             raise InputError(f"{owner}: give system or module, not both")
         system = getattr(self.system, "system", self.system)  # a simulation has a system
         module = getattr(system, "module", None)
-        if module is None:
+        if module is None or not hasattr(system, "points"):
             raise InputError(f"{owner}: system = {type(system).__name__} has no torch module; give module= and points=")
         return module, system.points("train") if self.points is None else self.points
 

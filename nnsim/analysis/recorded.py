@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Floats
+from nnsim.analysis.checks import as_numbers
+from nnsim.analysis.frames import opened
 from nnsim.analysis.images import centre, period_of_positions
 from nnsim.errors import InputError, require_number, shown
 from nnsim.selection import select
@@ -139,9 +142,8 @@ class Recorded:
 
 def _series(owner: str, frames: Any, what: str) -> tuple[Any, Mapping[str, Any]]:
     """Something with `shape` and slices of frames, and the header of its trajectory."""
-    from nnsim.analysis.frames import opened
-
-    frames = opened(frames)
+    if isinstance(frames, (str, Path)):
+        frames = opened(frames, owner)
     if hasattr(frames, "header"):
         series = getattr(frames, what)
         if series is None:
@@ -151,17 +153,6 @@ def _series(owner: str, frames: Any, what: str) -> tuple[Any, Mapping[str, Any]]
     if hasattr(frames, "shape") and hasattr(frames, "step"):
         return frames, header_of(frames)
     return as_numbers(owner, what, frames), {}
-
-
-def as_numbers(owner: str, name: str, value: Any) -> NDArray[Any]:
-    """An array of real numbers, float32 kept and all else made float64."""
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind not in "biuf":
-            raise TypeError
-        return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
-    except (TypeError, ValueError):
-        raise InputError(f"{owner}: {name} = {shown(value)} must be real numbers; give an array of them") from None
 
 
 def require_period(owner: str, period: Any, size: int) -> Floats | None:
@@ -215,10 +206,20 @@ def require_parameters(owner: str, parameters: Shapes | None, size: int) -> Shap
             f"{owner}: parameters = {shown(parameters)} must be names and shapes of the tensors; give "
             "trajectory.header['parameters'], or a dictionary such as {'0.weight': (10, 784), ...}"
         )
+    if not all(isinstance(name, str) and _is_shape(shape) for name, shape in parameters.items()):
+        raise InputError(
+            f"{owner}: parameters = {shown(parameters)} must be shapes by the names of tensors; give them as in "
+            "{'0.weight': (10, 784), '0.bias': (10,)}"
+        )
     total = total_of(parameters)
     if total != size:
         raise InputError(f"{owner}: parameters make {total} numbers, but the positions have {size}; change parameters")
     return parameters
+
+
+def _is_shape(shape: object) -> bool:
+    sizes = list(shape) if isinstance(shape, Sequence) and not isinstance(shape, str) else [None]
+    return all(isinstance(one, (int, np.integer)) and one >= 0 for one in sizes)
 
 
 def indices_of(owner: str, selection: Selection, size: int, parameters: Shapes | None) -> Any:

@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnsim.analysis.axes import Axis, Curve, Floats
+from nnsim.analysis.checks import as_floats
 from nnsim.analysis.landscape import EntropyLandscape
-from nnsim.errors import InputError, require_integer, require_number
+from nnsim.errors import InputError, require_integer, require_number, shown
 
 Level: TypeAlias = Callable[[Floats, Floats, NDArray[np.int64], Floats], Floats]
 
@@ -77,12 +78,14 @@ def log_weights(landscape: EntropyLandscape, samples: ArrayLike) -> Floats:
     Returns:
         [...].
     """
-    points = np.asarray(samples, dtype=np.float64)
-    axes = landscape.axes
+    if not isinstance(landscape, EntropyLandscape):
+        raise InputError(f"log_weights: landscape = {shown(landscape)} must be an EntropyLandscape; give one")
+    points, axes = as_floats("log_weights", "samples", samples), landscape.axes
     if points.ndim == 0 or points.shape[-1] != len(axes):
         if len(axes) > 1:
             raise InputError(
-                f"log_weights: samples of shape {points.shape} must end in {len(axes)}, the number of axes"
+                f"log_weights: samples of shape {points.shape} must end in {len(axes)}, the number of axes; change "
+                "samples"
             )
         points = points[..., None]
     inside = np.isfinite(points).all(axis=-1)
@@ -183,7 +186,7 @@ def conditional_mean_over_walkers(
     """
     shape = np.shape(x)
     if len(shape) != 2:
-        raise InputError(f"conditional_mean_over_walkers: x of shape {shape} must be [T, W]")
+        raise InputError(f"conditional_mean_over_walkers: x of shape {shape} must be [T, W]; change x")
     owner = "conditional_mean_over_walkers"
     block, count = blocks_of(owner, shape[0], shape[1], groups, time_blocks)
     if count < 2:
@@ -208,9 +211,16 @@ def jackknife(left_out: ArrayLike) -> Floats:
 
     Returns:
         [...]; NaN where one of the estimates is not known.
+
+    Raises:
+        InputError: fewer than two estimates.
     """
-    values = np.asarray(left_out, dtype=np.float64)
-    count = len(values)
+    values = as_floats("jackknife", "left_out", left_out)
+    count = len(values) if values.ndim else 0
+    if count < 2:
+        raise InputError(
+            f"jackknife: left_out of shape {values.shape} must be [G, ...], G at least 2; give more blocks"
+        )
     return np.sqrt((count - 1) / count * ((values - values.mean(axis=0)) ** 2).sum(axis=0))
 
 
@@ -233,12 +243,16 @@ def average_bins(centers: ArrayLike, values: ArrayLike, width: float, *, origin:
     Raises:
         InputError: a width that is no multiple of that of the fine bins, or edges that cut through a fine bin.
     """
-    fine, data = np.asarray(centers, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    fine, data = (as_floats("average_bins", *one) for one in (("centers", centers), ("values", values)))
+    origin = require_number("average_bins", "origin", origin)
     if fine.ndim != 1 or len(fine) < 2 or data.shape[-1:] != fine.shape:
         raise InputError(
-            f"average_bins: centers {fine.shape} must be [M], M at least 2, and values {data.shape} [..., M]"
+            f"average_bins: centers {fine.shape} must be [M], M at least 2, and values {data.shape} [..., M]; "
+            "change them"
         )
-    step = float(fine[1] - fine[0])
+    step, apart = float(fine[1] - fine[0]), np.diff(fine)
+    if not (apart > 0).all() or np.ptp(apart) > 1e-6 * step:
+        raise InputError(f"average_bins: centers {shown(fine)} must rise by equal steps; change centers")
     ratio = require_number("average_bins", "width", width, above=0.0) / step
     shift = (fine[0] - 0.5 * step - origin) / step
     if ratio < 0.5 or abs(ratio - round(ratio)) > 1e-6 or abs(shift - round(shift)) > 1e-6:
@@ -276,8 +290,9 @@ class Binned:
     def __init__(
         self, x: ArrayLike, y: ArrayLike, log_weights: ArrayLike, edges: ArrayLike, level: Level | None = None
     ) -> None:
-        self.edges = np.asarray(edges, dtype=np.float64)
-        arrays = [np.asarray(array, dtype=np.float64) for array in (x, y, log_weights)]
+        self.edges = as_floats("conditional_mean", "edges", edges)
+        given = {"x": x, "y": y, "log_weights": log_weights}
+        arrays = [as_floats("conditional_mean", name, one) for name, one in given.items()]
         if len({array.shape for array in arrays}) > 1:
             raise InputError(
                 f"conditional_mean: x, y and log_weights have shapes {[a.shape for a in arrays]}; make them one"

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Axis, Floats
-from nnsim.analysis.frames import frames_at
+from nnsim.analysis.frames import all_opened, frames_at, require_one_network
 from nnsim.analysis.local_mean import smooth_level
 from nnsim.analysis.weights import frame_weights
 from nnsim.errors import InputError, require_integer, require_number
@@ -74,7 +74,15 @@ class FrameSample:
         return np.stack(found)
 
     def module(self, pick: int, **options: Any) -> Any:
-        """The torch module of a pick; `options` as of `Trajectory.module`, which may run the recorded script."""
+        """The torch module of a pick; `options` as of `Trajectory.module`, which may run the recorded script.
+
+        Raises:
+            InputError: no such pick, and as `Trajectory.module`.
+        """
+        number = require_integer("FrameSample.module", "pick", pick, least=-len(self))
+        if number >= len(self):
+            raise InputError(f"FrameSample.module: pick = {number} must be below the {len(self)} picks; change pick")
+        pick = number
         return self.runs[self.run[pick]].module(int(self.frame[pick]), int(self.walker[pick]), **options)
 
 
@@ -111,7 +119,8 @@ def sample_frames(
     count = require_integer(owner, "n", n, least=1)
     generator = np.random.default_rng(require_integer(owner, "seed", seed, least=0))
     limits = _limits(landscape, values, width)
-    opened = Trajectories(runs)
+    opened = Trajectories(all_opened(runs, owner))
+    require_one_network(opened, owner)
     found = [_candidates(run, landscape.names, limits, since, final_bias) for run in opened]
     available = sum(len(one.frame) for one in found)
     if available < count:

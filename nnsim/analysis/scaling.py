@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 
 from nnsim.analysis.axes import Floats
 from nnsim.analysis.sweep_table import SweepTable, is_numeric, label
-from nnsim.errors import InputError, NNSimWarning, require_choice
+from nnsim.errors import InputError, NNSimWarning, require_choice, require_flag, shown
 
 LAWS = ("power", "log")
 
@@ -182,6 +182,13 @@ def scaling(
             logarithm, or no set with enough results.
     """
     require_choice("scaling", "law", law, LAWS)
+    require_flag("scaling", "weighted", weighted)
+    if not isinstance(table, SweepTable):
+        raise InputError(f"scaling: table = {shown(table)} must be a SweepTable; give what read_sweep gives")
+    if not isinstance(given, (Mapping, type(None))):
+        raise InputError(
+            f"scaling: given = {shown(given)} must be settings and their values; give them as in {{'depth': 3}}"
+        )
     if given:
         table = table.where(**given)
     if x not in table.swept or not is_numeric(table[x].tolist()):
@@ -273,7 +280,9 @@ def _line(u: Floats, v: Floats, s: Floats | None, weighted: bool) -> _Line:
 
 def _checked(owner: str, x: ArrayLike, y: ArrayLike, error: ArrayLike | None) -> tuple[Floats, Floats, Floats | None]:
     arrays = {
-        name: _numbers(owner, name, one) for name, one in (("x", x), ("y", y), ("error", error)) if one is not None
+        name: _numbers(owner, name, one)  # None is no list of numbers, which is said
+        for name, one in (("x", x), ("y", y), ("error", error))
+        if name != "error" or one is not None
     }
     x, y, error = arrays["x"], arrays["y"], arrays.get("error")
     if len({len(one) for one in arrays.values()}) > 1:
@@ -291,7 +300,7 @@ def _checked(owner: str, x: ArrayLike, y: ArrayLike, error: ArrayLike | None) ->
     return x, y, error
 
 
-def _numbers(owner: str, name: str, given: ArrayLike) -> Floats:
+def _numbers(owner: str, name: str, given: ArrayLike | None) -> Floats:
     try:
         found = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nnsim.analysis.checks import as_floats, as_numbers
+from nnsim.analysis.frames import opened
 from nnsim.analysis.landscape import EntropyLandscape
 from nnsim.analysis.learnt import wang_landau_name
-from nnsim.errors import InputError
+from nnsim.errors import InputError, shown
 
 if TYPE_CHECKING:
     from nnsim.trajectory import BiasRecord, Trajectory
@@ -23,8 +26,9 @@ _LATE = (0.25, 0.75)
 # ---------------------------------------------------------------------- what was recorded
 
 
-def has_record(trajectory: Trajectory, bias: str | None = None) -> bool:
+def has_record(trajectory: Trajectory | str | Path, bias: str | None = None) -> bool:
     """Whether a Wang-Landau run was long enough to record what `diagnose` looks at."""
+    trajectory = opened(trajectory, "has_record")
     name = wang_landau_name(trajectory, bias)
     return f"{name}_increment" in trajectory and str(trajectory.bias(name).attrs["cvs"][0]) in trajectory
 
@@ -86,9 +90,19 @@ def flatness(visits: ArrayLike, known: ArrayLike | None = None) -> float:
 
     Returns:
         Between 0 and 1; NaN without any visit.
+
+    Raises:
+        InputError: visits that are no finite numbers of at least 0, or a mask of another shape.
     """
-    counts = np.asarray(visits, dtype=np.float64)
-    seen = counts[counts > 0 if known is None else np.asarray(known, dtype=bool)]
+    counts = as_floats("flatness", "visits", visits)
+    if not (np.isfinite(counts) & (counts >= 0)).all():
+        raise InputError("flatness: visits must be finite numbers of at least 0; give a histogram")
+    mask = counts > 0 if known is None else as_numbers("flatness", "known", known) != 0
+    if mask.shape != counts.shape:
+        raise InputError(
+            f"flatness: known {mask.shape} and visits {counts.shape} differ; give a mask of the same shape"
+        )
+    seen = counts[mask]
     return float(seen.min() / seen.mean()) if seen.sum() > 0 else math.nan
 
 
@@ -111,7 +125,9 @@ class HistogramFlatness:
     late_grid: float = math.nan
 
 
-def histogram_flatness(trajectory: Trajectory, *, cv: str | None = None, bias: str | None = None) -> HistogramFlatness:
+def histogram_flatness(
+    trajectory: Trajectory | str | Path, *, cv: str | None = None, bias: str | None = None
+) -> HistogramFlatness:
     """Flatness of the histogram of a Wang-Landau run, and of its later part.
 
     The later part begins at the snapshot of the bias that is nearest to half of the run. It is not known if there is no
@@ -125,6 +141,7 @@ def histogram_flatness(trajectory: Trajectory, *, cv: str | None = None, bias: s
     Raises:
         InputError: no such bias, or a CV that is not one of its axes.
     """
+    trajectory = opened(trajectory, "histogram_flatness")
     name = wang_landau_name(trajectory, bias)
     recorded = trajectory.bias(name)
     axis = axis_of(recorded, cv)
@@ -152,6 +169,14 @@ def axis_of(recorded: BiasRecord, cv: str | None) -> int:
 
 
 # ---------------------------------------------------------------------- the entropy
+
+
+def _require_landscape(owner: str, name: str, landscape: object) -> None:
+    if not isinstance(landscape, EntropyLandscape):
+        raise InputError(
+            f"{owner}: {name} = {shown(landscape)} must be an EntropyLandscape; give what "
+            "EntropyLandscape.from_trajectory or Profile.landscape gives"
+        )
 
 
 class EntropyChange(NamedTuple):
@@ -183,6 +208,8 @@ def entropy_change(before: EntropyLandscape, after: EntropyLandscape) -> Entropy
     Raises:
         InputError: different grids.
     """
+    for name, one in (("before", before), ("after", after)):
+        _require_landscape("entropy_change", name, one)
     pairs = zip(before.axes, after.axes, strict=False)
     if len(before.axes) != len(after.axes) or not all(one.matches(other) for one, other in pairs):
         raise InputError(
@@ -225,6 +252,7 @@ def entropy_difference(landscape: EntropyLandscape, a: float, b: float, cv: str 
     Raises:
         InputError: an unknown CV, a value outside the grid, or two values in one bin.
     """
+    _require_landscape("entropy_difference", "landscape", landscape)
     axis = landscape.axes[landscape.axis_index(cv)]
     if axis.bin_of(a) == axis.bin_of(b):
         raise InputError(

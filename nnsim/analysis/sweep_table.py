@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Floats
-from nnsim.errors import InputError, TrajectoryError
+from nnsim.errors import InputError, TrajectoryError, shown
 from nnsim.trajectory import Trajectory
 
 PLAN = "sweep.json"
@@ -67,8 +67,8 @@ class SweepTable:
     messages: tuple[str, ...]
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        if name not in self.columns:
-            raise InputError(f"the sweep has no column {name!r}; it has {', '.join(self.columns)}")
+        if not isinstance(name, str) or name not in self.columns:
+            raise InputError(f"the sweep has no column {shown(name)}; it has {', '.join(self.columns)}")
         return self.columns[name]
 
     def __contains__(self, name: object) -> bool:
@@ -181,6 +181,8 @@ def read_sweep(folder: Path | str) -> SweepTable:
         InputError: the folder holds no sweep.
         TrajectoryError: a file of the sweep is damaged.
     """
+    if not isinstance(folder, (str, Path)):
+        raise InputError(f"read_sweep: folder = {shown(folder)} must be a path; give the folder that nnsim sweep wrote")
     folder = Path(folder)
     if not (folder / PLAN).is_file():
         raise InputError(f"{folder}: there is no sweep; give the folder that nnsim sweep wrote")
@@ -279,7 +281,7 @@ def _same(value: Any, wanted: Any) -> bool:
             except ValueError:
                 return False
         return label(value) == wanted.strip("()[] ").replace(", ", ",").replace(",", "x").lower()
-    return bool(value == wanted) or label(value) == label(wanted)
+    return bool(np.all(value == wanted)) or label(value) == label(wanted)
 
 
 def _in_order(values: Iterable[Any]) -> list[Any]:

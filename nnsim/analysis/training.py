@@ -16,20 +16,26 @@ Reference: arXiv 2503.13145.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnsim.analysis.axes import Curve, Floats
+from nnsim.analysis.checks import as_floats
 from nnsim.analysis.equilibrium import EquilibriumTable, mean_curve
-from nnsim.analysis.frames import common_frames
-from nnsim.errors import InputError, require_integer, require_number
+from nnsim.analysis.frames import all_opened, common_frames, opened, require_one_network
+from nnsim.analysis.potentials import biases_of_type
+from nnsim.errors import InputError, require_integer, require_number, require_several, shown
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
+
+MOST_LEVELS = 100_000
+LEARNING = ("WangLandau", "Metadynamics", "ReplicaExchange")  # biases that no training has
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +79,7 @@ class TrainingCurve:
 
 
 def training_curve(
-    trajectory: Trajectory | Sequence[Trajectory],
+    trajectory: Trajectory | str | Path | Iterable[Trajectory | str | Path],
     given: str = "ln_loss_train",
     of: str = "accuracy_test",
     *,
@@ -83,19 +89,19 @@ def training_curve(
     """Mean of the observable `of` over independent training runs when they first reach given values of a CV.
 
     Args:
-        trajectory: of a simulation whose walkers are the runs, or several, whose runs are taken together.
+        trajectory: of a simulation whose walkers are the runs, or several, whose runs are taken together; or paths.
         given: a recorded CV that training brings down.
         of: a recorded observable with one number for each walker.
         levels: values of the CV, at least one; None takes the multiples of `spacing` that a run has crossed.
         spacing: in units of the CV, above 0.
 
     Raises:
-        InputError: quantities that were not recorded or never at the same step, no level, or one that is not finite, a
-            spacing that is not above 0.
+        InputError: the same run twice, runs of different networks or of a bias that learns, quantities that were not
+            recorded or never at the same step, no level, or one that is not finite, a spacing that is not above 0, or
+            that makes more than 100000 levels.
     """
-    trajectories = list(trajectory) if isinstance(trajectory, Sequence) else [trajectory]
-    if not trajectories:
-        raise InputError("training_curve: no trajectory; give at least one")
+    trajectories = all_opened(trajectory, "training_curve")
+    require_one_network(trajectories, "training_curve")
     pairs = [_recorded(one, given, of) for one in trajectories]
     wanted = _crossed_levels([x for x, _ in pairs], given, spacing) if levels is None else _checked_levels(levels)
     values = np.concatenate([first_passage(x, y, wanted) for x, y in pairs], axis=1)
@@ -116,10 +122,16 @@ def first_passage(x: ArrayLike, y: ArrayLike, levels: ArrayLike) -> Floats:
     Returns:
         [K, W].
 
+    Raises:
+        InputError: arrays of other shapes, or something that is no number.
+
     >>> first_passage([[0.0], [-2.0], [-1.0], [-4.0]], [[0.5], [0.7], [0.0], [0.9]], [-1.0, -2.0, -3.0, -5.0])[:, 0]
     array([0.6, 0.7, 0.6, nan])
     """
-    x, y, levels = (np.asarray(values, dtype=np.float64) for values in (x, y, levels))
+    owner = "first_passage"
+    x, y, levels = as_floats(owner, "x", x, 2), as_floats(owner, "y", y, 2), as_floats(owner, "levels", levels, 1)
+    if x.shape != y.shape:
+        raise InputError(f"{owner}: x {x.shape} and y {y.shape} differ; give both [T, W]")
     found = np.full((len(levels), x.shape[1]), np.nan)
     for w in range(x.shape[1]):
         known = np.isfinite(x[:, w]) & np.isfinite(y[:, w])
@@ -144,8 +156,12 @@ def _passage(x: Floats, y: Floats, levels: Floats) -> Floats:
 def _recorded(trajectory: Trajectory, given: str, of: str) -> tuple[Floats, Floats]:
     missing = [name for name in (given, of) if name not in trajectory.observables]
     if missing:
+        listed = ", ".join(trajectory.observables) or "none yet"
+        raise InputError(f"training_curve: {', '.join(map(str, missing))} was not recorded; there is {listed}")
+    if learning := biases_of_type(trajectory, *LEARNING):
         raise InputError(
-            f"training_curve: {', '.join(missing)} was not recorded; there is {', '.join(trajectory.observables)}"
+            f"training_curve: {trajectory.path} is no training: the bias {next(iter(learning))!r} drives its walkers; "
+            "give a run without one"
         )
     x, y = common_frames(trajectory, [given, of], -1.0)
     return x, y
@@ -156,6 +172,10 @@ def _crossed_levels(series: list[Floats], given: str, spacing: float) -> Floats:
     spacing = require_number("training_curve", "spacing", spacing, above=0.0)
     first = np.concatenate([x[0] for x in series])
     low = min(float(np.nanmin(x)) for x in series)
+    if (np.nanmax(first) - low) / spacing > MOST_LEVELS:
+        raise InputError(
+            f"training_curve: spacing = {spacing:g} makes more than {MOST_LEVELS} levels of {given}; widen it"
+        )
     count = np.arange(np.floor(np.nanmax(first) / spacing), np.ceil(low / spacing) - 1, -1)
     if not len(count):
         raise InputError(
@@ -166,7 +186,7 @@ def _crossed_levels(series: list[Floats], given: str, spacing: float) -> Floats:
 
 
 def _checked_levels(levels: ArrayLike) -> Floats:
-    values = np.unique(np.asarray(levels, dtype=np.float64))[::-1]
+    values = np.unique(as_floats("training_curve", "levels", levels))[::-1]
     if not len(values) or not np.isfinite(values).all():
         raise InputError("training_curve: levels must be one or more finite numbers; change levels")
     return values
@@ -203,8 +223,10 @@ def entropy_advantage(
     Raises:
         InputError: quantities of different names, or no common level.
     """
-    if isinstance(equilibrium, EquilibriumTable):
-        equilibrium = [equilibrium]
+    if not isinstance(training, TrainingCurve):
+        raise InputError(
+            f"entropy_advantage: training = {shown(training)} must be a TrainingCurve; give what training_curve gives"
+        )
     curve = equilibrium if isinstance(equilibrium, Curve) else mean_curve(equilibrium)
     names = {(curve.x_name or training.given, curve.y_name or training.of), (training.given, training.of)}
     if len(names) > 1:
@@ -280,7 +302,7 @@ class FinalAdvantage:
 
 def final_advantage(
     equilibrium: Curve | Sequence[Curve],
-    trajectory: Trajectory,
+    trajectory: Trajectory | str | Path,
     *,
     at: int | None = None,
     last: float = 0.02,
@@ -297,7 +319,7 @@ def final_advantage(
     Args:
         equilibrium: the curve of each independent equilibrium run, such as `EntropyLandscape.equilibrium` or
             `EquilibriumTable.fine`; their names say which CV and observable are compared.
-        trajectory: of the training runs.
+        trajectory: of the training runs; or its path.
         at: step at which training ends; None is the last one recorded.
         last: fraction of the steps up to `at` over which a run's values are averaged, above 0.
         lowest: a run that ends below this value of the CV counts with it, and with the observable when it first came
@@ -307,7 +329,9 @@ def final_advantage(
         InputError: no curve, curves of different quantities, no frame in the end of training, or no run with a known
             equilibrium.
     """
-    equilibrium = [equilibrium] if isinstance(equilibrium, Curve) else list(equilibrium)
+    trajectory = opened(trajectory, "final_advantage")
+    source = "EntropyLandscape.equilibrium, or EquilibriumTable.fine,"
+    equilibrium = require_several("final_advantage", "equilibrium", equilibrium, Curve, source)
     names = {(curve.x_name, curve.y_name) for curve in equilibrium}
     if len(names) != 1:
         raise InputError(f"final_advantage: curves of {len(names)} kinds; give one or more of the same quantities")
@@ -361,4 +385,5 @@ def _interpolated(curve: Curve, x: Floats) -> Floats:
     known = np.isfinite(curve.y)
     if not known.any():
         return np.full_like(x, np.nan)
-    return np.interp(x, curve.x[known], curve.y[known], left=np.nan, right=np.nan)
+    order = np.argsort(curve.x[known])  # of any order, but np.interp wants it rising
+    return np.interp(x, curve.x[known][order], curve.y[known][order], left=np.nan, right=np.nan)

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Floats
 from nnsim.analysis.biased_run import BiasedRun, Values, factor_names, joint_states, target_factor
-from nnsim.analysis.boltzmann import require_fraction
+from nnsim.analysis.checks import require_fraction
 from nnsim.analysis.frames import common_steps, frames_at, opened
 from nnsim.analysis.independence import Doubts, doubts_of_frames, doubts_of_trips
 from nnsim.analysis.mbar import log_mixture, overlap, solve_mbar
 from nnsim.analysis.potentials import StateFamily
 from nnsim.analysis.reweight import jackknife
-from nnsim.errors import InputError, require_integer
+from nnsim.errors import InputError, require_flag, require_integer, shown
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
@@ -113,14 +113,24 @@ class FrameWeights:
         return int(self.blocks.max()) + 1
 
     def left_out(self, block: int) -> Floats:
-        """Ln w [T, W] made without the frames of a block, which get -inf; MBAR is solved anew without them."""
-        keep = self.blocks != block
+        """Ln w [T, W] made without the frames of a block, which get -inf; MBAR is solved anew without them.
+
+        Raises:
+            InputError: no such block.
+        """
+        keep = self.blocks != self._block(block)
         if not len(self.states):
             return _normalised(np.where(keep, self.log_weights, -np.inf))
         mine, counts = self._without(keep)
         mixture = np.full(keep.size, np.inf)
         mixture[self._order[mine]] = log_mixture(self._reduced[:, mine], counts, self._left_out[block])
         return _normalised(self._factor - mixture.reshape(keep.shape))
+
+    def _block(self, block: int) -> int:
+        number = require_integer("FrameWeights.left_out", "block", block, least=0)
+        if number >= self.block_count:
+            raise InputError(f"FrameWeights.left_out: block = {number} must be below {self.block_count}; change block")
+        return number
 
     @cached_property
     def _left_out(self) -> list[Floats]:
@@ -193,9 +203,12 @@ def frame_weights(
         TrajectoryError: an observable that was not recorded.
     """
     owner = "frame_weights"
-    require_fraction(owner, since)
+    since = require_fraction(owner, since)
+    final_bias = require_flag(owner, "final_bias", final_bias)
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise InputError(f"{owner}: names = {shown(names)} must be a list of observables; give [name, ...]")
     count = require_integer(owner, "blocks", blocks, least=2)
-    trajectory = opened(trajectory)
+    trajectory = opened(trajectory, owner)
     run = BiasedRun(trajectory, final_bias)
     wanted = [*run.names, *factor_names(run, beta, kT), *names]
     steps = common_steps(trajectory, list(dict.fromkeys(wanted)), run.after(since))

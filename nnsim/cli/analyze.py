@@ -85,7 +85,7 @@ def equilibrium(
         article = "an" if kind == "Umbrella" else "a"
         raise InputError(f"--between is for round trips, which {article} {kind} run does not make; leave it out")
     state = analysis.diagnose(opened, between=between, bias=bias) if flattened else None
-    given = given or analysis.biased_quantity(opened, bias)
+    given = analysis.biased_quantity(opened, bias) if given is None else given
     table = analysis.equilibrium(opened, given, of, width=width, since=since, bias=bias)
     if output is not None:
         _write_csv(table.rows(), output)
@@ -313,7 +313,7 @@ def advantage(
     from nnsim import analysis
 
     runs = open_runs(trajectories)
-    given = given or analysis.biased_quantity(runs[0], bias)
+    given = analysis.biased_quantity(runs[0], bias) if given is None else given
     means: Any
     tables: list[EquilibriumTable] = []
     if most_probable:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nnsim.box import Box
 from nnsim.cv.loss import refuse_negative
-from nnsim.errors import InputError, require_integer, require_numbers
+from nnsim.errors import InputError, require_integer, require_numbers, shown
 from nnsim.evaluation import Evaluation
 from nnsim.protocols import CollectiveVariable
 
@@ -47,7 +47,7 @@ class Parameter(CollectiveVariable):
     index: int = 0
 
     def __post_init__(self) -> None:
-        require_integer("Parameter", "index", self.index, least=0)
+        object.__setattr__(self, "index", require_integer("Parameter", "index", self.index, least=0))
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -58,7 +58,7 @@ class Parameter(CollectiveVariable):
         """q_index, [W]."""
         n = evaluation.positions.shape[1]
         if self.index >= n:
-            raise InputError(f"Parameter: index = {self.index} must be below the number of parameters, {n}")
+            raise InputError(f"Parameter: index = {self.index} must be below the number of parameters, {n}; lower it")
         return evaluation.positions[:, self.index]
 
     def period(self, box: Box) -> float:
@@ -85,14 +85,18 @@ class Distance(CollectiveVariable):
         self.name = name
         self.reference = require_numbers("Distance", "reference", reference)
         if self.reference.ndim > 1 or not bool(torch.isfinite(self.reference).all()):
-            raise InputError("Distance: reference must be finite and a number or one value for each parameter")
+            raise InputError(
+                f"Distance: reference = {shown(reference)} must be finite, and a number or one for each parameter; "
+                "change reference"
+            )
 
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """|q - reference|, [W]."""
         positions = evaluation.positions
         if self.reference.ndim and self.reference.shape != positions.shape[1:]:
             raise InputError(
-                f"Distance: the reference has {self.reference.numel()} values for {positions.shape[1]} parameters"
+                f"Distance: the reference has {self.reference.numel()} values for {positions.shape[1]} parameters; "
+                "give one for each, or one number"
             )
         return torch.linalg.vector_norm(evaluation.difference(self.reference.to(positions)), dim=-1)
 

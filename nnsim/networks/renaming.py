@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from nnsim.errors import InputError, first_line
+from nnsim.errors import InputError, first_line, shown
 from nnsim.networks.call import Caller
 from nnsim.networks.copies import copied
 from nnsim.networks.layout import Layout
@@ -57,7 +57,12 @@ class Network:
         self.dtype = torch.float64 if torch.float64 in kinds else torch.float32
         self.owner, self.layout = owner, Layout(own)
         self.module = Caller(copied(module, owner).to("cpu", self.dtype).eval())
-        x = torch.as_tensor(points)[:POINTS].cpu()
+        try:
+            x = torch.as_tensor(points)[:POINTS].cpu()
+        except (TypeError, ValueError, RuntimeError, IndexError):
+            raise InputError(
+                f"{owner}: points = {shown(points)} must be inputs of the network, [N, ...]; give an array of them"
+            ) from None
         self.points = x.to(self.dtype) if x.is_floating_point() else x
 
     @torch.no_grad()

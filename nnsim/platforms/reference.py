@@ -9,6 +9,7 @@ import torch
 
 from nnsim.checks import needs_gradients
 from nnsim.errors import DivergedError, InputError
+from nnsim.integrator_checks import require_state
 from nnsim.protocols import Platform
 from nnsim.state import State
 
@@ -33,6 +34,7 @@ class ReferencePlatform(Platform):
         for _ in range(steps):
             before = state.step
             state = self.integrator.step(state, self.force_field)
+            require_state(f"{type(self.integrator).__name__}: step()", state)
             if state.step != before + 1:
                 raise InputError(
                     f"{type(self.integrator).__name__}: step() took state.step from {before} to {state.step}; "

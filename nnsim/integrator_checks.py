@@ -1,0 +1,111 @@
+"""What is asked of an integrator, also of a user's own, before and after a simulation has made its first state."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nnsim.errors import (
+    InputError,
+    NNSimError,
+    first_line,
+    require_flag,
+    require_integer,
+    require_number,
+    shown,
+)
+from nnsim.forcefield import ForceField
+from nnsim.protocols import Integrator
+from nnsim.random import RandomStreams
+from nnsim.state import State
+
+FLAGS = ("follows_loss", "metropolis", "multiple_time_stepping", "needs_gradients", "symmetric")
+METHODS = {
+    "init": "init(positions, force_field, generator), which returns the state at step 0",
+    "step": "step(state, force_field), which returns the state after one step",
+}
+
+
+def check_integrator(integrator: Integrator) -> None:
+    """Refuse one that lacks a method, or says of itself what cannot be."""
+    owner = type(integrator).__name__
+    for name, form in METHODS.items():
+        method = getattr(integrator, name)
+        own = getattr(type(integrator), name, None) is not getattr(Integrator, name)
+        if not own or not _takes(method, form.count(",", 0, form.index(")")) + 1):
+            raise InputError(f"{owner}: the method {name} is missing, or takes other arguments; define {form}")
+    missing = [name for name in (*FLAGS, "order", "time_step", "conserved", "refresh") if not _has(integrator, name)]
+    if missing:
+        raise InputError(f"{owner}: {', '.join(missing)} is missing; derive the class from nnsim.protocols.Integrator")
+    for name in FLAGS:
+        require_flag(owner, name, getattr(integrator, name))
+    require_integer(owner, "order", integrator.order, least=1)
+    kT = getattr(integrator, "kT", None)
+    if kT is not None and not callable(kT):
+        require_number(owner, "kT", kT, least=0.0)
+
+
+def _has(integrator: Integrator, name: str) -> bool:
+    """Whether there is an attribute, without asking a property, which may not know before the first state is made."""
+    return hasattr(type(integrator), name) or hasattr(integrator, name)
+
+
+def _takes(method: Any, count: int) -> bool:
+    """Whether something can be called with so many arguments."""
+    try:
+        inspect.signature(method).bind(*[None] * count)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def started(integrator: Integrator, positions: Tensor, force_field: ForceField, streams: RandomStreams) -> State:
+    """The state at step 0, after checking it and the time that a step then takes."""
+    owner = type(integrator).__name__
+    state = _answer(f"{owner}: init()", lambda: integrator.init(positions, force_field, streams))
+    require_state(f"{owner}: init()", state)
+    require_number(owner, "time_step", integrator.time_step, above=0.0)
+    return state
+
+
+def _conserves_nothing(integrator: Integrator) -> bool:
+    """Whether nobody will ask what its steps conserve: of Metropolis methods, and where forces are of mini-batches."""
+    return integrator.metropolis or getattr(integrator, "batch_size", None) is not None
+
+
+def require_state(what: str, state: object) -> None:
+    """Raise `InputError` unless it is a state."""
+    if not isinstance(state, State):
+        raise InputError(f"{what} returned a {type(state).__name__}; it must return the nnsim.state.State")
+
+
+@torch.no_grad()
+def check_conserved(integrator: Integrator, state: State) -> None:
+    """Refuse one that tells of a finite state at step 0 what cannot be conserved."""
+    owner = type(integrator).__name__
+    if _conserves_nothing(integrator):
+        return
+    found = _answer(f"{owner}: conserved()", lambda: integrator.conserved(state))
+    if found is None:
+        return
+    right = isinstance(found, Tensor) and found.shape == (state.walkers,) and bool(torch.isfinite(found).all())
+    if not right:
+        given = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else shown(found)
+        raise InputError(
+            f"{owner}: conserved() returned {given}; it must return one finite number for each of {state.walkers} "
+            "walkers, [W], or None where nothing is known"
+        )
+
+
+def _answer(what: str, ask: Callable[[], Any]) -> Any:
+    """What a method gives, or an `InputError` that names it: methods of the user's own may raise anything."""
+    try:
+        return ask()
+    except NNSimError:
+        raise
+    except Exception as error:
+        raise InputError(f"{what} fails: {type(error).__name__}: {first_line(error)}; repair it") from error
