@@ -18,6 +18,7 @@ from nnsim.errors import InputError, require_integer, require_numbers, settle_nu
 from nnsim.evaluation import Evaluation
 from nnsim.precision import Precision
 from nnsim.protocols import System
+from nnsim.systems.checks import checked_box
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class AnalyticSystem(System):
         self.size = require_integer("AnalyticSystem", "n", n, least=1)
         self.parameters = {"q": (self.size,)}
         self.potential = potential
-        self.box = Box(kind="open") if box is None else box
+        self.box = checked_box("AnalyticSystem", box)
         self.box.check_size(self.size)
         if isinstance(start, str) and start != "uniform":
             raise InputError(f"AnalyticSystem: start = {start!r} must be 'uniform' or positions")

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnsim.box import Box
 from nnsim.errors import InputError, NNSimError, first_line, require_integer, shown
 from nnsim.networks.call import outputs_of
 from nnsim.networks.checks import refuse_rounding, refuse_unfit, some_of
@@ -79,12 +80,11 @@ def checked_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     return trainable
 
 
-def checked_box(box: Any) -> Any:
-    """The box, after checking that it is an object that can hold positions."""
+def checked_box(owner: str, box: Any) -> Any:
+    """The box, after checking that it is an object that can hold positions; None is an open one."""
+    box = Box(kind="open") if box is None else box
     if isinstance(box, type) or not all(hasattr(box, name) for name in ("kind", "check_size", "contains")):
-        raise InputError(
-            f"NeuralNetwork: box = {shown(box)} must be a box; give nnsim.Box(limit) or nnsim.Lattice(...)"
-        )
+        raise InputError(f"{owner}: box = {shown(box)} must be a box; give nnsim.Box(limit) or nnsim.Lattice(...)")
     return box
 
 

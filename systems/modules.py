@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from nnsim.errors import InputError, require_choice, require_integer
+from nnsim.errors import InputError, require_choice, require_integer, shown
 from nnsim.random import RandomStreams, require_seed
 
 Activation = str | Callable[[], nn.Module]
@@ -50,10 +50,12 @@ def mlp(sizes: Sequence[int], activation: Activation = nn.ReLU, *, seed: int = 0
     >>> sum(p.numel() for p in mlp((2, 6, 6, 6, 2)).parameters())
     116
     """
-    widths = [require_integer("mlp", f"sizes[{i}]", size, least=1) for i, size in enumerate(sizes)]
+    given = list(sizes) if isinstance(sizes, Sequence) and not isinstance(sizes, str) else []
+    widths = [require_integer("mlp", f"sizes[{i}]", size, least=1) for i, size in enumerate(given)]
     if len(widths) < 2:
         raise InputError(
-            f"mlp: sizes = {tuple(sizes)} must hold at least the inputs and the outputs; add what is missing"
+            f"mlp: sizes = {shown(sizes)} must be a list of at least the inputs and the outputs; give for example "
+            "(2, 6, 2)"
         )
     make = _maker("mlp", activation)
     layers: list[nn.Module] = []
@@ -66,6 +68,11 @@ def mlp(sizes: Sequence[int], activation: Activation = nn.ReLU, *, seed: int = 0
 def _maker(owner: str, activation: Activation) -> Callable[[], nn.Module]:
     if isinstance(activation, str):
         return ACTIVATIONS[require_choice(owner, "activation", activation, ACTIVATIONS)]
+    if not callable(activation):
+        raise InputError(
+            f"{owner}: activation = {shown(activation)} must be one of {', '.join(map(repr, ACTIVATIONS))}, or make a "
+            "module when it is called, such as torch.nn.Tanh; change activation"
+        )
     return activation
 
 

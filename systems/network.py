@@ -117,7 +117,7 @@ class NeuralNetwork(System):
         self.parameters = {name: tuple(p.shape) for name, p in trainable.items()}
         if initial in SCHEMES:
             starts(self.module, self.parameters, initial)  # refuses here what it has no rule for
-        self.box = Box(kind="open") if box is None else checked_box(box)
+        self.box = checked_box("NeuralNetwork", box)
         self.box.check_size(self.size)
         self._loss = loss_of(loss)
         self.loss_function = self._loss.recorded
