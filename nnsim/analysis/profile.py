@@ -11,7 +11,7 @@ so that none of the bins is exact by convention. Where the record is too short t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,8 +145,9 @@ class Profile:
         axes = tuple(Axis(name, centers, edges, discrete=level) for name, centers, edges, level in parts)
         visited = np.isfinite(self.entropy)
         with np.errstate(divide="ignore"):
-            found = EntropyLandscape.from_means(np.log(self.p), visited, axes, flat=self.flat)
-        return replace(found, error=self.entropy_error)
+            means = np.where(visited, np.log(self.p), np.nan)
+        # with S as it is here, since frames beyond the outer bins have a say in it
+        return EntropyLandscape(self.entropy, visited, axes, self.entropy_error, self.flat, means=means)
 
     def entropy_at(self, *values: float) -> float:
         """S at a point, a value of each observable, relative to its largest value at a centre; NaN where not visited.
