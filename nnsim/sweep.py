@@ -36,7 +36,7 @@ from nnsim.analysis.sweep_table import (
     read_record,
 )
 from nnsim.errors import InputError, NNSimError, NNSimWarning, TrajectoryError, require_integer
-from nnsim.interrupt import Interrupt, InterruptedRun
+from nnsim.interrupt import Interrupt
 from nnsim.script import Script
 from nnsim.trajectory_layout import PARTIAL, remove, replace_file, write_json, writing
 
@@ -237,12 +237,12 @@ class Sweep:
         """Run all points that are not done, and write the table after each.
 
         Raises:
-            InterruptedRun: Ctrl-C or SIGTERM, after the runs have written their checkpoints.
+            InterruptedRun: Ctrl-C or another signal that asks to stop, after the runs have written their checkpoints.
             TrajectoryError: something cannot be written, or another sweep is at work in the folder.
         """
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        with _locked(self.folder) as lock, Interrupt() as interrupt:
+        with _locked(self.folder) as lock, Interrupt(self._stands) as interrupt:
             self._prepare()
             self._write_table()
             waiting = deque(point for point in self.points if self.records[point.name]["status"] == "left")
@@ -250,13 +250,12 @@ class Sweep:
                 self._loop(waiting, lock, interrupt, display)
             finally:
                 self._break_off()
-            if interrupt.signal is not None and self.count("left"):
-                name, done = signal.Signals(interrupt.signal).name, self.count("done")
-                raise InterruptedRun(
-                    f"stopped by {name} with {done} of {len(self.points)} points done; repeat the same command "
-                    "to go on",
-                    128 + interrupt.signal,
-                )
+            if interrupt.requested and self.count("left"):
+                interrupt.raise_(self._stands())
+
+    def _stands(self) -> str:
+        done = sum(self.records.get(point.name, {}).get("status") == "done" for point in self.points)
+        return f"with {done} of {len(self.points)} points done; repeat the same command to go on"
 
     def _loop(self, waiting: deque[Point], lock: IO[str], interrupt: Interrupt, display: Display | None) -> None:
         while self._processes or (waiting and not interrupt.requested):
@@ -264,7 +263,7 @@ class Sweep:
                 self._start(waiting.popleft(), lock)
             if interrupt.requested and not self._stopping:
                 self._stopping = True
-                self._signal(signal.SIGINT)
+                self._signal(_stop_signal())
             if display is not None:
                 display.update(self)
             for process in [one for one in self._processes if one.popen.poll() is not None]:
@@ -359,13 +358,15 @@ class Sweep:
         """End what still runs because the sweep itself broke: a second Ctrl-C, or a full disk."""
         if not self._processes:
             return
-        self._signal(signal.SIGINT)
+        self._signal(_stop_signal())
         until = time.monotonic() + PATIENCE_SECONDS
-        while any(one.popen.poll() is None for one in self._processes) and time.monotonic() < until:
-            time.sleep(LOOK_SECONDS)
-        self._signal(signal.SIGKILL)
-        for process in self._processes:
-            process.popen.wait()
+        try:
+            while any(one.popen.poll() is None for one in self._processes) and time.monotonic() < until:
+                time.sleep(LOOK_SECONDS)
+        finally:  # of a third Ctrl-C too
+            self._signal(signal.SIGKILL)
+            for process in self._processes:
+                process.popen.wait()
 
 
 @dataclass(frozen=True)
@@ -544,6 +545,11 @@ def _alive(process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _stop_signal() -> int:
+    """What the runs are told to stop with; they ignore what this process does, as Ctrl-C in the background."""
+    return signal.SIGTERM if signal.getsignal(signal.SIGINT) == signal.SIG_IGN else signal.SIGINT
 
 
 def _cores() -> int:

@@ -27,7 +27,18 @@ from nnsim.interrupt import InterruptedRun
 _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Says in one line where a run stands that was stopped; click would take it for any Ctrl-C."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except InterruptedRun as stopped:
+            click.echo(str(stopped), err=True)
+            sys.exit(stopped.exit_status)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="nnsim")
 @debug_option
 def cli() -> None:
@@ -65,9 +76,6 @@ def main() -> None:
         sys.exit(stop.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
-    except InterruptedRun as stopped:
-        click.echo(str(stopped), err=True)
-        sys.exit(stopped.exit_status)
     except _NO_ARGUMENTS as error:
         click.echo(error.format_message(), err=True)  # the whole help, to be read and not an error in one line
         sys.exit(2)
