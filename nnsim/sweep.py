@@ -36,6 +36,7 @@ from nnsim.analysis.sweep_table import (
     read_record,
 )
 from nnsim.errors import InputError, NNSimError, NNSimWarning, TrajectoryError, require_integer
+from nnsim.files import is_alive
 from nnsim.interrupt import Interrupt
 from nnsim.script import Script
 from nnsim.trajectory_layout import PARTIAL, remove, replace_file, write_json, writing
@@ -528,23 +529,13 @@ def _who_holds(folder: Path, noted: str) -> str:
         sweep, runs = int(content["sweep"]), [int(number) for number in content["runs"]]
     except (ValueError, KeyError, TypeError):
         return f"{folder}: another sweep is at work there; wait until it ends"
-    if _alive(sweep):
+    if is_alive(sweep):
         return f"{folder}: another sweep is at work there, process {sweep}; wait until it ends, or stop it with Ctrl-C"
-    numbers = " ".join(map(str, filter(_alive, runs))) or "unknown"
+    numbers = " ".join(map(str, filter(is_alive, runs))) or "unknown"
     return (
         f"{folder}: the sweep was killed, but runs that it started are still at work, process {numbers}; wait until "
         f"they end, or stop them with kill -INT {numbers}"
     )
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _stop_signal() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,10 @@ from nnsim.cli.options import (
     between_option,
     bias_option,
     debug_option,
+    may_overwrite,
     open_runs,
+    overwrite_option,
+    save_table,
     table_option,
     trajectory_argument,
 )
@@ -87,8 +89,7 @@ def equilibrium(
     state = analysis.diagnose(opened, between=between, bias=bias) if flattened else None
     given = given or analysis.biased_quantity(opened, bias)
     table = analysis.equilibrium(opened, given, of, width=width, since=since, bias=bias)
-    if output is not None:
-        _write_csv(table.rows(), output)
+    save_table(table.rows(), output)
     _print_table(table)
     if state:
         _print_diagnosis(state)
@@ -163,11 +164,11 @@ def reweight(
         stem = trajectory.parent / f"{trajectory.resolve().stem}_{'_'.join(along)}"
         output, picture = stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}.png")
     _print_profile(found)
+    save_table(found.rows(), output)
     if output is not None:
-        _write_csv(found.rows(), output)
         click.echo(f"wrote {output}")
     if picture is not None:
-        plotting.save(plotting.plot_profile(found), picture)
+        plotting.save(plotting.plot_profile(found), picture, overwrite=may_overwrite())
         click.echo(f"wrote {picture}")
 
 
@@ -260,8 +261,7 @@ def boltzmann(trajectory: Path, of: str, given: str, since: float, output: Path 
     from nnsim.trajectory import Trajectory
 
     rows = analysis.boltzmann_averages(Trajectory(trajectory), of, given=given, since=since)
-    if output is not None:
-        _write_csv(rows, output)
+    save_table(rows, output)
     _print_boltzmann(rows, given, of)
 
 
@@ -331,8 +331,7 @@ def advantage(
         curve = analysis.mean_curve(means)
     trained = analysis.training_curve(open_runs(training), given, of, levels=curve.x)
     rows = analysis.entropy_advantage(means, trained)
-    if output is not None:
-        _write_csv(rows, output)
+    save_table(rows, output)
     _print_advantage(rows, given, of)
     for run in runs:
         if analysis.averaged_type(run, bias) in (None, "WangLandau") and analysis.has_record(run, bias):
@@ -408,11 +407,5 @@ def _verdict(state: Diagnosis) -> str:
     return f"no sign that the run has not converged{unknown}"
 
 
-def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
-    try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
-            writer.writeheader()
-            writer.writerows(rows)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --output") from error
+for command in analyze.commands.values():
+    overwrite_option(command)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nnsim.cli.options import conditions_of, debug_option, table_option
+from nnsim.cli.options import conditions_of, debug_option, save_table, table_option
 
 if TYPE_CHECKING:
     from nnsim.analysis.scaling import Scaling
@@ -50,12 +50,10 @@ def scaling(
       nnsim analyze scaling input-sweep --x width --value ntk_entropy_train_last --law log --where depth=3 -o law.csv
     """
     from nnsim import analysis
-    from nnsim.cli.analyze import _write_csv
 
     given = dict(conditions_of(conditions))
     found = analysis.scaling(analysis.read_sweep(folder), x, value, law=law, given=given, weighted=weighted)
-    if output is not None:
-        _write_csv([one.row() for one in found], output)
+    save_table([one.row() for one in found], output)
     _print(found, law)
 
 

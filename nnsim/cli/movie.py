@@ -9,7 +9,14 @@ from typing import Any, cast
 
 import click
 
-from nnsim.cli.options import OutputPath, bias_option, debug_option, trajectory_argument
+from nnsim.cli.options import (
+    OutputPath,
+    bias_option,
+    debug_option,
+    may_overwrite,
+    overwrite_option,
+    trajectory_argument,
+)
 from nnsim.cli.plot_more import style_option
 
 
@@ -21,6 +28,7 @@ from nnsim.cli.plot_more import style_option
 @click.option("--walkers", default=20, show_default=True, help="At most so many walkers are drawn.")
 @bias_option
 @style_option
+@overwrite_option
 @debug_option
 def movie(trajectory: Path, output: Path | None, fps: float, seconds: float, walkers: int, bias: str | None) -> None:
     """Film how the landscape of one or two CVs fills while the walkers move.
@@ -33,7 +41,7 @@ def movie(trajectory: Path, output: Path | None, fps: float, seconds: float, wal
     from nnsim import plotting
 
     path = output or Path(f"{trajectory.absolute().name.removesuffix('.zarr')}.mp4")
-    options = {"bias": bias, "fps": fps, "seconds": seconds, "walkers": walkers}
+    options = {"bias": bias, "fps": fps, "seconds": seconds, "walkers": walkers, "overwrite": may_overwrite()}
     with contextlib.ExitStack() as stack:
         bars: list[Any] = []  # made at the first frame, when their number is known
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nnsim.cli.options import bias_option, debug_option, picture_option, trajectory_argument
+from nnsim.cli.options import bias_option, debug_option, may_overwrite, picture_option, trajectory_argument
 
 if TYPE_CHECKING:
     from nnsim.analysis.landscape import EntropyLandscape
@@ -151,7 +151,7 @@ def save_picture(drawn: Any, output: Path | None, trajectory: Path, kind: str) -
     from nnsim import plotting
 
     path = output or Path(f"{trajectory.absolute().name.removesuffix('.zarr')}_{kind}.png")
-    plotting.save(drawn, path)
+    plotting.save(drawn, path, overwrite=may_overwrite())
     click.echo(f"picture: {path}")
 
 
