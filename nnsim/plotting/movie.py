@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -310,9 +311,12 @@ def _write_mp4(film: Movie, scene: _Scene, frames: Any, path: Path) -> None:
         metadata={"comment": MARK},
         extra_args=["-crf", "20", "-movflags", "+faststart"],
     )
-    with writer.saving(scene.figure, str(path), scene.dpi):
-        for _ in frames:
-            writer.grab_frame()
+    try:
+        with writer.saving(scene.figure, str(path), scene.dpi):
+            for _ in frames:
+                writer.grab_frame()
+    except CalledProcessError as error:
+        raise OSError(f"ffmpeg ended with exit status {error.returncode}") from error
 
 
 def _write_gif(film: Movie, scene: _Scene, frames: Any, last: Floats, path: Path) -> None:
