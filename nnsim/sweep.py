@@ -210,7 +210,9 @@ class Sweep:
     def _clear(self, name: str) -> None:
         """Remove what a sweep wrote for a point, and nothing else."""
         folder = self.folder / name
-        if Path(name).name != name or not folder.is_dir():
+        if folder.is_symlink():  # what it leads to is not of the sweep
+            folder.unlink()
+        if not folder.is_dir():
             return
         with writing(folder):
             for entry in (RUN, CHECKPOINT, LOG, DONE, FAILED, BEGUN):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nnsim.cli.options import debug_option, trajectory_argument
+from nnsim.cli.terminal import say
+from nnsim.errors import printable
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
@@ -29,7 +31,7 @@ def info(trajectory: Path) -> None:
     rows = describe_trajectory(Trajectory(trajectory))
     width = max(len(name) for name in rows) + 2
     for name, value in rows.items():
-        click.echo(f"{name + ':':<{width}}{value}")
+        say(printable(f"{name + ':':<{width}}{value}"))
 
 
 def describe_trajectory(trajectory: Trajectory) -> dict[str, str]:

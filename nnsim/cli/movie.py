@@ -18,6 +18,7 @@ from nnsim.cli.options import (
     trajectory_argument,
 )
 from nnsim.cli.plot_more import style_option
+from nnsim.cli.terminal import say
 
 
 @click.command()
@@ -52,4 +53,4 @@ def movie(trajectory: Path, output: Path | None, fps: float, seconds: float, wal
 
         progress = show if sys.stderr.isatty() else None
         film = plotting.make_movie(trajectory, path, progress=progress, **cast(Any, options))
-    click.echo(f"movie: {film.path}, {film.frames} frames, {film.seconds:.3g} s")
+    say(f"movie: {film.path}, {film.frames} frames, {film.seconds:.3g} s")

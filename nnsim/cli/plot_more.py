@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nnsim.cli.options import bias_option, debug_option, may_overwrite, picture_option, trajectory_argument
+from nnsim.cli.terminal import say
 
 if TYPE_CHECKING:
     from nnsim.analysis.landscape import EntropyLandscape
@@ -152,7 +153,7 @@ def save_picture(drawn: Any, output: Path | None, trajectory: Path, kind: str) -
 
     path = output or Path(f"{trajectory.absolute().name.removesuffix('.zarr')}_{kind}.png")
     plotting.save(drawn, path, overwrite=may_overwrite())
-    click.echo(f"picture: {path}")
+    say(f"picture: {path}")
 
 
 COMMANDS = (growth, paths, layers, spectrum)
