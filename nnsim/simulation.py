@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from nnsim.storage import Storage
 
 LOOK_UP_SECONDS = 0.2  # how often a run looks up from its steps: progress, interrupts, checkpoints by the clock
+COMMIT_SECONDS = 2.0  # after which a run is on disk for the first time, so that it can be looked at
 CHECKPOINT_SECONDS = 30.0
 NOTHING_SAVED = "nothing was saved"
 
@@ -84,7 +85,7 @@ class Simulation:
         positions_every: interval of the positions; None is `every` on disk and never in memory, 0 is never.
         velocities_every: interval of the velocities; None or 0 is never.
         snapshot_every: interval of snapshots of the biases' tables; None is 100 x `every`.
-        checkpoint_every: interval of checkpoints in steps; None is every 30 seconds.
+        checkpoint_every: interval of checkpoints in steps; None is every 30 seconds, and the first after 2.
         precision: `"single"`, `"mixed"` or `"double"`, see `nnsim.precision`.
         device: of torch, such as `"cpu"` or `"cuda"`.
         threads: number of CPU threads for torch; None leaves it as it is.
@@ -277,13 +278,12 @@ class Simulation:
                 storage = Storage.open(
                     self, Path(path), resume=resume, overwrite=overwrite, accept_changes=accept_changes
                 )
-                # so that a report knows what is missing
-                storage.writer.set_attrs("parameters/nnsim", {"target": target})
+                storage.begin(target)
                 recorder = storage.recorder
             self._warn_of_no_steps(target, resume)
             try:
                 reporters = [recorder, self.monitor, self.step_error, *self.reporters]
-                self._run(target, reporters, storage.save if storage else None, show, interrupt)
+                self._run(target, reporters, storage, show, interrupt)
             except DivergedError as error:
                 if storage is None:
                     raise
@@ -315,27 +315,23 @@ class Simulation:
         return recorder
 
     def _run(
-        self,
-        target: int,
-        reporters: list[Reporter],
-        save: Callable[[], None] | None,
-        show: bool,
-        interrupt: Interrupt,
+        self, target: int, reporters: list[Reporter], storage: Storage | None, show: bool, interrupt: Interrupt
     ) -> None:
         """Advance to the target with checkpoints and progress, until the interrupt."""
         from nnsim.progress import Progress
 
-        saved = shown = time.monotonic()
+        shown = time.monotonic()
+        due = shown + COMMIT_SECONDS
         with Progress(self, target, show) as progress:
 
             def look_up() -> bool:
-                nonlocal saved, shown
+                nonlocal due, shown
                 if time.monotonic() - shown > LOOK_UP_SECONDS:
                     progress.update()
                     shown = time.monotonic()
-                if save and self.checkpoint_every is None and time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    save()
-                    saved = time.monotonic()
+                if storage and time.monotonic() > due:
+                    (storage.save if self.checkpoint_every is None else storage.commit)()
+                    due = time.monotonic() + CHECKPOINT_SECONDS
                 return interrupt.requested
 
             start = self.state.step
@@ -345,15 +341,15 @@ class Simulation:
                     step = self.state.step
                     stop = min(target, step - step % self.checkpoint_every + self.checkpoint_every)
                 self._advance_to(stop, reporters, look_up)
-                if save and self.state.step == stop < target:
-                    save()
+                if storage and self.state.step == stop < target:
+                    storage.save()
             self.step_error.finish(self)
-            if save and self.state.step >= start:
-                save()
+            if storage and self.state.step >= start:
+                storage.save()
             stopped = interrupt.requested and self.state.step < target
             progress.finish(stopped)
             if stopped:
-                interrupt.raise_(f"after step {self.state.step}; {GO_ON if save else NOTHING_SAVED}")
+                interrupt.raise_(f"after step {self.state.step}; {GO_ON if storage else NOTHING_SAVED}")
 
     def _advance_to(
         self, target: int, reporters: Sequence[Reporter], look_up: Callable[[], bool] = lambda: False
