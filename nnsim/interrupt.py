@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
@@ -28,6 +29,24 @@ class InterruptedRun(KeyboardInterrupt):
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)
         self.exit_status = exit_status
+        if not isinstance(sys.excepthook, _Hook):
+            sys.excepthook = _Hook()
+
+
+class _Hook:
+    """Lets a script that does not catch the stop end as `nnsim run` does: with one line, and the status of a signal.
+
+    Python would give the status 1, which job schedulers take for a failure.
+    """
+
+    def __init__(self) -> None:
+        self.before = sys.excepthook
+
+    def __call__(self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if not isinstance(error, InterruptedRun):
+            return self.before(kind, error, traceback)
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_status)
 
 
 class Interrupt:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from command_line import arrays_of, committed, error_of, launch, nnsim, read_all
+from command_line import arrays_of, committed, error_of, launch, nnsim, python, read_all
 from torch import Tensor
 from zarr.storage import _local
 
@@ -358,6 +358,43 @@ def test_what_a_scheduler_sends_saves_unless_it_is_ignored(folder: Path, number:
         process.send_signal(number)
         time.sleep(0.02)
     assert (process.returncode, process.communicate()[1]) == (0, "")
+
+
+OWN_SCRIPT = """
+import os, signal
+import nnsim
+from nnsim.integrators import Langevin
+from nnsim.systems import AnalyticSystem, Harmonic
+
+class Signal(nnsim.Reporter):
+    def due(self, step):
+        return 5 if step < 5 else 10**9
+    def report(self, simulation):
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+def run(**more):
+    nnsim.Simulation(AnalyticSystem(3, Harmonic(), start=0.5), Langevin(0.02, 1.0), threads=1, **more).run(9)
+
+try:
+    run(reporters=[Signal()])
+except nnsim.interrupt.InterruptedRun:
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("last", "status", "line"),
+    [
+        ("run(reporters=[Signal()])", 138, "stopped by SIGUSR1 after step 5; nothing was saved"),
+        ("raise ValueError('own')", 1, "ValueError: own"),
+        ("run()", 0, None),
+    ],
+)
+def test_a_script_of_ones_own_ends_like_the_command(tmp_path: Path, last: str, status: int, line: str | None) -> None:
+    done = python(OWN_SCRIPT + last, tmp_path)
+    assert done.status == status, done
+    assert done.err.splitlines()[-1:] == ([] if line is None else [line])
+    assert ("Traceback" in done.err) == (status == 1)
 
 
 def test_a_stop_without_an_output_says_so() -> None:
