@@ -293,7 +293,8 @@ def main() -> None:
         parser.error(f"no picture {', '.join(sorted(unknown))}; choose from {', '.join(PICTURES)}")
     RUNS.mkdir(exist_ok=True)
     for name in names:
-        print(plotting.save(PICTURES[name](), ROOT / "docs" / "methods" / f"{name}.png"), flush=True)
+        path = ROOT / "docs" / "methods" / f"{name}.png"  # also one of an older version, which has no mark
+        print(plotting.save(PICTURES[name](), path, overwrite=True), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ Every run is a trajectory in the folder; one that is complete is not done again,
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from rich.table import Table
 import nnsim
 from nnsim import plotting
 from nnsim.analysis import Curve, FinalAdvantage, equilibrium, final_advantage
+from nnsim.files import write_table
 
 WIDTHS = (6, 10, 14, 20)
 FRAMES = 400  # of a Boltzmann run
@@ -96,10 +96,7 @@ def compare(
 def write(comparisons: list[Comparison], folder: Path) -> None:
     """The table, as a file and on the screen, and the picture."""
     rows = [one.row() for one in comparisons]
-    with (folder / "figure1.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(rows, folder / "figure1.csv")
     shown = Table(title=f"test accuracy at the loss where training ends, or at ln L = {LOWEST:g}", title_justify="left")
     for name in ("network", "training", "ln L", "equilibrium", "trained", "advantage", "runs"):
         shown.add_column(name, justify="right", no_wrap=True)

@@ -13,7 +13,6 @@ sweep.csv with all results, and scaling.csv with the exponents.
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import click
@@ -27,6 +26,7 @@ import nnsim
 from nnsim import plotting
 from nnsim.analysis import Scaling, SweepTable, read_sweep, scaling
 from nnsim.cli.sweep import sweep_display
+from nnsim.files import write_table
 from nnsim.script import Script
 from nnsim.sweep import Sweep
 
@@ -70,11 +70,7 @@ def exponents(table: SweepTable) -> list[Scaling]:
 def report(found: list[Scaling], path: Path) -> None:
     """The exponents, as a file and on the screen."""
     rows = [{"quantity": one.value, "x": one.x_name, **one.row()} for one in found]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(rows, path)
     shown = Table(title="quantity ~ x^exponent", title_justify="left")
     for name in ("quantity", "x", "at", "exponent"):
         shown.add_column(name, no_wrap=True)

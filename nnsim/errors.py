@@ -13,8 +13,26 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def printable(text: object, keep: str = "") -> str:
+    r"""Return a text without control characters, which could rule a terminal or turn the order of letters round.
+
+    What files hold is shown like this: escape sequences, line breaks and marks of direction appear as `\x1b`, `\n`,
+    `\u202e`. Those in `keep` stay.
+
+    >>> print(printable("\x1b[31mred"))
+    \x1b[31mred
+    """
+    found = str(text)
+    if found.isprintable():
+        return found
+    return "".join(one if one.isprintable() or one in keep else one.encode("unicode_escape").decode() for one in found)
+
+
 class NNSimError(Exception):
     """Base class of every error that nnsim raises on purpose; the command line prints it as one line."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), keep="\n")
 
 
 class InputError(NNSimError, ValueError):
@@ -31,6 +49,9 @@ class DivergedError(NNSimError):
 
 class NNSimWarning(UserWarning):
     """Something that does not stop a run but makes its result doubtful."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), keep="\n")
 
 
 def require_number(

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import NoReturn
 
-from nnsim.errors import NNSimError
+ALWAYS = (signal.SIGINT, signal.SIGTERM)
+# What job schedulers and closing terminals send; only where the program itself makes nothing else of it.
+UNCLAIMED = tuple(
+    getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGQUIT", "SIGXCPU") if hasattr(signal, name)
+)
+GO_ON = "repeat the same command with --resume (run(..., resume=True)) to go on"
 
 
-class InterruptedRun(NNSimError):
+class InterruptedRun(KeyboardInterrupt):
     """The run was asked to stop and did, after writing its checkpoint.
+
+    Like every `KeyboardInterrupt` it is no `Exception`: a loop that goes on after failures does not go on after this.
 
     Attributes:
         exit_status: 128 + the number of the signal, as shells report it.
@@ -20,16 +29,40 @@ class InterruptedRun(NNSimError):
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)
         self.exit_status = exit_status
+        if not isinstance(sys.excepthook, _Hook):
+            sys.excepthook = _Hook()
 
 
-class Interrupt:
-    """While entered, Ctrl-C and SIGTERM set `requested` instead of breaking a step; a second Ctrl-C breaks at once.
+class _Hook:
+    """Lets a script that does not catch the stop end as `nnsim run` does: with one line, and the status of a signal.
 
-    Outside the main thread signals cannot be caught, and it does nothing.
+    Python would give the status 1, which job schedulers take for a failure.
     """
 
     def __init__(self) -> None:
+        self.before = sys.excepthook
+
+    def __call__(self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if not isinstance(error, InterruptedRun):
+            return self.before(kind, error, traceback)
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_status)
+
+
+class Interrupt:
+    """While entered, signals to stop set `requested` instead of breaking a step; a second Ctrl-C does break it.
+
+    They are Ctrl-C, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGQUIT and SIGXCPU. One that is ignored, as SIGHUP under nohup,
+    stays ignored; the last five are left to a handler that the program has set. Outside the main thread signals cannot
+    be caught, and nothing happens.
+
+    Args:
+        stands: says where the work stands and how to go on, for those who ask twice.
+    """
+
+    def __init__(self, stands: Callable[[], str]) -> None:
         self.signal: int | None = None
+        self._stands = stands
 
     @property
     def requested(self) -> bool:
@@ -39,8 +72,11 @@ class Interrupt:
     def __enter__(self) -> Interrupt:
         self._previous = {}
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._handle)
+            for number in (*ALWAYS, *UNCLAIMED):
+                handler = signal.getsignal(number)
+                # None is a handler that is not of Python, which could not be put back
+                if handler == signal.SIG_DFL or (number in ALWAYS and handler not in (signal.SIG_IGN, None)):
+                    self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, kind: type | None, value: BaseException | None, traceback: TracebackType | None) -> None:
@@ -49,12 +85,11 @@ class Interrupt:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise InterruptedRun(f"stopped at once by a second SIGINT, {self._stands()}", 128 + number)
         self.signal = number
 
-    def raise_(self, step: int, *, saved: bool) -> NoReturn:
-        """Raise `InterruptedRun` for a stop at `step`."""
+    def raise_(self, where: str) -> NoReturn:
+        """Raise `InterruptedRun`, which says where the work stands."""
         assert self.signal is not None
         name = signal.Signals(self.signal).name
-        how = "repeat the same command with --resume (run(..., resume=True)) to go on" if saved else "nothing was saved"
-        raise InterruptedRun(f"stopped by {name} after step {step}; {how}", 128 + self.signal)
+        raise InterruptedRun(f"stopped by {name} {where}", 128 + self.signal)

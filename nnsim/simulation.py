@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from nnsim.errors import DivergedError, InputError, NNSimWarning, require_flag, 
 from nnsim.forcefield import ForceField
 from nnsim.identity import identity
 from nnsim.integrator_checks import check_conserved, check_integrator, started
-from nnsim.interrupt import Interrupt
+from nnsim.interrupt import GO_ON, Interrupt
 from nnsim.modes import undisturbed
 from nnsim.monitor import Monitor
 from nnsim.platforms.choose import choose
@@ -34,8 +34,13 @@ from nnsim.reporters import History, Recorder, particle_series, standard_series
 from nnsim.source_code import LENGTH
 from nnsim.step_error import StepError
 
+if TYPE_CHECKING:
+    from nnsim.storage import Storage
+
 LOOK_UP_SECONDS = 0.2  # how often a run looks up from its steps: progress, interrupts, checkpoints by the clock
+COMMIT_SECONDS = 2.0  # after which a run is on disk for the first time, so that it can be looked at
 CHECKPOINT_SECONDS = 30.0
+NOTHING_SAVED = "nothing was saved"
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Simulation:
         positions_every: interval of the positions; None is `every` on disk and never in memory, 0 is never.
         velocities_every: interval of the velocities; None or 0 is never.
         snapshot_every: interval of snapshots of the biases' tables; None is 100 x `every`.
-        checkpoint_every: interval of checkpoints in steps; None is every 30 seconds.
+        checkpoint_every: interval of checkpoints in steps; None is every 30 seconds, and the first after 2.
         precision: `"single"`, `"mixed"` or `"double"`, see `nnsim.precision`.
         device: of torch, such as `"cpu"` or `"cuda"`.
         threads: number of CPU threads for torch; None leaves it as it is.
@@ -251,7 +256,7 @@ class Simulation:
             InputError: no length given, or a negative one; a resume with something changed.
             TrajectoryError: the output exists, cannot be written, or cannot be resumed.
             DivergedError: a NaN or infinity appeared; the last good checkpoint is kept.
-            InterruptedRun: Ctrl-C or SIGTERM, after the checkpoint was written.
+            InterruptedRun: Ctrl-C or another signal to stop, after the checkpoint was written; it is no `Exception`.
         """
         target = self.steps if steps is None else require_integer("Simulation", "steps", steps, least=0)
         if target is None:
@@ -260,37 +265,51 @@ class Simulation:
         resume, overwrite, accept_changes = (require_flag("Simulation", name, flag) for name, flag in flags.items())
         path = self.output if output is None else _path(output)
         show = path is not None if progress is None else progress
-        if path is None:
-            if resume:
-                raise InputError("Simulation: resume needs the output to resume; give output=...")
-            if accept_changes:
-                raise InputError("Simulation: accept_changes is for a run that goes on; use it with resume=True")
-            recorder, save = self._memory_recorder(), None
-        else:
-            from nnsim.storage import Storage
+        if path is None and resume:
+            raise InputError("Simulation: resume needs the output to resume; give output=...")
+        if path is None and accept_changes:
+            raise InputError("Simulation: accept_changes is for a run that goes on; use it with resume=True")
+        storage: Storage | None = None
 
-            storage = Storage.open(self, Path(path), resume=resume, overwrite=overwrite, accept_changes=accept_changes)
-            storage.writer.set_attrs("parameters/nnsim", {"target": target})  # so that a report knows what is missing
-            recorder, save = storage.recorder, storage.save
+        def stands() -> str:
+            if storage is None:
+                return NOTHING_SAVED if path is None else f"while {path} was being opened; {GO_ON}"
+            return f"saved up to step {storage.saved_step}; {GO_ON}"
+
+        with Interrupt(stands) as interrupt:  # from before the first thing is written
+            if path is None:
+                recorder = self._memory_recorder()
+            else:
+                from nnsim.storage import Storage
+
+                storage = Storage.open(
+                    self, Path(path), resume=resume, overwrite=overwrite, accept_changes=accept_changes
+                )
+                storage.begin(target)
+                recorder = storage.recorder
+            self._warn_of_no_steps(target, resume)
+            try:
+                reporters = [recorder, self.monitor, self.step_error, *self.reporters]
+                self._run(target, reporters, storage, show, interrupt)
+            except DivergedError as error:
+                if storage is None:
+                    raise
+                storage.close()
+                raise DivergedError(
+                    f"{error}; the last good checkpoint, of step {storage.saved_step}, is kept"
+                ) from None
+            if storage is not None:
+                storage.close()
+        return self
+
+    def _warn_of_no_steps(self, target: int, resume: bool) -> None:
         if 0 < self.state.step >= target and not resume:
             warnings.warn(
                 f"Simulation: run({target}) does nothing, since the simulation is at step {self.state.step} already "
                 f"and {target} is the total length; give a larger total, or advance({target}) for {target} more steps",
                 NNSimWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        try:
-            self._run(target, [recorder, self.monitor, self.step_error, *self.reporters], save, show)
-        except DivergedError as error:
-            if path is not None:
-                storage.close()
-                raise DivergedError(
-                    f"{error}; the last good checkpoint, of step {storage.saved_step}, is kept"
-                ) from None
-            raise
-        if path is not None:
-            storage.close()
-        return self
 
     def _memory_recorder(self) -> Recorder:
         """Of the history, into which it first records step 0, if that is asked for and not done yet."""
@@ -302,21 +321,24 @@ class Simulation:
             recorder.start(self)
         return recorder
 
-    def _run(self, target: int, reporters: list[Reporter], save: Callable[[], None] | None, show: bool) -> None:
-        """Advance to the target with checkpoints, progress and a way to stop."""
+    def _run(
+        self, target: int, reporters: list[Reporter], storage: Storage | None, show: bool, interrupt: Interrupt
+    ) -> None:
+        """Advance to the target with checkpoints and progress, until the interrupt."""
         from nnsim.progress import Progress
 
-        saved = shown = time.monotonic()
-        with Interrupt() as interrupt, Progress(self, target, show) as progress:
+        shown = time.monotonic()
+        due = shown + COMMIT_SECONDS
+        with Progress(self, target, show) as progress:
 
             def look_up() -> bool:
-                nonlocal saved, shown
+                nonlocal due, shown
                 if time.monotonic() - shown > LOOK_UP_SECONDS:
                     progress.update()
                     shown = time.monotonic()
-                if save and self.checkpoint_every is None and time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    save()
-                    saved = time.monotonic()
+                if storage and time.monotonic() > due:
+                    (storage.save if self.checkpoint_every is None else storage.commit)()
+                    due = time.monotonic() + CHECKPOINT_SECONDS
                 return interrupt.requested
 
             start = self.state.step
@@ -326,15 +348,15 @@ class Simulation:
                     step = self.state.step
                     stop = min(target, step - step % self.checkpoint_every + self.checkpoint_every)
                 self._advance_to(stop, reporters, look_up)
-                if save and self.state.step == stop < target:
-                    save()
+                if storage and self.state.step == stop < target:
+                    storage.save()
             self.step_error.finish(self)
-            if save and self.state.step >= start:
-                save()
+            if storage and self.state.step >= start:
+                storage.save()
             stopped = interrupt.requested and self.state.step < target
             progress.finish(stopped)
             if stopped:
-                interrupt.raise_(self.state.step, saved=save is not None)
+                interrupt.raise_(f"after step {self.state.step}; {GO_ON if storage else NOTHING_SAVED}")
 
     def _advance_to(
         self, target: int, reporters: Sequence[Reporter], look_up: Callable[[], bool] = lambda: False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import uuid
 import warnings
 from itertools import accumulate
@@ -122,6 +123,15 @@ class Storage:
         self.save()
         return self
 
+    def begin(self, target: int) -> None:
+        """Note how far the run shall go, and since when, so that others know what is missing and how long it takes."""
+        going = {"since": time.time(), "from_step": self.simulation.state.step}
+        self.writer.set_attrs("parameters/nnsim", {"target": target, "going": going})
+
+    def commit(self) -> None:
+        """Write everything recorded so far for those who look; a resume goes back to the newest checkpoint."""
+        self._flush()
+
     def save(self) -> None:
         """Write everything recorded so far, then the checkpoint."""
         counts = self._flush()
@@ -140,7 +150,9 @@ class Storage:
         with self.simulation.platform.settled():
             for bias in self.simulation.force_field.biases:
                 self._put_tables(bias)
-        self.writer.set_attrs("parameters/nnsim", {"step_error": self.simulation.step_error.record(self.simulation)})
+        written = {"step": self.simulation.state.step, "at": time.time()}
+        error = self.simulation.step_error.record(self.simulation)
+        self.writer.set_attrs("parameters/nnsim", {"step_error": error, "written": written})
         return self.writer.flush()
 
     def _put_tables(self, bias: Bias) -> None:

@@ -36,7 +36,8 @@ from nnsim.analysis.sweep_table import (
     read_record,
 )
 from nnsim.errors import InputError, NNSimError, NNSimWarning, TrajectoryError, require_integer
-from nnsim.interrupt import Interrupt, InterruptedRun
+from nnsim.files import is_alive
+from nnsim.interrupt import Interrupt
 from nnsim.script import Script
 from nnsim.trajectory_layout import PARTIAL, remove, replace_file, write_json, writing
 
@@ -209,7 +210,9 @@ class Sweep:
     def _clear(self, name: str) -> None:
         """Remove what a sweep wrote for a point, and nothing else."""
         folder = self.folder / name
-        if Path(name).name != name or not folder.is_dir():
+        if folder.is_symlink():  # what it leads to is not of the sweep
+            folder.unlink()
+        if not folder.is_dir():
             return
         with writing(folder):
             for entry in (RUN, CHECKPOINT, LOG, DONE, FAILED, BEGUN):
@@ -237,12 +240,12 @@ class Sweep:
         """Run all points that are not done, and write the table after each.
 
         Raises:
-            InterruptedRun: Ctrl-C or SIGTERM, after the runs have written their checkpoints.
+            InterruptedRun: Ctrl-C or another signal that asks to stop, after the runs have written their checkpoints.
             TrajectoryError: something cannot be written, or another sweep is at work in the folder.
         """
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        with _locked(self.folder) as lock, Interrupt() as interrupt:
+        with _locked(self.folder) as lock, Interrupt(self._stands) as interrupt:
             self._prepare()
             self._write_table()
             waiting = deque(point for point in self.points if self.records[point.name]["status"] == "left")
@@ -250,13 +253,12 @@ class Sweep:
                 self._loop(waiting, lock, interrupt, display)
             finally:
                 self._break_off()
-            if interrupt.signal is not None and self.count("left"):
-                name, done = signal.Signals(interrupt.signal).name, self.count("done")
-                raise InterruptedRun(
-                    f"stopped by {name} with {done} of {len(self.points)} points done; repeat the same command "
-                    "to go on",
-                    128 + interrupt.signal,
-                )
+            if interrupt.requested and self.count("left"):
+                interrupt.raise_(self._stands())
+
+    def _stands(self) -> str:
+        done = sum(self.records.get(point.name, {}).get("status") == "done" for point in self.points)
+        return f"with {done} of {len(self.points)} points done; repeat the same command to go on"
 
     def _loop(self, waiting: deque[Point], lock: IO[str], interrupt: Interrupt, display: Display | None) -> None:
         while self._processes or (waiting and not interrupt.requested):
@@ -264,7 +266,7 @@ class Sweep:
                 self._start(waiting.popleft(), lock)
             if interrupt.requested and not self._stopping:
                 self._stopping = True
-                self._signal(signal.SIGINT)
+                self._signal(_stop_signal())
             if display is not None:
                 display.update(self)
             for process in [one for one in self._processes if one.popen.poll() is not None]:
@@ -359,13 +361,15 @@ class Sweep:
         """End what still runs because the sweep itself broke: a second Ctrl-C, or a full disk."""
         if not self._processes:
             return
-        self._signal(signal.SIGINT)
+        self._signal(_stop_signal())
         until = time.monotonic() + PATIENCE_SECONDS
-        while any(one.popen.poll() is None for one in self._processes) and time.monotonic() < until:
-            time.sleep(LOOK_SECONDS)
-        self._signal(signal.SIGKILL)
-        for process in self._processes:
-            process.popen.wait()
+        try:
+            while any(one.popen.poll() is None for one in self._processes) and time.monotonic() < until:
+                time.sleep(LOOK_SECONDS)
+        finally:  # of a third Ctrl-C too
+            self._signal(signal.SIGKILL)
+            for process in self._processes:
+                process.popen.wait()
 
 
 @dataclass(frozen=True)
@@ -527,23 +531,18 @@ def _who_holds(folder: Path, noted: str) -> str:
         sweep, runs = int(content["sweep"]), [int(number) for number in content["runs"]]
     except (ValueError, KeyError, TypeError):
         return f"{folder}: another sweep is at work there; wait until it ends"
-    if _alive(sweep):
+    if is_alive(sweep):
         return f"{folder}: another sweep is at work there, process {sweep}; wait until it ends, or stop it with Ctrl-C"
-    numbers = " ".join(map(str, filter(_alive, runs))) or "unknown"
+    numbers = " ".join(map(str, filter(is_alive, runs))) or "unknown"
     return (
         f"{folder}: the sweep was killed, but runs that it started are still at work, process {numbers}; wait until "
         f"they end, or stop them with kill -INT {numbers}"
     )
 
 
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _stop_signal() -> int:
+    """What the runs are told to stop with; they ignore what this process does, as Ctrl-C in the background."""
+    return signal.SIGTERM if signal.getsignal(signal.SIGINT) == signal.SIG_IGN else signal.SIGINT
 
 
 def _cores() -> int:

@@ -27,6 +27,7 @@ from nnsim.trajectory_layout import (
     read_attributes,
     read_json,
     read_layout,
+    stored_name,
 )
 from nnsim.trajectory_writer import TrajectoryWriter
 
@@ -84,7 +85,10 @@ class BiasRecord:
 
 def _arrays(group: Path) -> list[Path]:
     """Folders of the whole arrays in a group, half-written ones left out."""
-    return sorted(file.parent for file in group.glob("*/.zarray") if not file.parent.name.startswith("."))
+    found = sorted(file.parent for file in group.glob("*/.zarray") if not file.parent.name.startswith("."))
+    for folder in found:
+        stored_name(folder)
+    return found
 
 
 class Trajectory:
@@ -166,7 +170,7 @@ class Trajectory:
     @property
     def bias_names(self) -> list[str]:
         """Names of the biases."""
-        return sorted(file.parent.name for file in (self.path / BIASES).glob("*/.zgroup"))
+        return sorted(stored_name(file.parent) for file in (self.path / BIASES).glob("*/.zgroup"))
 
     def bias(self, name: str) -> BiasRecord:
         """Attributes, newest tables and snapshots of a bias."""

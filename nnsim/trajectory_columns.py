@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnsim.errors import InputError
-from nnsim.trajectory_layout import COLUMNS, StoredArray, import_zarr
+from nnsim.trajectory_layout import COLUMNS, StoredArray, check_codecs, import_zarr, read_json
 
 CHUNK_BYTES = 4_000_000
 MOST_FRAMES = 16384
@@ -143,6 +143,7 @@ def create_array(folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...], 
 
 def open_array(folder: Path) -> Any:
     """Open a zarr array for writing."""
+    check_codecs(folder, read_json(folder / ".zarray"))
     zarr = import_zarr()
     with zarr.config.set({"array.write_empty_chunks": True}):  # open_array has a `config`, but ignores it
         return zarr.open_array(zarr.storage.LocalStore(folder), mode="r+", zarr_format=2)

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from nnsim.errors import InputError, TrajectoryError
+from nnsim.errors import InputError, TrajectoryError, shown
 
 LAYOUT_VERSION = 1
 """Version of the layout of a trajectory folder; readers refuse newer ones."""
@@ -31,6 +31,8 @@ PARTIAL = ".partial"
 HEADER = "parameters/nnsim"
 BIASES = "nnsim/bias"
 COLUMNS = ("value", "step", "time")
+_ZSTD = {"id", "level", "checksum"}
+_NUMBERS = tuple("biufc")
 
 _REMEDIES = {
     errno.ENOSPC: "free some space, then continue with --resume",
@@ -206,7 +208,19 @@ def read_layout(path: Path) -> dict[str, int]:
         )
     if not isinstance(layout, int) or not isinstance(committed, dict):
         raise damaged(path / "nnsim" / ".zattrs", "layout or committed counts missing")
-    return {str(name): int(count) for name, count in committed.items()}
+    for name, count in committed.items():
+        _check_committed(path, name, count)
+    return committed
+
+
+def _check_committed(path: Path, name: str, count: object) -> None:
+    """Names of series become paths, so those in a file obey the rule of those that are written."""
+    try:
+        check_series(name)
+    except InputError:
+        raise damaged(path / "nnsim" / ".zattrs", f"no series is called {shown(name)}") from None
+    if type(count) is not int or count < 0:
+        raise damaged(path / "nnsim" / ".zattrs", f"{shown(count)} frames of {name}")
 
 
 # --------------------------------------------------------------------------------------------------------- names
@@ -227,6 +241,14 @@ def check_name(name: str) -> str:
             f"name {name!r} cannot be stored; use letters, digits, spaces and _-+=,.()[] only, no / and no leading dot"
         )
     return name
+
+
+def stored_name(folder: Path) -> str:
+    """Return the name of the folder of a bias or table, which obeys the rule of names that are written."""
+    try:
+        return check_name(folder.name)
+    except InputError:
+        raise damaged(folder.parent, f"nothing in it is called {shown(folder.name)}") from None
 
 
 def folder_name(name: str) -> str:
@@ -258,6 +280,29 @@ def check_series(series: str) -> str:
 # --------------------------------------------------------------------------------------------------------- arrays
 
 
+def check_codecs(folder: Path, metadata: dict[str, Any]) -> None:
+    """Refuse an array stored in another way than nnsim's before a byte of it is decoded: some codecs run code.
+
+    Raises:
+        TrajectoryError: a filter, another compressor than zstd, or values that are no numbers.
+    """
+    if not {"compressor", "filters", "dtype"} <= set(metadata):
+        raise damaged(folder / ".zarray", "unreadable")
+    compressor, filters, kind = (metadata[name] for name in ("compressor", "filters", "dtype"))
+    if filters:
+        found = f"filters {shown(filters)}"
+    elif not isinstance(compressor, dict) or compressor.get("id") != "zstd" or set(compressor) - _ZSTD:
+        found = f"compressor {shown(compressor)}"
+    elif not isinstance(kind, str) or kind.lstrip("<>|=")[:1] not in _NUMBERS:
+        found = f"values of type {shown(kind)}"
+    else:
+        return
+    raise TrajectoryError(
+        f"{folder} has {found}, but nnsim stores numbers by zstd without filters and runs no other codec; take the "
+        "trajectory as nnsim run wrote it"
+    )
+
+
 class StoredArray:
     """A zarr array [T, ...] on disk that is split into chunks along its first axis only."""
 
@@ -268,6 +313,7 @@ class StoredArray:
 
     def _read_metadata(self) -> None:
         metadata = read_json(self.folder / ".zarray")
+        check_codecs(self.folder, metadata)
         try:
             self.shape = tuple(int(size) for size in metadata["shape"])
             self.chunks = tuple(int(size) for size in metadata["chunks"])
@@ -303,6 +349,7 @@ class StoredArray:
         zarr = import_zarr()
         try:
             if self._handle is None or (frames and self._handle.shape[0] < frames):
+                check_codecs(self.folder, read_json(self.folder / ".zarray"))  # which zarr is going to read anew
                 store = zarr.storage.LocalStore(self.folder, read_only=True)
                 self._handle = zarr.open_array(store, mode="r", zarr_format=2)
             if frames and self._handle.shape[0] < frames:

@@ -102,6 +102,7 @@ class TrajectoryWriter:
         """
         path, root = Path(path), Path(os.path.realpath(path))
         read_layout(path)
+        _refuse_links(root)
         counts = {check_series(name): int(count) for name, count in counts.items() if count}
         for name, count in counts.items():
             _check_frames(root / name, count)
@@ -244,6 +245,15 @@ def _folders_up_to(root: Path, file: Path) -> Iterator[Path]:
 
 def _series_folders(root: Path) -> list[Path]:
     return [folder for parent in _SERIES_PARENTS for folder in root.glob(f"{parent}/*") if folder.is_dir()]
+
+
+def _refuse_links(root: Path) -> None:
+    """Nothing that was given to somebody may lead a writer, who also deletes, out of its folder."""
+    for entry in root.rglob("*"):
+        if entry.is_symlink():
+            raise TrajectoryError(
+                f"{entry} is a link, and a trajectory that goes on holds none; put what it points to in its place"
+            )
 
 
 def _check_frames(folder: Path, count: int) -> None:

@@ -1,15 +1,18 @@
 """Public data sets: copies in a local folder first, then the original download.
 
 Each loader looks for its file in the folder named by the environment variable `NNSIM_DATA`, then in nnsim's cache
-folder; a file found there must have the right sha256. Otherwise it fetches and parses the original public format.
-Both ways give the same table or arrays.
+folder; a file found there must have the right sha256. Otherwise it fetches and parses the original public format, whose
+content must have the right sha256 too. Both ways give the same table or arrays.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
+import shutil
+import tempfile
 import warnings
 import zipfile
 import zlib
@@ -19,7 +22,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnsim.errors import InputError, NNSimWarning, require_choice
+from nnsim.errors import InputError, require_choice
+from nnsim.files import whole
 from nnsim.systems.tables import table_sha256, tidy
 
 if TYPE_CHECKING:
@@ -138,7 +142,7 @@ def not_found(filename: str, sha256: str, source: str, error: Exception) -> Inpu
     )
 
 
-def _downloaded(url: str, filename: str, md5: str | None, copy: tuple[str, str]) -> Path:
+def _downloaded(url: str, filename: str, md5: str, copy: tuple[str, str]) -> Path:
     """Fetch a file into the cache folder, unless it is there already; `copy` is the local copy that would do as well.
 
     Raises:
@@ -146,11 +150,29 @@ def _downloaded(url: str, filename: str, md5: str | None, copy: tuple[str, str])
     """
     import pooch
 
-    known = None if md5 is None else f"md5:{md5}"
     try:
-        return Path(pooch.retrieve(url, known_hash=known, fname=filename, path=cache_folder()))
+        return Path(pooch.retrieve(url, known_hash=f"md5:{md5}", fname=filename, path=cache_folder()))
     except (OSError, HTTPException, ValueError) as error:  # the last one: a wrong checksum
         raise not_found(*copy, url, error) from error
+
+
+def _content(url: str) -> bytes:
+    """What is at an address; whoever asks checks it before it is kept."""
+    import pooch
+
+    with tempfile.TemporaryDirectory(prefix="nnsim_") as place:
+        file = Path(place) / "content"
+        pooch.HTTPDownloader()(url, str(file), None)
+        return file.read_bytes()
+
+
+def _require_table(frame: pd.DataFrame, expected: str) -> None:
+    """Refuse a table from elsewhere that is not the known one."""
+    found = table_sha256(frame)
+    if found != expected:
+        raise InputError(
+            f"its table of {frame.shape[0]} rows x {frame.shape[1]} columns has sha256 {found}, expected {expected}"
+        )
 
 
 # ---------------------------------------------------------------- house prices
@@ -167,21 +189,18 @@ def house_prices_frame() -> pd.DataFrame:
         `MasVnrType` is a category (no veneer), not a missing value.
 
     Raises:
-        InputError: a local copy with a wrong checksum, or no local copy and no network.
+        InputError: a local copy or a download with a wrong checksum, or no local copy and no network.
 
     Reference: D. De Cock, Journal of Statistics Education 19(3), 2011.
     """
     path = local_copy(HOUSE_PRICES_FILE, HOUSE_PRICES_SHA256)
-    frame = tidy(_house_prices_from_openml() if path is None else _house_prices_from_csv(path))
+    return _house_prices_from_openml() if path is None else _with_id(_house_prices_from_csv(path))
+
+
+def _with_id(table: pd.DataFrame) -> pd.DataFrame:
+    frame = tidy(table)
     if "Id" not in frame:  # OpenML marks row identifiers, and fetch_openml leaves those out
         frame.insert(0, "Id", [float(i) for i in range(1, len(frame) + 1)])
-    if table_sha256(frame) != HOUSE_PRICES_TABLE_SHA256:
-        warnings.warn(
-            f"house_prices_frame: OpenML's table {HOUSE_PRICES_OPENML} ({frame.shape[0]} rows x {frame.shape[1]} "
-            "columns) differs from the known one, so results may differ too; compare it with Kaggle's train.csv",
-            NNSimWarning,
-            stacklevel=2,
-        )
     return frame
 
 
@@ -201,10 +220,14 @@ def _house_prices_from_openml() -> pd.DataFrame:
             bunch = fetch_openml(
                 data_id=HOUSE_PRICES_OPENML, as_frame=True, parser="auto", data_home=str(cache_folder()), n_retries=1
             )
+        frame = _with_id(bunch.frame)
+        _require_table(frame, HOUSE_PRICES_TABLE_SHA256)
     except (OSError, HTTPException, ValueError, KeyError) as error:  # the last two: a checksum, a strange answer
+        if isinstance(error, InputError):  # scikit-learn has kept it
+            shutil.rmtree(cache_folder() / "openml", ignore_errors=True)
         source = f"OpenML data set {HOUSE_PRICES_OPENML} from https://www.openml.org/d/{HOUSE_PRICES_OPENML}"
         raise not_found(HOUSE_PRICES_FILE, HOUSE_PRICES_SHA256, source, error) from error
-    return bunch.frame
+    return frame
 
 
 # ---------------------------------------------------------------- Auto MPG
@@ -221,21 +244,12 @@ def auto_mpg_frame() -> pd.DataFrame:
         missing, NaN. `origin` is 1 USA, 2 Europe, 3 Japan.
 
     Raises:
-        InputError: a local copy with a wrong checksum, no local copy and no network, or a download that is no such
-            table.
+        InputError: a local copy or a download with a wrong checksum, or no local copy and no network.
 
     Reference: R. Quinlan, UCI Machine Learning Repository (1993), doi 10.24432/C5859H.
     """
     path = local_copy(AUTO_MPG_FILE, AUTO_MPG_SHA256)
-    frame = tidy(_auto_mpg_from_uci() if path is None else _auto_mpg_from_csv(path))
-    if table_sha256(frame) != AUTO_MPG_TABLE_SHA256:
-        warnings.warn(
-            f"auto_mpg_frame: UCI's table ({frame.shape[0]} rows x {frame.shape[1]} columns) differs from the known "
-            f"one, so results may differ too; compare it with {AUTO_MPG_FILE}",
-            NNSimWarning,
-            stacklevel=2,
-        )
-    return frame
+    return _auto_mpg_from_uci() if path is None else tidy(_auto_mpg_from_csv(path))
 
 
 def _auto_mpg_from_csv(path: Path) -> pd.DataFrame:
@@ -245,13 +259,20 @@ def _auto_mpg_from_csv(path: Path) -> pd.DataFrame:
 
 
 def _auto_mpg_from_uci() -> pd.DataFrame:
-    path = _downloaded(AUTO_MPG_URL, AUTO_MPG_ZIP, None, (AUTO_MPG_FILE, AUTO_MPG_SHA256))
+    path = cache_folder() / AUTO_MPG_ZIP
     try:
-        with zipfile.ZipFile(path) as archive:
-            return parse_auto_mpg(archive.read(AUTO_MPG_MEMBER).decode("latin-1"))
-    except (OSError, KeyError, InputError, zipfile.BadZipFile, zlib.error) as error:
-        path.unlink(missing_ok=True)  # no checksum is known for it, so it would be taken for good the next time
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = path.read_bytes() if path.is_file() else _content(AUTO_MPG_URL)
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            frame = tidy(parse_auto_mpg(archive.read(AUTO_MPG_MEMBER).decode("latin-1")))
+        _require_table(frame, AUTO_MPG_TABLE_SHA256)  # not the archive, whose bytes depend on who packed it
+        if not path.is_file():
+            with whole(path, overwrite=True) as partial:
+                partial.write_bytes(content)
+    except (OSError, HTTPException, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        path.unlink(missing_ok=True)
         raise not_found(AUTO_MPG_FILE, AUTO_MPG_SHA256, AUTO_MPG_URL, error) from error
+    return frame
 
 
 def parse_auto_mpg(text: str) -> pd.DataFrame:
@@ -314,7 +335,10 @@ def mnist_arrays(split: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _mnist_original(name: str, md5: str, sha256: str, copy: tuple[str, str]) -> np.ndarray:
     path = _downloaded(MNIST_URL + name, name, md5, copy)
-    content = gzip.decompress(path.read_bytes())
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: it cannot be unpacked ({error}); remove it") from error
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise InputError(f"{path}: unpacked it has sha256 {found}, expected {sha256}; remove it")

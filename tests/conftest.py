@@ -1,6 +1,7 @@
 """Helpers shared by the tests."""
 
 import os
+import signal
 
 import pytest
 import torch
@@ -21,3 +22,14 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heard_signals():
+    """Shells start what runs in their background with Ctrl-C ignored, which processes inherit and nnsim respects."""
+    ignored = [number for number in (signal.SIGINT, signal.SIGQUIT) if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)

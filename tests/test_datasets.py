@@ -16,7 +16,7 @@ import pooch
 import pytest
 import sklearn.datasets
 
-from nnsim.errors import InputError, NNSimWarning
+from nnsim.errors import InputError
 from nnsim.systems import datasets
 from nnsim.systems.auto_mpg import prepare as prepare_cars
 from nnsim.systems.datasets import (
@@ -321,13 +321,15 @@ def test_a_damaged_download_is_never_used(data_folder, no_local_data):
     assert not path.exists()
 
 
-def test_another_table_from_openml_warns(no_local_data, monkeypatch):
+def test_another_table_from_openml_is_refused_and_not_kept(no_local_data, monkeypatch):
     class Bunch:
         frame = pd.DataFrame({"Id": [1, 2], "SalePrice": [1.0, 2.0]})
 
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", lambda **settings: Bunch)
-    with pytest.warns(NNSimWarning, match="2 rows x 2 columns"):
+    (no_local_data / "openml").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"2 rows x 2 columns has sha256 .*, expected 1a93.*go online once, or put"):
         house_prices_frame()
+    assert not list(no_local_data.iterdir())
 
 
 # ---------------------------------------------------------------- Auto MPG
@@ -417,11 +419,26 @@ def test_a_download_that_is_no_table_is_refused_and_not_kept(public_files, no_lo
         assert not list(no_local_data.iterdir())
 
 
-def test_another_table_of_cars_warns(public_files):
-    files, _ = public_files
+def test_another_table_of_cars_is_refused_and_not_kept(public_files, no_local_data):
+    """Also one that somebody has put into the cache."""
+    files, asked = public_files
     files[datasets.AUTO_MPG_URL] = zipped(**{"auto-mpg.data": AUTO_MPG_LINES})
-    with pytest.warns(NNSimWarning, match="4 rows x 9 columns"):
-        assert len(auto_mpg_frame()) == 4
+    for cached in (False, True):
+        if cached:
+            (no_local_data / datasets.AUTO_MPG_ZIP).write_bytes(files[datasets.AUTO_MPG_URL])
+        with pytest.raises(InputError, match=r"4 rows x 9 columns has sha256 .*, expected 1aba.*go online once, or"):
+            auto_mpg_frame()
+        assert not list(no_local_data.iterdir())
+    assert len(asked) == 1
+
+
+def test_every_download_has_a_checksum(public_files, monkeypatch):
+    asked = []
+    monkeypatch.setattr(pooch, "retrieve", lambda url, known_hash, **settings: asked.append(known_hash) or "nothing")
+    for load in (auto_mpg_frame, lambda: mnist_arrays("train"), lambda: mnist_arrays("test")):
+        with pytest.raises((InputError, FileNotFoundError)):
+            load()
+    assert all(isinstance(known, str) and ":" in known for known in asked)
 
 
 # ---------------------------------------------------------------- MNIST

@@ -1,18 +1,20 @@
 """A run that is stopped, killed or broken in any way goes on to the same bits as one that never was."""
 
+import contextlib
 import errno
 import os
 import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
 import pytest
 import torch
-from command_line import arrays_of, committed, error_of, launch, nnsim, read_all
+from command_line import arrays_of, committed, error_of, launch, nnsim, python, read_all
 from torch import Tensor
 from zarr.storage import _local
 
@@ -35,7 +37,7 @@ from nnsim import (
 from nnsim.bias import Wall, WangLandau
 from nnsim.checkpoint import load_checkpoint
 from nnsim.integrators import Langevin, VelocityVerlet
-from nnsim.interrupt import InterruptedRun
+from nnsim.interrupt import ALWAYS, UNCLAIMED, InterruptedRun
 from nnsim.protocols import Bias
 from nnsim.schedules import FlatnessHalving, IncrementSchedule, RampHoldInverseTime
 from nnsim.storage import checkpoint_path
@@ -274,8 +276,7 @@ class Signal(Reporter):
         os.kill(os.getpid(), self.number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("step", [21, 22])
+@pytest.mark.parametrize(("number", "step"), [(signal.SIGINT, 21), *((number, 22) for number in (*ALWAYS, *UNCLAIMED))])
 def test_the_step_at_hand_is_finished(tmp_path: Path, number: signal.Signals, step: int) -> None:
     """The exit status is that of shells, and the handlers of the process are put back."""
     path, before = tmp_path / "run.zarr", signal.getsignal(number)
@@ -287,6 +288,113 @@ def test_the_step_at_hand_is_finished(tmp_path: Path, number: signal.Signals, st
     analytic().run(40, output=path, resume=True, progress=False)
     analytic().run(40, output=tmp_path / "whole.zarr", progress=False)
     assert_equals(path, tmp_path / "whole.zarr")
+
+
+@pytest.mark.parametrize("number", UNCLAIMED)
+def test_signals_that_somebody_else_cares_for_are_left_alone(tmp_path: Path, number: signal.Signals) -> None:
+    """As SIGHUP, which nohup ignores, and SIGUSR1, for which a program may have a handler of its own."""
+    heard: list[int] = []
+    for handler in (signal.SIG_IGN, lambda number, frame: heard.append(number)):
+        before = signal.signal(number, handler)
+        try:
+            assert analytic(reporters=[Signal(number, 5)]).run(9).state.step == 9
+            assert signal.getsignal(number) == handler
+        finally:
+            signal.signal(number, before)
+    assert heard == [number]
+
+
+def test_signals_are_not_touched_outside_the_main_thread() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: analytic().run(9)).result().state.step == 9
+
+
+def test_a_second_ctrl_c_ends_at_once_and_says_where_the_run_stands(tmp_path: Path) -> None:
+    path, before = tmp_path / "run.zarr", signal.getsignal(signal.SIGINT)
+    twice = [Signal(signal.SIGINT, 25), Signal(signal.SIGINT, 25)]
+    words = r"stopped at once by a second SIGINT, saved up to step 20; repeat the same command with --resume \("
+    with pytest.raises(InterruptedRun, match=words) as caught:
+        analytic(reporters=twice, checkpoint_every=10).run(40, output=path, progress=False)
+    assert (caught.value.exit_status, signal.getsignal(signal.SIGINT)) == (130, before)
+    analytic(checkpoint_every=10).run(40, output=path, resume=True, progress=False)
+    with pytest.raises(InterruptedRun, match="second SIGINT, nothing was saved"):
+        analytic(reporters=twice).run(40)
+
+
+def test_a_loop_that_goes_on_after_failures_ends() -> None:
+    begun = []
+
+    def loop() -> None:
+        for seed in range(3):
+            with contextlib.suppress(Exception):
+                begun.append(seed)
+                analytic(seed=seed, reporters=[Signal(signal.SIGINT, 5)]).run(9)
+
+    with pytest.raises(KeyboardInterrupt):
+        loop()
+    assert begun == [0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_what_a_scheduler_sends_saves_unless_it_is_ignored(folder: Path, number: signal.Signals) -> None:
+    path = folder / "input.zarr"
+    process = launch("run", "input.py", "--no-progress", cwd=folder, PAUSE="0.01")
+    wait = changed(checkpoint_path(path))
+    while not wait():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    step = int(load_checkpoint(checkpoint_path(path))["simulation"]["state"]["step"])
+    assert (process.returncode, len(err.splitlines())) == (128 + number, 1)
+    assert err.startswith(f"stopped by {number.name} after step {step}; repeat the same command with --resume")
+
+    before = signal.signal(number, signal.SIG_IGN)  # which processes inherit, as under nohup
+    try:
+        process = launch("run", "input.py", "--no-progress", "--resume", cwd=folder, PAUSE="0.002")
+    finally:
+        signal.signal(number, before)
+    while process.poll() is None:
+        process.send_signal(number)
+        time.sleep(0.02)
+    assert (process.returncode, process.communicate()[1]) == (0, "")
+
+
+OWN_SCRIPT = """
+import os, signal
+import nnsim
+from nnsim.integrators import Langevin
+from nnsim.systems import AnalyticSystem, Harmonic
+
+class Signal(nnsim.Reporter):
+    def due(self, step):
+        return 5 if step < 5 else 10**9
+    def report(self, simulation):
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+def run(**more):
+    nnsim.Simulation(AnalyticSystem(3, Harmonic(), start=0.5), Langevin(0.02, 1.0), threads=1, **more).run(9)
+
+try:
+    run(reporters=[Signal()])
+except nnsim.interrupt.InterruptedRun:
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("last", "status", "line"),
+    [
+        ("run(reporters=[Signal()])", 138, "stopped by SIGUSR1 after step 5; nothing was saved"),
+        ("raise ValueError('own')", 1, "ValueError: own"),
+        ("run()", 0, None),
+    ],
+)
+def test_a_script_of_ones_own_ends_like_the_command(tmp_path: Path, last: str, status: int, line: str | None) -> None:
+    done = python(OWN_SCRIPT + last, tmp_path)
+    assert done.status == status, done
+    assert done.err.splitlines()[-1:] == ([] if line is None else [line])
+    assert ("Traceback" in done.err) == (status == 1)
 
 
 def test_a_stop_without_an_output_says_so() -> None:

@@ -294,7 +294,30 @@ def test_ctrl_c(fresh: Path) -> None:
     assert read_sweep("input-sweep")["seconds"][0] > before  # all runs of a point count
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_sweep_in_the_background_stops_its_runs(fresh: Path) -> None:
+    """There Ctrl-C is ignored, by the runs too; so they are told in another way."""
+    from nnsim.script import Script
+    from nnsim.sweep import Sweep
+
+    class Killer:
+        def update(self, sweep: Sweep) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        def ended(self, sweep: Sweep, point: Any) -> None:
+            raise AssertionError
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        sweep = Sweep(Script(Path("input.py")), fresh / "out", grid=["n=1,2"])
+        with pytest.raises(InterruptedRun, match="stopped by SIGTERM with 0 of 2 points done"):
+            sweep.run(Killer())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (sweep.count("left"), sweep.running) == (2, [])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGINT, 130)])
 def test_a_signal_while_a_run_starts(fresh: Path, number: signal.Signals, code: int) -> None:
     """Then there may be no checkpoint yet, but the point is no failure either."""
     from nnsim.script import Script
@@ -320,7 +343,8 @@ def test_a_signal_while_a_run_starts(fresh: Path, number: signal.Signals, code: 
     assert status(fresh / "out" / "n=1") == "left"
     if number == signal.SIGINT:
         sweep = Sweep(Script(Path("input.py")), fresh / "out", grid=["n=1,2"])
-        with pytest.raises(KeyboardInterrupt):  # asked again, it breaks at once
+        words = "stopped at once by a second SIGINT, with 0 of 2 points done; repeat the same command to go on"
+        with pytest.raises(InterruptedRun, match=words):
             sweep.run(Killer(2))
         assert status(fresh / "out" / "n=1") == "left"
 

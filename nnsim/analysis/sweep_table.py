@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Floats
 from nnsim.errors import InputError, TrajectoryError, shown
-from nnsim.trajectory import Trajectory
+from nnsim.trajectory import Trajectory, check_name
 
 PLAN = "sweep.json"
 DONE, FAILED = "done.json", "failed.json"
@@ -194,8 +194,20 @@ def read_plan(folder: Path) -> dict[str, Any]:
     """The plan of a sweep, sweep.json."""
     plan = _read(folder / PLAN)
     if plan is None or not {"script", "sha256", "set", "steps", "swept", "points"} <= set(plan):
-        raise TrajectoryError(f"{folder / PLAN} is damaged; restore it, or start again with --overwrite")
+        raise TrajectoryError(f"{folder / PLAN} is damaged; restore it, or choose another output")
+    for name in plan["points"]:
+        _check_point(folder, name)
     return plan
+
+
+def _check_point(folder: Path, name: str) -> None:
+    """Names of points become folders, which are read, written and, with --overwrite, deleted."""
+    try:
+        check_name(name)
+    except InputError:
+        raise TrajectoryError(
+            f"{folder / PLAN} is damaged: no point is called {shown(name)}; restore it, or choose another output"
+        ) from None
 
 
 def read_record(folder: Path) -> dict[str, Any]:

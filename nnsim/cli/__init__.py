@@ -20,14 +20,26 @@ from nnsim.cli.plot import plot
 from nnsim.cli.report import report
 from nnsim.cli.run import run
 from nnsim.cli.sweep import sweep
-from nnsim.errors import NNSimError, NNSimWarning
+from nnsim.cli.terminal import say
+from nnsim.errors import NNSimError, NNSimWarning, printable
 from nnsim.interrupt import InterruptedRun
 
 # click 8.1 prints the help itself and raises nothing.
 _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Says in one line where a run stands that was stopped; click would take it for any Ctrl-C."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except InterruptedRun as stopped:
+            say(stopped, err=True)
+            sys.exit(stopped.exit_status)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="nnsim")
 @debug_option
 def cli() -> None:
@@ -57,7 +69,9 @@ def main() -> None:
     """Entry point: every error is one line and exit status 2; with --debug a traceback comes first."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     warnings.simplefilter("always", NNSimWarning)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Printable("%(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("nnsim").setLevel(logging.INFO)  # what was chosen automatically
     try:
         cli.main(standalone_mode=False)
@@ -65,16 +79,20 @@ def main() -> None:
         sys.exit(stop.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
-    except InterruptedRun as stopped:
-        click.echo(str(stopped), err=True)
-        sys.exit(stopped.exit_status)
     except _NO_ARGUMENTS as error:
         click.echo(error.format_message(), err=True)  # the whole help, to be read and not an error in one line
         sys.exit(2)
     except Exception as error:
         if "--debug" in sys.argv:
-            traceback.print_exc()
+            say(traceback.format_exc().rstrip(), err=True)
         _fail(_one_line(error), 2)
+
+
+class _Printable(logging.Formatter):
+    """What the log says of parts that a file names cannot rule the terminal either."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n")
 
 
 def _one_line(error: Exception) -> str:
@@ -86,11 +104,11 @@ def _one_line(error: Exception) -> str:
 
 
 def _fail(message: str, status: int) -> None:
-    click.echo("Error: " + " ".join(message.split()), err=True)
+    say("Error: " + " ".join(message.split()), err=True)
     sys.exit(status)
 
 
 def _show_warning(message: Any, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
     where = "" if issubclass(category, NNSimWarning) else f"{filename}, line {lineno}: "
     with contextlib.suppress(BrokenPipeError):  # a run goes on although nobody reads what it says
-        click.echo(f"Warning: {where}{' '.join(str(message).split())}", err=True)
+        say(f"Warning: {where}{' '.join(str(message).split())}", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +14,14 @@ from nnsim.cli.options import (
     between_option,
     bias_option,
     debug_option,
+    may_overwrite,
     open_runs,
+    overwrite_option,
+    save_table,
     table_option,
     trajectory_argument,
 )
+from nnsim.cli.terminal import print_table, say
 from nnsim.errors import InputError
 
 POOR_OVERLAP = 0.03  # of neighbouring states, below which the table says so: Klimovich et al. 2015
@@ -87,8 +90,7 @@ def equilibrium(
     state = analysis.diagnose(opened, between=between, bias=bias) if flattened else None
     given = analysis.biased_quantity(opened, bias) if given is None else given
     table = analysis.equilibrium(opened, given, of, width=width, since=since, bias=bias)
-    if output is not None:
-        _write_csv(table.rows(), output)
+    save_table(table.rows(), output)
     _print_table(table)
     if state:
         _print_diagnosis(state)
@@ -163,12 +165,12 @@ def reweight(
         stem = trajectory.parent / f"{trajectory.resolve().stem}_{'_'.join(along)}"
         output, picture = stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}.png")
     _print_profile(found)
+    save_table(found.rows(), output)
     if output is not None:
-        _write_csv(found.rows(), output)
-        click.echo(f"wrote {output}")
+        say(f"wrote {output}")
     if picture is not None:
-        plotting.save(plotting.plot_profile(found), picture)
-        click.echo(f"wrote {picture}")
+        plotting.save(plotting.plot_profile(found), picture, overwrite=may_overwrite())
+        say(f"wrote {picture}")
 
 
 def _bins(given: tuple[str, ...], axes: int) -> str | list[int]:
@@ -188,34 +190,28 @@ def _bins(given: tuple[str, ...], axes: int) -> str | list[int]:
 
 
 def _print_profile(found: Profile) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console, weights = Console(), found.weights
-    symbol = "S" if found.flat else "F"
-    shown = Table(title=f"{'entropy' if found.flat else 'free energy'} along {' and '.join(found.along)}")
-    shown.title_justify = "left"
-    for name in (*found.along, symbol, "p", "frames", "effective"):
-        shown.add_column(name, justify="right")
+    weights, rows = found.weights, []
     for row in found.rows():
         places = [f"{row[name]:.5g}" for name in found.along]
         kind, density = ("entropy" if found.flat else "free_energy"), next(name for name in row if "probab" in name)
         numbers = [_with_error(row[name], row[f"{name}_error"], 4) for name in (kind, density)]
-        shown.add_row(*places, *numbers, str(row["frames"]), f"{row['effective_frames']:.4g}")
-    console.print(shown)
+        rows.append([*places, *numbers, str(row["frames"]), f"{row['effective_frames']:.4g}"])
+    title, symbol = ("entropy", "S") if found.flat else ("free energy", "F")
+    names = (*found.along, symbol, "p", "frames", "effective")
+    print_table(f"{title} along {' and '.join(found.along)}", names, rows)
     if weights.states:
-        console.print(_states_table(found))
+        _print_states(found)
         neighbours = f"of neighbours about {weights.neighbour_overlap:.2g}"
-        click.echo(f"overlap of the states: {weights.overlap:.2g} (0 none, 1 all alike), {neighbours}")
+        say(f"overlap of the states: {weights.overlap:.2g} (0 none, 1 all alike), {neighbours}")
         if weights.neighbour_overlap < POOR_OVERLAP:
-            click.echo("POOR OVERLAP: some free energies are hardly known; put states between them, or run longer")
+            say("POOR OVERLAP: some free energies are hardly known; put states between them, or run longer")
     for problem in weights.doubts.problems:
-        click.echo(f"NOT CONVERGED: {problem}")
+        say(f"NOT CONVERGED: {problem}")
     for name, mean, error in zip(found.along, found.means, found.mean_errors, strict=True):
-        click.echo(f"mean {name}: {_with_error(mean, error, 5)}")
+        say(f"mean {name}: {_with_error(mean, error, 5)}")
     total = weights.log_weights.size
     thinned = f" (every {weights.stride}th of those recorded)" if weights.stride > 1 else ""
-    click.echo(f"effective sample size: {found.total_effective:.4g} of {total} frames{thinned}")
+    say(f"effective sample size: {found.total_effective:.4g} of {total} frames{thinned}")
 
 
 def _with_error(value: float, error: float, digits: int) -> str:
@@ -228,18 +224,13 @@ def _mean(value: float, error: float) -> str:
     return f"{value:.3f} ± " + ("?" if math.isnan(error) else f"{error:.3f}")
 
 
-def _states_table(found: Profile) -> Any:
-    from rich.table import Table
-
-    rows = found.weights.rows()
-    shown = Table(title="states combined by MBAR", title_justify="left")
+def _print_states(found: Profile) -> None:
+    rows, shown = found.weights.rows(), []
     labels = [name for name in rows[0] if name not in ("f", "f_error", "frames")]
-    for name in (*labels, "f (kT)", "frames"):
-        shown.add_column(name, justify="right")
     for row in rows:
         values = [f"{row[name]:.5g}" if isinstance(row[name], float) else str(row[name]) for name in labels]
-        shown.add_row(*values, _with_error(row["f"], row["f_error"], 5), str(row["frames"]))
-    return shown
+        shown.append([*values, _with_error(row["f"], row["f_error"], 5), str(row["frames"])])
+    print_table("states combined by MBAR", (*labels, "f (kT)", "frames"), shown)
 
 
 @analyze.command()
@@ -260,8 +251,7 @@ def boltzmann(trajectory: Path, of: str, given: str, since: float, output: Path 
     from nnsim.trajectory import Trajectory
 
     rows = analysis.boltzmann_averages(Trajectory(trajectory), of, given=given, since=since)
-    if output is not None:
-        _write_csv(rows, output)
+    save_table(rows, output)
     _print_boltzmann(rows, given, of)
 
 
@@ -331,74 +321,60 @@ def advantage(
         curve = analysis.mean_curve(means)
     trained = analysis.training_curve(open_runs(training), given, of, levels=curve.x)
     rows = analysis.entropy_advantage(means, trained)
-    if output is not None:
-        _write_csv(rows, output)
+    save_table(rows, output)
     _print_advantage(rows, given, of)
     for run in runs:
         if analysis.averaged_type(run, bias) in (None, "WangLandau") and analysis.has_record(run, bias):
-            click.echo(f"{run.path}: {_verdict(analysis.diagnose(run, bias=bias))}")
+            say(f"{run.path}: {_verdict(analysis.diagnose(run, bias=bias))}")
     for run, table in zip(runs, tables, strict=False):
         for problem in table.doubts.problems:
-            click.echo(f"{run.path}: NOT CONVERGED: {problem}")
+            say(f"{run.path}: NOT CONVERGED: {problem}")
 
 
 def _print_advantage(rows: list[dict[str, Any]], given: str, of: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = Table(title=f"{of}: equilibrium minus training at the same {given}", title_justify="left")
-    for name in (given, "equilibrium", "training", "advantage", "training runs"):
-        shown.add_column(name, justify="right")
+    shown = []
     for row in rows:
         level, *numbers, runs, total = row.values()
         means = [_mean(mean, error) for mean, error in zip(numbers[::2], numbers[1::2], strict=True)]
-        shown.add_row(f"{level:g}", *means, f"{runs} of {total}")
-    Console().print(shown)
+        shown.append([f"{level:g}", *means, f"{runs} of {total}"])
+    names = (given, "equilibrium", "training", "advantage", "training runs")
+    print_table(f"{of}: equilibrium minus training at the same {given}", names, shown)
 
 
 def _print_boltzmann(rows: list[dict[str, float | int]], given: str, of: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = Table(title=f"{of} and {given} at each inverse loss temperature", title_justify="left")
-    for name in ("beta", given, of, "chains"):
-        shown.add_column(name, justify="right")
+    shown = []
     for row in rows:
         beta, x, x_error, y, y_error, chains = row.values()
-        shown.add_row(f"{beta:g}", _mean(x, x_error), _mean(y, y_error), str(chains))
-    Console().print(shown)
+        shown.append([f"{beta:g}", _mean(x, x_error), _mean(y, y_error), str(chains)])
+    print_table(f"{of} and {given} at each inverse loss temperature", ("beta", given, of, "chains"), shown)
 
 
 def _print_table(table: EquilibriumTable) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = Table(title=f"equilibrium {table.of} at given {table.given}", title_justify="left")
-    for name in (table.given, f"mean {table.of}", "standard error", "frames", "from bin"):
-        shown.add_column(name, justify="right")
+    shown = []
     for row in table.rows():
         at, mean, error, frames, low, high = row.values()
         told = "not known" if math.isnan(error) else f"{error:.3f}"
-        shown.add_row(f"{at:.4g}", f"{mean:.3f}", told, str(frames), f"{low:g} to {high:g}")
-    Console().print(shown)
+        shown.append([f"{at:.4g}", f"{mean:.3f}", told, str(frames), f"{low:g} to {high:g}"])
+    names = (table.given, f"mean {table.of}", "standard error", "frames", "from bin")
+    print_table(f"equilibrium {table.of} at given {table.given}", names, shown)
     for problem in table.doubts.problems:
-        click.echo(f"NOT CONVERGED: {problem}")
+        say(f"NOT CONVERGED: {problem}")
 
 
 def _print_diagnosis(state: Diagnosis) -> None:
-    click.echo(f"increment:           {state.increment:.3g} kT at the end, at most {state.largest_increment:.3g} kT")
+    say(f"increment:           {state.increment:.3g} kT at the end, at most {state.largest_increment:.3g} kT")
     trips = f"{state.round_trips} by {state.walkers} walkers between {state.cv} = {state.low:g} and {state.high:g}"
-    click.echo(f"round trips:         {trips}")
+    say(f"round trips:         {trips}")
     if not math.isnan(state.flatness.whole):
         late = "" if math.isnan(state.flatness.late) else f", {state.flatness.late:.2g} in the later part"
-        click.echo(f"flatness:            {state.flatness.whole:.2g} of the whole run{late} (least visited bin / mean)")
+        say(f"flatness:            {state.flatness.whole:.2g} of the whole run{late} (least visited bin / mean)")
     if not math.isnan(state.late_change.rms):
         most = f"at most {state.late_change.largest:.2g} nats"
-        click.echo(f"change of S:         {state.late_change.rms:.2g} nats rms in the later part, {most}")
+        say(f"change of S:         {state.late_change.rms:.2g} nats rms in the later part, {most}")
     if state.knows_temperature:
-        click.echo(f"kinetic temperature: {state.kinetic_temperature:.4g} over the last tenth (kT = {state.kT:g})")
-    click.echo(f"outside the grid:    {100 * state.outside:.2g} % of the steps")
-    click.echo(_verdict(state))
+        say(f"kinetic temperature: {state.kinetic_temperature:.4g} over the last tenth (kT = {state.kT:g})")
+    say(f"outside the grid:    {100 * state.outside:.2g} % of the steps")
+    say(_verdict(state))
 
 
 def _verdict(state: Diagnosis) -> str:
@@ -408,11 +384,5 @@ def _verdict(state: Diagnosis) -> str:
     return f"no sign that the run has not converged{unknown}"
 
 
-def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
-    try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
-            writer.writeheader()
-            writer.writerows(rows)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --output") from error
+for command in analyze.commands.values():
+    overwrite_option(command)

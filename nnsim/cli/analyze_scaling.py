@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nnsim.cli.options import conditions_of, debug_option, table_option
+from nnsim.cli.options import conditions_of, debug_option, save_table, table_option
+from nnsim.cli.terminal import print_table, say
 
 if TYPE_CHECKING:
     from nnsim.analysis.scaling import Scaling
@@ -50,37 +51,27 @@ def scaling(
       nnsim analyze scaling input-sweep --x width --value ntk_entropy_train_last --law log --where depth=3 -o law.csv
     """
     from nnsim import analysis
-    from nnsim.cli.analyze import _write_csv
 
     given = dict(conditions_of(conditions))
     found = analysis.scaling(analysis.read_sweep(folder), x, value, law=law, given=given, weighted=weighted)
-    if output is not None:
-        _write_csv([one.row() for one in found], output)
+    save_table([one.row() for one in found], output)
     _print(found, law)
 
 
 def _print(found: list[Scaling], law: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     first = found[0]
     formula = f"prefactor {first.x_name}^exponent" if law == "power" else f"intercept + slope ln {first.x_name}"
-    shown = Table(title=f"{first.value} = {formula}", title_justify="left")
+    shown = []
     numbers = ("exponent", "prefactor") if law == "power" else ("slope", "intercept")
-    for name in (*first.given, *numbers, "chi2/dof", "points", "seeds"):
-        shown.add_column(name, justify="right")
+    names = (*first.given, *numbers, "chi2/dof", "points", "seeds")
     for one in found:
         row = one.row()
         fits = [f"{row[name]:.4g} ± {row[f'{name}_error']:.2g}" for name in numbers]
         reduced = row["chi2_per_degree"]
         few, many = min(one.seeds), max(one.seeds)
-        shown.add_row(
-            *(row[name] for name in one.given),
-            *fits,
-            "not known" if math.isnan(reduced) else f"{reduced:.3g}",
-            str(row["points"]),
-            str(many) if few == many else f"{few} to {many}",
-        )
-    Console().print(shown)
+        chi2 = "not known" if math.isnan(reduced) else f"{reduced:.3g}"
+        seeds = str(many) if few == many else f"{few} to {many}"
+        shown.append([*(row[name] for name in one.given), *fits, chi2, str(row["points"]), seeds])
+    print_table(f"{first.value} = {formula}", names, shown)
     if any(math.isnan(one.law.chi2) for one in found):
-        click.echo("chi2 not known: some errors over the seeds are not, so those are from the scatter around the line")
+        say("chi2 not known: some errors over the seeds are not, so those are from the scatter around the line")

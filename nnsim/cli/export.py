@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from nnsim.cli.options import OutputPath, debug_option, trajectory_argument
+from nnsim.cli.terminal import say
 
 
 @click.command()
@@ -71,7 +72,7 @@ def export(
     """
     from nnsim.export import export as write
 
-    click.echo(
+    say(
         write(
             trajectory,
             output,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nnsim.cli.options import debug_option, trajectory_argument
+from nnsim.cli.terminal import say
+from nnsim.errors import printable
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
@@ -29,7 +33,7 @@ def info(trajectory: Path) -> None:
     rows = describe_trajectory(Trajectory(trajectory))
     width = max(len(name) for name in rows) + 2
     for name, value in rows.items():
-        click.echo(f"{name + ':':<{width}}{value}")
+        say(printable(f"{name + ':':<{width}}{value}"))
 
 
 def describe_trajectory(trajectory: Trajectory) -> dict[str, str]:
@@ -48,6 +52,8 @@ def describe_trajectory(trajectory: Trajectory) -> dict[str, str]:
         "error of time step": _step_error(header),
         "settings": _flat(header.get("settings", {})) or "none",
         "last committed step": str(trajectory.steps),
+        "progress": _progress(header, trajectory.steps, time.time()),
+        "last write": _last_write(trajectory, time.time()),
     }
     rows = {name: value for name, value in rows.items() if value}
     for number, change in enumerate(header.get("changes", []), 1):
@@ -63,6 +69,45 @@ def describe_trajectory(trajectory: Trajectory) -> dict[str, str]:
             {key: attributes[key] for key in ("type", "increment", "deposits", "outside") if key in attributes}
         )
     return rows
+
+
+def _progress(header: dict[str, Any], committed: int, now: float) -> str:
+    """How far a run is, and how long it takes if it is still running; empty for a file that does not say."""
+    target, written, going = (header.get(name) for name in ("target", "written", "going"))
+    if not isinstance(target, int) or target <= 0:
+        return ""
+    step, at = _numbers(written, "step", "at") or (committed, now)
+    parts = [f"step {step:.0f} of {target} ({100 * step / target:.3g} %)"]
+    since, first = _numbers(going, "since", "from_step") or (at, step)
+    if first < step < target and since < at:
+        rate = (step - first) / (at - since)
+        left = max(0.0, (target - step) / rate - (now - at))
+        parts.append(f"{rate:.3g} steps/s, {_duration(left)} left if it is still running")
+    return ", ".join(parts)
+
+
+def _last_write(trajectory: Trajectory, now: float) -> str:
+    at = _numbers(trajectory.header.get("written"), "at")
+    (moment,) = at or ((trajectory.path / "nnsim" / ".zattrs").stat().st_mtime,)  # of an older version
+    try:
+        date = datetime.fromtimestamp(moment).isoformat(" ", "seconds")
+    except (OverflowError, OSError, ValueError):
+        return ""
+    return f"{_duration(max(0.0, now - moment))} ago, at {date}"
+
+
+def _numbers(record: object, *names: str) -> tuple[float, ...]:
+    """These numbers of a record; none if one is missing or something else."""
+    found = [record.get(name) for name in names] if isinstance(record, dict) else []
+    numbers = [one for one in found if isinstance(one, (int, float)) and math.isfinite(one)]
+    return tuple(numbers) if len(numbers) == len(names) else ()
+
+
+def _duration(seconds: float) -> str:
+    try:
+        return f"{seconds:.0f} s" if seconds < 120 else str(timedelta(seconds=round(seconds)))
+    except OverflowError:
+        return "for ever"
 
 
 def _platform(header: dict[str, Any]) -> str:

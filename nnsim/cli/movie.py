@@ -9,8 +9,16 @@ from typing import Any, cast
 
 import click
 
-from nnsim.cli.options import OutputPath, bias_option, debug_option, trajectory_argument
+from nnsim.cli.options import (
+    OutputPath,
+    bias_option,
+    debug_option,
+    may_overwrite,
+    overwrite_option,
+    trajectory_argument,
+)
 from nnsim.cli.plot_more import style_option
+from nnsim.cli.terminal import say
 
 
 @click.command()
@@ -21,6 +29,7 @@ from nnsim.cli.plot_more import style_option
 @click.option("--walkers", default=20, show_default=True, help="At most so many walkers are drawn.")
 @bias_option
 @style_option
+@overwrite_option
 @debug_option
 def movie(trajectory: Path, output: Path | None, fps: float, seconds: float, walkers: int, bias: str | None) -> None:
     """Film how the landscape of one or two CVs fills while the walkers move.
@@ -33,7 +42,7 @@ def movie(trajectory: Path, output: Path | None, fps: float, seconds: float, wal
     from nnsim import plotting
 
     path = output or Path(f"{trajectory.absolute().name.removesuffix('.zarr')}.mp4")
-    options = {"bias": bias, "fps": fps, "seconds": seconds, "walkers": walkers}
+    options = {"bias": bias, "fps": fps, "seconds": seconds, "walkers": walkers, "overwrite": may_overwrite()}
     with contextlib.ExitStack() as stack:
         bars: list[Any] = []  # made at the first frame, when their number is known
 
@@ -44,4 +53,4 @@ def movie(trajectory: Path, output: Path | None, fps: float, seconds: float, wal
 
         progress = show if sys.stderr.isatty() else None
         film = plotting.make_movie(trajectory, path, progress=progress, **cast(Any, options))
-    click.echo(f"movie: {film.path}, {film.frames} frames, {film.seconds:.3g} s")
+    say(f"movie: {film.path}, {film.frames} frames, {film.seconds:.3g} s")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,35 @@ class OutputPath(click.Path):
         if value == "":
             raise InputError("--output '': must be the name of a file or folder to write; give one, or leave it out")
         return super().convert(value, param, ctx)
+
+
+_OVERWRITE = "nnsim.overwrite"
+
+
+def _note_overwrite(context: click.Context, _: click.Parameter, value: bool) -> None:
+    context.meta[_OVERWRITE] = value
+
+
+overwrite_option = click.option(
+    "--overwrite",
+    is_flag=True,
+    expose_value=False,
+    callback=_note_overwrite,
+    help="Replace a file that this command has not made; its own earlier ones always are.",
+)
+
+
+def may_overwrite() -> bool:
+    """Whether the present command was given --overwrite."""
+    return bool(click.get_current_context().meta.get(_OVERWRITE))
+
+
+def save_table(rows: Sequence[Mapping[str, Any]], output: Path | None) -> None:
+    """Write a table to the CSV file asked for, if there is one."""
+    if output is not None:
+        from nnsim.files import write_table
+
+        write_table(rows, output, overwrite=may_overwrite())
 
 
 debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")

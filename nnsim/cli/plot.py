@@ -13,6 +13,7 @@ from nnsim.cli.options import (
     conditions_of,
     debug_option,
     open_runs,
+    overwrite_option,
     picture_option,
     trajectory_argument,
 )
@@ -378,3 +379,4 @@ def _default_names(trajectory: Trajectory) -> tuple[str, ...]:
 
 for command in plot.commands.values():
     style_option(command)
+    overwrite_option(command)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nnsim.cli.options import conditions_of, debug_option, open_runs, picture_option
+from nnsim.cli.plot_more import save_picture
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -99,9 +100,7 @@ def evolution(
         title=title,
         diverged="drop" if drop_diverged else "refuse",
     )
-    path = output or Path(f"{paths[0].absolute().name.removesuffix('.zarr')}_evolution.png")
-    plotting.save(drawn, path)
-    click.echo(f"picture: {path}")
+    save_picture(drawn, output, paths[0], "evolution")
 
 
 def _curves(paths: tuple[Path, ...], conditions: tuple[str, ...]) -> dict[str, list[Trajectory]]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nnsim.cli.options import bias_option, debug_option, picture_option, trajectory_argument
+from nnsim.cli.options import bias_option, debug_option, may_overwrite, picture_option, trajectory_argument
+from nnsim.cli.terminal import say
 
 if TYPE_CHECKING:
     from nnsim.analysis.landscape import EntropyLandscape
@@ -151,8 +152,8 @@ def save_picture(drawn: Any, output: Path | None, trajectory: Path, kind: str) -
     from nnsim import plotting
 
     path = output or Path(f"{trajectory.absolute().name.removesuffix('.zarr')}_{kind}.png")
-    plotting.save(drawn, path)
-    click.echo(f"picture: {path}")
+    plotting.save(drawn, path, overwrite=may_overwrite())
+    say(f"picture: {path}")
 
 
 COMMANDS = (growth, paths, layers, spectrum)

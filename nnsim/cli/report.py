@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from nnsim.cli.options import OutputPath, between_option, bias_option, debug_option
+from nnsim.cli.terminal import say
 
 
 @click.command()
@@ -40,4 +41,4 @@ def report(
 
     path = output or Path(f"{trajectories[0].absolute().name.removesuffix('.zarr')}.html")
     written = write(trajectories, path, overwrite=overwrite, title=title, bias=bias, between=between)
-    click.echo(f"report: {written}, {written.stat().st_size / 1e6:.2f} MB")
+    say(f"report: {written}, {written.stat().st_size / 1e6:.2f} MB")

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from nnsim.cli.options import OutputPath, debug_option
+from nnsim.cli.terminal import say
 from nnsim.errors import InputError, TrajectoryError
 
 
@@ -78,15 +79,15 @@ def run(
         from nnsim.progress import unread
 
         with unread():
-            click.echo(f"trajectory: {path}")
+            say(f"trajectory: {path}")
 
 
 def _run_help(context: click.Context, script: Path | None) -> None:
-    click.echo(context.get_help())
+    say(context.get_help())
     if script is not None:
         from nnsim.script import Script
 
-        click.echo("\n" + Script(script).help())
+        say("\n" + Script(script).help())
 
 
 def _length(text: str) -> int:

@@ -10,7 +10,8 @@ import click
 
 from nnsim.cli.options import OutputPath, debug_option
 from nnsim.cli.run import _length
-from nnsim.errors import NNSimError
+from nnsim.cli.terminal import cell, say
+from nnsim.errors import NNSimError, printable
 
 if TYPE_CHECKING:
     from nnsim.sweep import Point, Sweep
@@ -106,7 +107,6 @@ def _raise_failures(planned: Sweep) -> None:
 
 
 def _print_summary(planned: Sweep, seconds: float) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     from nnsim.progress import _console, unread
@@ -118,10 +118,10 @@ def _print_summary(planned: Sweep, seconds: float) -> None:
     table.add_row("points", _counts(planned))
     table.add_row("time", f"{seconds:.1f} s")
     for name, message in planned.failures().items():
-        table.add_row(escape(name), f"failed: {escape(message)}")
+        table.add_row(cell(name), f"failed: {cell(message)}")
     with unread():
         _console().print(table)
-        click.echo(f"table: {planned.folder / TABLE}")
+        say(f"table: {planned.folder / TABLE}")
 
 
 def _counts(planned: Sweep) -> str:
@@ -138,7 +138,7 @@ class _Lines:
         from nnsim.progress import unread
 
         with unread():
-            print(_line(sweep, point), flush=True)
+            print(printable(_line(sweep, point)), flush=True)
 
     def stop(self) -> None:
         pass
@@ -170,7 +170,7 @@ class _Bar:
         self.update(sweep)
         if sweep.records[point.name]["status"] == "failed":
             with unread():
-                self._live.console.print(_line(sweep, point), markup=False, highlight=False)
+                self._live.console.print(printable(_line(sweep, point)), markup=False, highlight=False)
 
     def stop(self) -> None:
         from nnsim.progress import unread

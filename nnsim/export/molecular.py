@@ -26,8 +26,8 @@ import numpy as np
 
 from nnsim.errors import InputError
 from nnsim.export.frames import WalkerFrames, chosen_frames, selected
-from nnsim.export.output import whole
 from nnsim.export.topology import atom_order, to_topology
+from nnsim.files import whole
 
 if TYPE_CHECKING:
     from mdtraj import Trajectory as MDTrajectory

@@ -9,7 +9,7 @@ import numpy as np
 
 from nnsim.errors import InputError
 from nnsim.export.frames import positions, require_walker
-from nnsim.export.output import whole
+from nnsim.files import whole
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory

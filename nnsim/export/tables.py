@@ -23,7 +23,7 @@ from nnsim.export.frames import (
     selected,
     walkers,
 )
-from nnsim.export.output import whole
+from nnsim.files import whole
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory

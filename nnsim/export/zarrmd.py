@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nnsim.errors import InputError, require_choice
 from nnsim.export.frames import Indices, WalkerFrames, block_length, chosen_observables, is_per_walker, walkers
 from nnsim.export.molecular import chosen_atoms
-from nnsim.export.output import whole
+from nnsim.files import whole
 from nnsim.trajectory_columns import Column, SeriesColumns, create_array
 from nnsim.trajectory_layout import ensure_group, read_attributes, write_json
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Floats
 from nnsim.analysis.frames import common_steps, opened
-from nnsim.errors import InputError, require_integer, require_number
+from nnsim.errors import InputError, TrajectoryError, require_integer, require_number
+from nnsim.files import MARK, is_marked, whole
 from nnsim.plotting.paths import choose_walkers, cut_at_edges
 from nnsim.plotting.style import COLORS, active_style, frame, new_axes, readable, styled
 from nnsim.plotting.tables import BiasTables
@@ -63,6 +65,7 @@ def make_movie(
     fps: float = 20.0,
     seconds: float = 10.0,
     walkers: int = 20,
+    overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Movie:
     r"""Film how the bias of one or two CVs grows while walkers move, as .mp4 or .gif.
@@ -81,6 +84,7 @@ def make_movie(
         fps: frames per second, above 0.
         seconds: length, above 0; shorter if fewer frames than fps x seconds were recorded.
         walkers: at most so many are drawn, evenly spread, at least 1.
+        overwrite: replace a file that is no film of nnsim, as its metadata tell.
         progress: called with the number of frames done and of all frames.
 
     Returns:
@@ -88,7 +92,7 @@ def make_movie(
 
     Raises:
         InputError: another ending, a folder that does not exist, a bias of three or more CVs, CVs that were not
-            recorded, a .gif that would need too much memory, or a missing imageio-ffmpeg.
+            recorded, a .gif that would need too much memory, a missing imageio-ffmpeg, or a path of something else.
     """
     target = _target(path)
     rate = require_number(OWNER, "fps", fps, above=0.0)
@@ -111,7 +115,7 @@ def make_movie(
         scene = (_Valley if len(tables.axes) == 1 else _Plane)(tables, len(chosen))
         _settle(scene)
         with rc_context(_ffmpeg() if target.suffix == ".mp4" else {}):
-            _write(film, scene, _positions(run, tables.names, steps, chosen), progress)
+            _write(film, scene, _positions(run, tables.names, steps, chosen), overwrite, progress)
     return film
 
 
@@ -275,19 +279,18 @@ def _ffmpeg() -> dict[Any, Any]:
     return {"animation.ffmpeg_path": get_ffmpeg_exe()}
 
 
-def _write(film: Movie, scene: _Scene, places: Floats, progress: Callable[[int, int], None] | None) -> None:
+def _write(
+    film: Movie, scene: _Scene, places: Floats, overwrite: bool, progress: Callable[[int, int], None] | None
+) -> None:
     frames = _frames(film, scene, places, progress)
-    temporary = film.path.with_name(f".{film.path.stem}.part{film.path.suffix}")  # a film is whole or not there
     try:
-        if film.path.suffix == ".mp4":
-            _write_mp4(film, scene, frames, temporary)
-        else:
-            _write_gif(film, scene, frames, places[-1:], temporary)
-        temporary.replace(film.path)
-    except OSError as problem:
-        raise InputError(f"{OWNER}: cannot write {str(film.path)!r} ({problem.strerror}); choose another") from problem
-    finally:
-        temporary.unlink(missing_ok=True)
+        with whole(film.path, overwrite=overwrite, kind="film", ours=is_marked) as partial:
+            if film.path.suffix == ".mp4":
+                _write_mp4(film, scene, frames, partial)
+            else:
+                _write_gif(film, scene, frames, places[-1:], partial)
+    except TrajectoryError as problem:
+        raise InputError(f"{OWNER}: {problem}") from problem
 
 
 def _frames(film: Movie, scene: _Scene, places: Floats, progress: Callable[[int, int], None] | None) -> Any:
@@ -302,10 +305,18 @@ def _frames(film: Movie, scene: _Scene, places: Floats, progress: Callable[[int,
 def _write_mp4(film: Movie, scene: _Scene, frames: Any, path: Path) -> None:
     from matplotlib.animation import FFMpegWriter
 
-    writer = FFMpegWriter(fps=cast(int, film.fps), codec="h264", extra_args=["-crf", "20", "-movflags", "+faststart"])
-    with writer.saving(scene.figure, str(path), scene.dpi):
-        for _ in frames:
-            writer.grab_frame()
+    writer = FFMpegWriter(
+        fps=cast(int, film.fps),
+        codec="h264",
+        metadata={"comment": MARK},
+        extra_args=["-crf", "20", "-movflags", "+faststart"],
+    )
+    try:
+        with writer.saving(scene.figure, str(path), scene.dpi):
+            for _ in frames:
+                writer.grab_frame()
+    except CalledProcessError as error:
+        raise OSError(f"ffmpeg ended with exit status {error.returncode}") from error
 
 
 def _write_gif(film: Movie, scene: _Scene, frames: Any, last: Floats, path: Path) -> None:
@@ -335,4 +346,4 @@ def _write_gif(film: Movie, scene: _Scene, frames: Any, last: Floats, path: Path
     drawn = images()
     duration = max(20, 10 * round(100 / film.fps))  # milliseconds; a GIF counts hundredths, and browsers two at least
     first = next(drawn)
-    first.save(path, format="GIF", save_all=True, append_images=drawn, duration=duration, loop=0)
+    first.save(path, format="GIF", save_all=True, append_images=drawn, duration=duration, loop=0, comment=MARK)

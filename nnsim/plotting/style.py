@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +27,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from nnsim.errors import InputError, require_choice
+from nnsim.errors import InputError, TrajectoryError, require_choice
+from nnsim.files import MARK, is_marked, whole
 
 WIDTH = 5.0  # inches
 # 12 points at this width are 8 points in a column of 3.4 inches.
@@ -170,19 +172,24 @@ def _spaced(match: re.Match[str]) -> str:
     return f"{match[1]} points" if match[1] else f"{match[2]} {match[3]}"
 
 
-def save(target: Axes | Figure | Sequence[Axes], path: str | Path, dpi: float | None = None) -> Path:
-    """Write a figure to a file, in the format that the ending of its name says.
+def save(
+    target: Axes | Figure | Sequence[Axes], path: str | Path, dpi: float | None = None, *, overwrite: bool = False
+) -> Path:
+    """Write a figure to a file, which appears whole or not at all, in the format that the ending of its name says.
+
+    A picture that nnsim has made is replaced, as its metadata tell; any other file only with `overwrite`.
 
     Args:
         target: the figure, or any of its axes.
         path: for example `landscape.png` or `landscape.pdf`.
         dpi: pixels per inch, for formats made of pixels; None is 150, or what `use_style` says.
+        overwrite: replace a file that is no picture of nnsim, or whose format has no metadata (.pgf, .raw, .svgz).
 
     Returns:
         The path written.
 
     Raises:
-        InputError: an ending that is not known, or a folder that does not exist or cannot be written to.
+        InputError: an ending that is not known, a folder that does not exist or cannot be written to, or another file.
     """
     figure = figure_of(target)
     path = Path(path)
@@ -192,12 +199,30 @@ def save(target: Axes | Figure | Sequence[Axes], path: str | Path, dpi: float | 
         raise InputError(f"save: {str(path)!r} must end in a known format; use one of {known}")
     if not path.parent.is_dir():
         raise InputError(f"save: the folder of {str(path)!r} does not exist; make it first")
+    if path.is_dir():
+        raise InputError(f"save: cannot write {str(path)!r}, which is a folder; choose another path")
     try:
-        with styled():
-            figure.savefig(path, dpi=dpi or active_style().dpi)
-    except OSError as problem:
-        raise InputError(f"save: cannot write {str(path)!r} ({problem.strerror}); choose another path") from problem
+        with whole(path, overwrite=overwrite, kind="picture", ours=is_marked) as partial, styled():
+            figure.savefig(partial, dpi=dpi or active_style().dpi, **_marked(path.suffix.lower()))
+    except TrajectoryError as problem:
+        raise InputError(f"save: {problem}") from problem
     return path
+
+
+def _marked(suffix: str) -> dict[str, Any]:
+    """What `savefig` is to write into the metadata."""
+    made = f"{MARK} {version('nnsim')} with Matplotlib {matplotlib.__version__}"
+    if suffix == ".png":
+        return {"metadata": {"Software": made}}
+    if suffix in (".pdf", ".svg", ".eps", ".ps"):
+        return {"metadata": {"Creator": made}}
+    if suffix in (".jpg", ".jpeg", ".gif"):
+        return {"pil_kwargs": {"comment": made.encode()}}
+    if suffix in (".tif", ".tiff"):
+        return {"pil_kwargs": {"software": made}}
+    if suffix in (".webp", ".avif"):
+        return {"pil_kwargs": {"xmp": made.encode()}}
+    return {}
 
 
 def figure_of(target: Axes | Figure | Sequence[Axes]) -> Figure:

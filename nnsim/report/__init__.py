@@ -94,12 +94,12 @@ def write(
         InputError: as `make`; the path is a folder, or another file.
         TrajectoryError: as `make`; the file cannot be written.
     """
-    from nnsim.export.output import whole
+    from nnsim.files import whole
 
     path = Path(path)
     _refuse(path, overwrite)  # before the work
     text = make(trajectory, title=title, bias=bias, between=between)
-    with whole(path, overwrite=True) as partial:
+    with whole(path, overwrite=overwrite, kind="report", ours=is_report) as partial:
         partial.write_text(text, encoding="utf-8")
     return path
 

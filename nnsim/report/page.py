@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import html
 from collections.abc import Sequence
-from html import escape
 from itertools import groupby
 
+from nnsim.errors import printable
 from nnsim.report.blocks import WARNING, Block, Folded, Notice, Page, Picture, Section, Table, Text
 
 MARK = '<meta name="generator" content="nnsim report">'
@@ -116,6 +117,11 @@ def render(page: Page) -> str:
 </body>
 </html>
 """
+
+
+def escape(text: str) -> str:
+    """A text for HTML, which holds no markup of its own, nor anything that turns the order of letters round."""
+    return html.escape(printable(text, keep="\n\t"))
 
 
 def _notices(notices: Sequence[Notice]) -> str:

@@ -1,0 +1,150 @@
+"""Files that appear whole or not at all, and that replace nothing but what nnsim has made."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import mmap
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nnsim.errors import InputError, TrajectoryError
+from nnsim.trajectory_layout import PARTIAL, remove, sync
+
+MARK = "made by nnsim"
+"""Stands in the metadata of pictures and films, and tells them from those of other programs."""
+# What files begin with that can carry the mark; in others, as a script that quotes it, it means nothing.
+_HEADS = (b"\x89PNG", b"%PDF", b"%!PS", b"<?xml", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
+_FILM = slice(4, 8), b"ftyp"
+_FOREIGN = (b"/PTEX.", b"inkscape:")  # of a paper that includes such a picture, and of one that was drawn on
+
+
+@contextmanager
+def whole(
+    output: Path | str,
+    *,
+    overwrite: bool = False,
+    kind: str = "export",
+    replaceable: Callable[[Path], bool] = Path.is_file,
+    ours: Callable[[Path], bool] | None = None,
+) -> Iterator[Path]:
+    """Give a temporary name beside `output` to write to; rename it in the end, or remove it after any error.
+
+    Args:
+        output: the file or folder to make; its parents are made too.
+        overwrite: replace what is there.
+        kind: what is made, for messages.
+        replaceable: what may be replaced at all; by default files, never folders.
+        ours: tells what may be replaced without being asked: what the same command has made; None for nothing.
+
+    Raises:
+        InputError: `output` exists and is left alone.
+        TrajectoryError: the disk is full or cannot be written.
+    """
+    output = Path(os.path.realpath(output))  # what a link points to is replaced, not the link
+
+    def refuse() -> None:
+        if not os.path.lexists(output):
+            return
+        if not replaceable(output):
+            raise InputError(f"{output} exists and is no earlier {kind}, so it is left alone; choose another output")
+        if ours is None and not overwrite:
+            raise InputError(f"{output} exists already; replace it with --overwrite, or choose another output")
+        if ours is not None and not overwrite and not ours(output):
+            raise InputError(
+                f"{output} exists and is no {kind} of nnsim, so it is left alone; replace it with --overwrite "
+                "(overwrite=True), or choose another output"
+            )
+
+    refuse()
+    end = f"{PARTIAL}{output.suffix}"  # the suffix stays last: some writers look at it
+    partial = output.with_name(f".{output.name}.{os.getpid()}.{uuid.uuid4().hex}{end}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(output, end)
+        yield partial
+        if partial.is_file():
+            sync(partial)
+        refuse()  # another process may have made it meanwhile
+        if output.is_dir():
+            remove(output)
+        partial.replace(output)
+        sync(output.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            remove(partial)
+        if isinstance(error, OSError):
+            what = error.strerror or error
+            raise TrajectoryError(f"cannot write {output}: {what}; choose another output, or free space") from error
+        raise
+
+
+def _remove_leftovers(output: Path, end: str) -> None:
+    """Remove what killed processes left; another one may be at work on the same output just now."""
+    form = re.compile(rf"\.{re.escape(output.name)}\.(?:(\d+)\.)?[0-9a-f]{{32}}{re.escape(end)}")
+    for entry in output.parent.iterdir():
+        if (match := form.fullmatch(entry.name)) and (match[1] is None or not is_alive(int(match[1]))):
+            remove(entry)
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine still runs."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def is_marked(path: Path) -> bool:
+    """Whether a file is a picture or film that nnsim has made."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            place, film = _FILM
+            known = content[:8].startswith(_HEADS) or content[place] == film
+            others = any(content.find(text) >= 0 for text in _FOREIGN)
+            return known and content.find(MARK.encode()) >= 0 and not others
+    except (OSError, ValueError):  # an empty file cannot be mapped
+        return False
+
+
+def write_table(rows: Sequence[Mapping[str, Any]], path: Path | str, *, overwrite: bool = False) -> Path:
+    """Write rows, all with the same names, to a CSV file, which appears whole or not at all.
+
+    A table of the same columns is replaced, any other file only with `overwrite`: plain CSV has no room for a mark.
+
+    Returns:
+        The path written.
+
+    Raises:
+        InputError: the path is another file, a folder, or in a folder that does not exist.
+        TrajectoryError: the file cannot be written.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: cannot be written (its folder does not exist); choose another --output")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(name for row in rows for name in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    content = text.getvalue().encode()
+    head = content.partition(b"\n")[0].strip()
+
+    def same_columns(other: Path) -> bool:
+        try:
+            with other.open("rb") as file:
+                return bool(head) and file.readline(len(head) + 2).strip() == head
+        except OSError:
+            return False
+
+    with whole(path, overwrite=overwrite, kind="table", ours=same_columns) as partial:
+        partial.write_bytes(content)
+    return path
