@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -32,6 +32,10 @@ from nnsim.random import RandomStreams, require_seed
 from nnsim.reporters import History, Recorder, particle_series, standard_series
 from nnsim.source_code import LENGTH
 from nnsim.step_error import StepError
+
+if TYPE_CHECKING:
+    from nnsim.files import OutputLock
+    from nnsim.storage import Storage
 
 LOOK_UP_SECONDS = 0.2  # how often a run looks up from its steps: progress, interrupts, checkpoints by the clock
 CHECKPOINT_SECONDS = 30.0
@@ -227,7 +231,7 @@ class Simulation:
         self,
         steps: int | None = None,
         *,
-        output: str | Path | None = None,
+        output: str | Path | OutputLock | None = None,
         resume: bool = False,
         overwrite: bool = False,
         accept_changes: bool = False,
@@ -237,7 +241,8 @@ class Simulation:
 
         Args:
             steps: total length; None is the simulation's own `steps`.
-            output: folder of the trajectory; None is the simulation's own, and without one `history` is filled instead.
+            output: folder of the trajectory, or the lock of one that the caller holds; None is the simulation's own,
+                and without one `history` is filled instead. Nobody else can write there until the run has ended.
             resume: continue from the checkpoint of `output`.
             overwrite: replace an existing `output`.
             accept_changes: with `resume`, go on also where parts, code or data have changed, which is written into the
@@ -246,7 +251,7 @@ class Simulation:
 
         Raises:
             InputError: no length given, or a negative one; a resume with something changed.
-            TrajectoryError: the output exists, cannot be written, or cannot be resumed.
+            TrajectoryError: the output exists, is written by another run, cannot be written, or cannot be resumed.
             DivergedError: a NaN or infinity appeared; the last good checkpoint is kept.
             InterruptedRun: Ctrl-C or SIGTERM, after the checkpoint was written.
         """
@@ -258,32 +263,42 @@ class Simulation:
         if path is None:
             if resume:
                 raise InputError("Simulation: resume needs the output to resume; give output=...")
-            recorder, save = self._memory_recorder(), None
+            recorder, storage = self._memory_recorder(), None
         else:
             from nnsim.storage import Storage
 
-            storage = Storage.open(self, Path(path), resume=resume, overwrite=overwrite, accept_changes=accept_changes)
-            storage.writer.set_attrs("parameters/nnsim", {"target": target})  # so that a report knows what is missing
-            recorder, save = storage.recorder, storage.save
+            storage = Storage.open(self, path, resume=resume, overwrite=overwrite, accept_changes=accept_changes)
+            recorder = storage.recorder
+        try:
+            self._run_on(storage, recorder, target, resume, show)
+        finally:
+            if storage is not None:
+                storage.release()
+        return self
+
+    def _run_on(self, storage: Storage | None, recorder: Recorder, target: int, resume: bool, show: bool) -> None:
+        """Run on an output that is open, and close it; after an error it is left as it is."""
+        if storage is not None:  # so that a report knows what is missing
+            storage.writer.set_attrs("parameters/nnsim", {"target": target})
         if 0 < self.state.step >= target and not resume:
             warnings.warn(
                 f"Simulation: run({target}) does nothing, since the simulation is at step {self.state.step} already "
                 f"and {target} is the total length; give a larger total, or advance({target}) for {target} more steps",
                 NNSimWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         try:
+            save = None if storage is None else storage.save
             self._run(target, [recorder, self.monitor, self.step_error, *self.reporters], save, show)
         except DivergedError as error:
-            if path is not None:
+            if storage is not None:
                 storage.close()
                 raise DivergedError(
                     f"{error}; the last good checkpoint, of step {storage.saved_step}, is kept"
                 ) from None
             raise
-        if path is not None:
+        if storage is not None:
             storage.close()
-        return self
 
     def _memory_recorder(self) -> Recorder:
         """Of the history, into which it first records step 0, if that is asked for and not done yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import uuid
 import warnings
 from itertools import accumulate
@@ -16,6 +17,7 @@ from nnsim.checkpoint import load_checkpoint, save_checkpoint
 from nnsim.checks import comes_round, period_of
 from nnsim.describe import describe, differences
 from nnsim.errors import InputError, NNSimWarning, TrajectoryError
+from nnsim.files import OutputLock, released_on_error
 from nnsim.reporters import Recorder, bias_numbers, particle_series, standard_series
 from nnsim.trajectory import Trajectory, is_starting
 from nnsim.trajectory_writer import TrajectoryWriter
@@ -45,81 +47,86 @@ class Storage:
         saved_step: step of the newest checkpoint.
     """
 
-    def __init__(self, simulation: Simulation, path: Path, writer: TrajectoryWriter) -> None:
-        self.simulation, self.path, self.writer = simulation, path, writer
+    def __init__(self, simulation: Simulation, lock: OutputLock, writer: TrajectoryWriter) -> None:
+        self.simulation, self.root, self.writer = simulation, lock.root, writer
         self.recorder = Recorder([*standard_series(simulation), *particle_series(simulation)], writer)
-        self.run = Trajectory(path).header.get("run")
+        self.run = Trajectory(self.root).header.get("run")
         self.saved_step = simulation.state.step
 
     @classmethod
     def open(
-        cls, simulation: Simulation, path: Path, *, resume: bool, overwrite: bool, accept_changes: bool = False
+        cls,
+        simulation: Simulation,
+        output: OutputLock | Path | str,
+        *,
+        resume: bool,
+        overwrite: bool,
+        accept_changes: bool = False,
     ) -> Storage:
         """Start a new output, or, with `resume`, load its checkpoint into the simulation and go on.
 
-        What has changed since the run was begun is refused, or with `accept_changes` written into its header.
+        What has changed since the run was begun is refused, or with `accept_changes` written into its header. The
+        output, given by its path or its lock, is locked from before anything is read or made until `release`.
         """
         if resume and overwrite:
             raise InputError("resume and overwrite exclude each other; choose one")
         if accept_changes and not resume:
             raise InputError("accept_changes is for a run that goes on; use it with resume=True (--resume)")
-        if resume:
-            return cls._resume(simulation, path, accept_changes)
-        # A checkpoint of an earlier trajectory that lies there is not of this run, and the first save replaces it.
-        writer = TrajectoryWriter.create(path, {**header(simulation), "run": uuid.uuid4().hex}, overwrite=overwrite)
-        return cls(simulation, path, writer)._begin()
+        if resume and not os.path.exists(output):
+            raise TrajectoryError(f"{output}: nothing to resume there; start without --resume, or check the path")
+        with OutputLock.of(output) as lock:
+            if resume and not is_starting(lock.root):
+                return cls._resume(simulation, lock, accept_changes)
+            # A checkpoint of an earlier trajectory that lies there is not of this run; the first save replaces it.
+            head = {**header(simulation), "run": uuid.uuid4().hex}
+            return cls(simulation, lock, TrajectoryWriter.create(lock, head, overwrite=overwrite))._begin()
 
     @classmethod
-    def _resume(cls, simulation: Simulation, path: Path, accept: bool) -> Storage:
-        if not path.exists():
-            raise TrajectoryError(f"{path}: nothing to resume there; start without --resume, or check the path")
-        checkpoint = checkpoint_path(path)
-        if is_starting(path) or not checkpoint.exists():
-            return cls._start_again(simulation, path, accept)
-        recorded = Trajectory(path).header
+    def _resume(cls, simulation: Simulation, lock: OutputLock, accept: bool) -> Storage:
+        recorded = Trajectory(lock.root).header
+        saved = cls._own_checkpoint(lock, recorded)
         simulation.resume_on(recorded.get("platform"))
-        changed = changes.accepted_changes(recorded, simulation, path, accept)
-        warn_of_environment(recorded, path)
-        saved = load_checkpoint(checkpoint)
-        if saved.get("run") != recorded.get("run"):
-            return cls._start_again(simulation, path, accept)
+        changed = changes.accepted_changes(recorded, simulation, lock.output, accept)
+        warn_of_environment(recorded, lock.output)
+        if saved is None:
+            storage = cls(simulation, lock, TrajectoryWriter.resume(lock, {}))
+            return storage._record(changed, recorded)._begin()
         if changed:
-            changes.check_fit(saved["simulation"], simulation.state_dict(), path)
+            changes.check_fit(saved["simulation"], simulation.state_dict(), lock.output)
         simulation.load_state_dict(saved["simulation"])
         if changed:
-            changes.check_inside(simulation, changed, path)
+            changes.check_inside(simulation, changed, lock.output)
             simulation.refresh()
-        return cls(simulation, path, TrajectoryWriter.resume(path, saved["counts"]))._record(changed, recorded)
+        return cls(simulation, lock, TrajectoryWriter.resume(lock, saved["counts"]))._record(changed, recorded)
 
-    @classmethod
-    def _start_again(cls, simulation: Simulation, path: Path, accept: bool) -> Storage:
-        """A run that was killed before its first checkpoint begins anew; anything else at `path` is left alone."""
-        if is_starting(path):
-            return cls.open(simulation, path, resume=False, overwrite=False)
-        trajectory = Trajectory(path)
-        if trajectory.steps:
+    @staticmethod
+    def _own_checkpoint(lock: OutputLock, recorded: dict[str, Any]) -> dict[str, Any] | None:
+        """The checkpoint of this very run; None for a run that was killed before its first one."""
+        checkpoint = checkpoint_path(lock.root)
+        saved = load_checkpoint(checkpoint) if checkpoint.exists() else None
+        if saved is not None and saved.get("run") == recorded.get("run"):
+            return saved
+        if Trajectory(lock.root).steps:
             raise TrajectoryError(
-                f"{path} cannot be resumed: its checkpoint {checkpoint_path(path).name} is missing, or is that of "
+                f"{lock.output} cannot be resumed: its checkpoint {checkpoint.name} is missing, or is that of "
                 "another run; put its own back, or start again with --overwrite"
             )
-        recorded = trajectory.header
-        simulation.resume_on(recorded.get("platform"))
-        changed = changes.accepted_changes(recorded, simulation, path, accept)
-        warn_of_environment(recorded, path)
-        return cls(simulation, path, TrajectoryWriter.resume(path, {}))._record(changed, recorded)._begin()
+        return None
 
     def _record(self, changed: list[str], recorded: dict[str, Any]) -> Storage:
         """Let the header say what was changed at this step, and what the run is made of from here on."""
         if changed:
             now = {**header(self.simulation), **changes.record(changed, recorded, self.simulation)}
-            self.writer.set_attrs("parameters/nnsim", now)
+            with released_on_error(self.writer):
+                self.writer.set_attrs("parameters/nnsim", now)
         return self
 
     def _begin(self) -> Storage:
         """The frames of step 0, if they are asked for, and the first checkpoint."""
-        if self.simulation.recording.start and self.simulation.state.step == 0:
-            self.recorder.start(self.simulation)
-        self.save()
+        with released_on_error(self.writer):
+            if self.simulation.recording.start and self.simulation.state.step == 0:
+                self.recorder.start(self.simulation)
+            self.save()
         return self
 
     def save(self) -> None:
@@ -127,13 +134,17 @@ class Storage:
         counts = self._flush()
         simulation = self.simulation
         tree = {"run": self.run, "simulation": simulation.state_dict(), "counts": counts}
-        save_checkpoint(checkpoint_path(self.path), tree)
+        save_checkpoint(checkpoint_path(self.root), tree)
         self.saved_step = simulation.state.step
 
     def close(self) -> None:
         """Write what was recorded since the last checkpoint and close the trajectory."""
         self._flush()
         self.writer.close()
+
+    def release(self) -> None:
+        """Let others write there, whether or not everything was written."""
+        self.writer.release()
 
     def _flush(self) -> dict[str, int]:
         """Put the newest tables and numbers of the biases, then every buffered frame."""

@@ -14,15 +14,15 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
-import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 from nnsim.analysis.sweep_table import (
     DONE,
@@ -35,7 +35,8 @@ from nnsim.analysis.sweep_table import (
     read_plan,
     read_record,
 )
-from nnsim.errors import InputError, NNSimError, NNSimWarning, TrajectoryError, require_integer
+from nnsim.errors import InputError, NNSimError, TrajectoryError, require_integer
+from nnsim.files import Lock, Locked
 from nnsim.interrupt import Interrupt, InterruptedRun
 from nnsim.script import Script
 from nnsim.trajectory_layout import PARTIAL, remove, replace_file, write_json, writing
@@ -242,7 +243,7 @@ class Sweep:
         """
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        with _locked(self.folder) as lock, Interrupt() as interrupt:
+        with _lock(self.folder) as lock, Interrupt() as interrupt:
             self._prepare()
             self._write_table()
             waiting = deque(point for point in self.points if self.records[point.name]["status"] == "left")
@@ -258,7 +259,7 @@ class Sweep:
                     128 + interrupt.signal,
                 )
 
-    def _loop(self, waiting: deque[Point], lock: IO[str], interrupt: Interrupt, display: Display | None) -> None:
+    def _loop(self, waiting: deque[Point], lock: Lock, interrupt: Interrupt, display: Display | None) -> None:
         while self._processes or (waiting and not interrupt.requested):
             while waiting and len(self._processes) < self.jobs and not interrupt.requested:
                 self._start(waiting.popleft(), lock)
@@ -276,7 +277,7 @@ class Sweep:
                     display.ended(self, process.point)
             time.sleep(LOOK_SECONDS)
 
-    def _start(self, point: Point, lock: IO[str]) -> None:
+    def _start(self, point: Point, lock: Lock) -> None:
         folder = self.folder / point.name
         self._refuse_changed_script()
         with writing(folder):
@@ -488,45 +489,27 @@ def _digest(text: str) -> str:
 # ------------------------------------------------------------------------------------------------------- the processes
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[IO[str]]:
-    """Hold the folder alone. The lock goes with the last process that inherited it, so that no stale one is left."""
-    import fcntl
-
-    path = folder / LOCK
-    with writing(path):
-        file = path.open("a+", encoding="utf-8")
-    with file:
+def _lock(folder: Path) -> Lock:
+    """Hold the folder alone. The runs inherit the lock, so that it lasts until the last of them ends."""
+    with writing(folder / LOCK):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise TrajectoryError(_who_holds(folder, file.read())) from None
-        except OSError as error:
-            warnings.warn(
-                f"{folder}: its file system cannot lock files ({error.strerror}); make sure that no other sweep is at "
-                "work there",
-                NNSimWarning,
-                stacklevel=2,
-            )
-        _note_processes(file, [])
-        yield file
-        file.truncate(0)
+            return Lock(folder / LOCK, runs=[])
+        except Locked as held:
+            raise TrajectoryError(_who_holds(folder, held.note)) from None
 
 
-def _note_processes(lock: IO[str], processes: Sequence[_Process]) -> None:
+def _note_processes(lock: Lock, processes: Sequence[_Process]) -> None:
     """Who is at work, for those who find the folder locked."""
-    lock.truncate(0)
-    lock.write(json.dumps({"sweep": os.getpid(), "runs": [process.popen.pid for process in processes]}))
-    lock.flush()
+    lock.note(runs=[process.popen.pid for process in processes])
 
 
-def _who_holds(folder: Path, noted: str) -> str:
+def _who_holds(folder: Path, note: dict[str, Any]) -> str:
     try:
-        content = json.loads(noted)
-        sweep, runs = int(content["sweep"]), [int(number) for number in content["runs"]]
+        host, sweep, runs = str(note["host"]), int(note["process"]), [int(number) for number in note["runs"]]
     except (ValueError, KeyError, TypeError):
         return f"{folder}: another sweep is at work there; wait until it ends"
+    if host != socket.gethostname():
+        return f"{folder}: another sweep is at work there, process {sweep} on {host}; wait until it ends"
     if _alive(sweep):
         return f"{folder}: another sweep is at work there, process {sweep}; wait until it ends, or stop it with Ctrl-C"
     numbers = " ".join(map(str, filter(_alive, runs))) or "unknown"

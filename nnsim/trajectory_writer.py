@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from nnsim.errors import InputError, TrajectoryError
+from nnsim.files import OutputLock, released_on_error
 from nnsim.trajectory_columns import SeriesColumns, create_array, open_array
 from nnsim.trajectory_layout import (
     BIASES,
@@ -50,33 +51,39 @@ _SERIES_PARENTS = ("observables", "particles/parameters", f"{BIASES}/*/snapshots
 class TrajectoryWriter:
     """Writes a trajectory folder; made by `create` or `resume`.
 
+    It has the only right to write there, from before anything is touched until it is closed or released.
+
     Attributes:
         path: the folder.
     """
 
-    def __init__(self, path: Path, root: Path, series: dict[str, SeriesColumns]) -> None:
-        self.path = path
-        self._root = root  # absolute, so that a script may change its working directory
+    def __init__(self, lock: OutputLock, series: dict[str, SeriesColumns]) -> None:
+        self.path = lock.output
+        self._lock: OutputLock | None = lock
+        self._root = lock.root
         self._series = series
         self._touched: set[Path] = set()
         self._committed: dict[str, int] | None = None
 
     @classmethod
-    def create(cls, path: Path | str, header: dict[str, Any], *, overwrite: bool = False) -> TrajectoryWriter:
+    def create(
+        cls, path: OutputLock | Path | str, header: dict[str, Any], *, overwrite: bool = False
+    ) -> TrajectoryWriter:
         """Begin a new trajectory.
 
         Args:
             path: folder to make, by custom `NAME.zarr`; parents are made too. A folder that holds nothing but the
-                marker `.starting` counts as absent.
+                marker `.starting` counts as absent. Or the lock of it.
             header: what `Trajectory.header` gives: settings, parameter names, script, seed, versions... (JSON).
             overwrite: replace an existing trajectory; anything else is never replaced.
 
         Raises:
-            TrajectoryError: the output exists or cannot be written.
+            TrajectoryError: the output exists, is being written, or cannot be written.
         """
-        path, root = Path(path), Path(os.path.realpath(path))
-        with writing(path):
-            _check_target(path, root, overwrite)
+        lock = OutputLock.of(path)
+        with released_on_error(lock), writing(lock.output):
+            root = lock.root
+            _check_target(lock.output, root, overwrite)
             root.parent.mkdir(parents=True, exist_ok=True)
             for suffix in (f".new{PARTIAL}", f".old{PARTIAL}"):
                 remove_leftovers(root.parent, prefix=f".{root.name}.", suffix=suffix)
@@ -87,35 +94,31 @@ class TrajectoryWriter:
             except BaseException:
                 shutil.rmtree(fresh, ignore_errors=True)
                 raise
-        return cls(path, root, {})
+            return cls(lock, {})
 
     @classmethod
-    def resume(cls, path: Path | str, counts: dict[str, int]) -> TrajectoryWriter:
+    def resume(cls, path: OutputLock | Path | str, counts: dict[str, int]) -> TrajectoryWriter:
         """Continue a trajectory after the frames that a checkpoint knows of.
 
         Args:
-            path: the folder.
+            path: the folder, or the lock of it.
             counts: frames of each series, as `flush` gave them; a series that is absent is removed.
 
         Raises:
-            TrajectoryError: no trajectory, a damaged one, or one with fewer frames than `counts`.
+            TrajectoryError: no trajectory, a damaged one, one that is being written, or one with fewer frames than
+                `counts`.
         """
-        path, root = Path(path), Path(os.path.realpath(path))
-        read_layout(path)
-        counts = {check_series(name): int(count) for name, count in counts.items() if count}
-        for name, count in counts.items():
-            _check_frames(root / name, count)
-        with writing(path):
-            # before anything is removed, so that no reader looks for frames that are going to vanish
-            _write_committed(root, counts)
-            for entry in [*root.rglob(f"*{PARTIAL}")]:
-                remove(entry)
-            for folder in _series_folders(root):
-                if folder.relative_to(root).as_posix() not in counts:
-                    shutil.rmtree(folder)
-            return cls(
-                path, root, {name: SeriesColumns.truncated(root / name, count) for name, count in counts.items()}
-            )
+        if not isinstance(path, OutputLock):
+            read_layout(Path(path))  # where there is nothing to resume, nothing is made
+        lock = OutputLock.of(path)
+        with released_on_error(lock):
+            root = lock.root
+            read_layout(root)
+            counts = {check_series(name): int(count) for name, count in counts.items() if count}
+            for name, count in counts.items():
+                _check_frames(root / name, count)
+            with writing(lock.output):
+                return cls(lock, _truncated(root, counts))
 
     def append(self, series: str, step: int, time: float, value: np.ndarray) -> None:
         """Add one frame; it is copied, and reaches the disk with its chunk or at the next flush.
@@ -131,6 +134,7 @@ class TrajectoryWriter:
             InputError: a name that is no safe file name, or a frame unlike the first.
             TrajectoryError: the disk is full or fails; what is committed stays readable.
         """
+        self._require_open()
         frame = np.asarray(value)
         if series not in self._series:
             check_series(series)
@@ -148,6 +152,7 @@ class TrajectoryWriter:
             array: any shape; stored as a single chunk.
             attrs: attributes of the array (JSON), left as they are if None.
         """
+        self._require_open()
         match path.split("/"):
             case ["nnsim", "bias", name, table] if table != "snapshots":
                 check_name(name)
@@ -179,6 +184,7 @@ class TrajectoryWriter:
 
     def set_attrs(self, group: str, attrs: dict[str, Any]) -> None:
         """Add to, or replace, attributes (JSON) of `parameters/nnsim` (the header) or of `nnsim/bias/NAME`."""
+        self._require_open()
         match group.split("/"):
             case ["parameters", "nnsim"]:
                 pass
@@ -196,6 +202,7 @@ class TrajectoryWriter:
         What the counts promise is fsynced before they are written, and they before a checkpoint refers to them: also
         after a power cut the frames of a checkpoint are there. It costs about 0.3 ms a file, once a checkpoint.
         """
+        self._require_open()
         counts = {name: series.count for name, series in sorted(self._series.items()) if series.count}
         with writing(self.path):
             for series in self._series.values():
@@ -217,8 +224,35 @@ class TrajectoryWriter:
         self._touched = set()
 
     def close(self) -> None:
-        """Flush; the writer holds nothing open, so this may be called again."""
-        self.flush()
+        """Flush, and let others write there; this may be called again."""
+        if self._lock is not None:
+            self.flush()
+            self.release()
+
+    def release(self) -> None:
+        """Let others write there without a flush, as if this process were killed now."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _require_open(self) -> None:
+        if self._lock is None:
+            raise TrajectoryError(
+                f"{self.path}: this writer was closed, and another may write there now; go on with "
+                "TrajectoryWriter.resume"
+            )
+
+
+def _truncated(root: Path, counts: dict[str, int]) -> dict[str, SeriesColumns]:
+    """Cut what is on disk to these counts."""
+    # before anything is removed, so that no reader looks for frames that are going to vanish
+    _write_committed(root, counts)
+    for entry in [*root.rglob(f"*{PARTIAL}")]:
+        remove(entry)
+    for folder in _series_folders(root):
+        if folder.relative_to(root).as_posix() not in counts:
+            shutil.rmtree(folder)
+    return {name: SeriesColumns.truncated(root / name, count) for name, count in counts.items()}
 
 
 def _storable(name: str, array: np.ndarray) -> np.ndarray:
