@@ -182,6 +182,13 @@ class Trajectory:
         """The last committed step of all series; 0 without frames."""
         return max((series.last_step for series in self._series.values()), default=0)
 
+    def missing(self) -> list[str]:
+        """Files of chunks that are lost, as paths in the trajectory; reading their frames raises `TrajectoryError`."""
+        tables = [StoredArray(table) for name in self.bias_names for table in _arrays(self.path / BIASES / name)]
+        lost = [path for series in self._series.values() for path in series.missing()]
+        lost += [path for table in tables for path in table.missing()]
+        return sorted(path.relative_to(self.path).as_posix() for path in lost)
+
     # ------------------------------------------------------------------ parts of it
 
     @property

@@ -141,6 +141,13 @@ class Series(Frames):
         """Folder of the trajectory."""
         return self._root
 
+    def missing(self) -> list[Path]:
+        """Files of chunks that are not there although their frames were committed."""
+        found = [path for stored in self._columns.values() for path in stored.missing(self._count)]
+        if found and read_layout(self._root).get(self._key, 0) < self._count:
+            return []  # the run went back to its checkpoint
+        return found
+
     @property
     def last_step(self) -> int:
         """Step of the last frame; 0 without frames."""

@@ -293,6 +293,14 @@ class StoredArray:
             raise damaged(self.chunk_path(index), "missing")
         return self._guarded(slice(start, stop), stop)
 
+    def missing(self, frames: int | None = None) -> list[Path]:
+        """Files of chunks that are not there, of the first `frames` frames or of an array that is a single chunk."""
+        if 0 in self.shape[1:] or (frames is None and 0 in self.shape):
+            return []
+        chunks = 1 if frames is None else -(-frames // self.chunks[0])
+        there = set(os.listdir(self.folder))
+        return [path for path in map(self.chunk_path, range(chunks)) if path.name not in there]
+
     def read_all(self) -> np.ndarray:
         """Read the whole of an array that is a single chunk."""
         if 0 not in self.shape and not self.chunk_path(0).is_file():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nnsim.cli.options import debug_option, trajectory_argument
+from nnsim.errors import listed
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
@@ -48,6 +49,7 @@ def describe_trajectory(trajectory: Trajectory) -> dict[str, str]:
         "error of time step": _step_error(header),
         "settings": _flat(header.get("settings", {})) or "none",
         "last committed step": str(trajectory.steps),
+        "missing": listed(trajectory.missing()),
     }
     rows = {name: value for name, value in rows.items() if value}
     for number, change in enumerate(header.get("changes", []), 1):
