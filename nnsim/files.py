@@ -177,7 +177,8 @@ class OutputLock(Lock, os.PathLike[str]):
 
     Attributes:
         output: likewise, for messages.
-        root: absolute, without links: also right after the working directory has changed.
+        absolute: the same from the root of the file system, right also after the working directory has changed.
+        root: that without links.
 
     Raises:
         TrajectoryError: somebody else is writing it, or nothing can be written there.
@@ -185,7 +186,8 @@ class OutputLock(Lock, os.PathLike[str]):
 
     def __init__(self, output: Path | str, folder: Path | None = None) -> None:
         self.output = Path(output)
-        self.root = Path(os.path.realpath((folder or Path()) / self.output))
+        self.absolute = ((folder or Path()) / self.output).absolute()
+        self.root = Path(os.path.realpath(self.absolute))
         with writing(self.output):
             self.root.parent.mkdir(parents=True, exist_ok=True)
             try:

@@ -92,7 +92,8 @@ class Simulation:
             `"auto"`, native where it can be. Where that is not the fastest for such an integrator, the reason is
             logged, recorded, and `platform_reason`.
         reporters: your own reporters.
-        output: default path of the trajectory; None keeps observables in memory, as `history`.
+        output: default path of the trajectory, relative to the folder that is the present one now; None keeps
+            observables in memory, as `history`.
 
     Raises:
         InputError: a number out of its range, an absent device, parts that do not fit each other; a bias with an
@@ -155,6 +156,7 @@ class Simulation:
         self.integrator = copy.copy(checks.part("integrator", integrator, ("init", "step")))
         self.reporters = [checks.part("reporter", one, ("due", "report")) for one in checks.several(reporters)]
         self.output = output
+        self._folder = Path.cwd()  # what `output` is relative to, wherever a reporter goes
         self.recording = _recording(every, positions_every, velocities_every, snapshot_every, observe, record_start)
         self.settings: Mapping[str, Any] = {}  # of the input script, set by whoever ran it
         self.script: str | None = None
@@ -258,7 +260,7 @@ class Simulation:
         target = self.steps if steps is None else require_integer("Simulation", "steps", steps, least=0)
         if target is None:
             raise InputError("Simulation: no length given; use run(steps=...), Simulation(steps=...) or --steps")
-        path = output if output is not None else self.output
+        path = output if output is not None or self.output is None else self._folder / self.output
         show = path is not None if progress is None else progress
         if path is None:
             if resume:

@@ -28,7 +28,17 @@ if TYPE_CHECKING:
 
 
 def checkpoint_path(trajectory: Path) -> Path:
-    """`run.checkpoint.npz` beside `run.zarr`."""
+    """`run.checkpoint.npz` beside `run.zarr`, and `run-checkpoint.npz` beside `run`: no two outputs share one.
+
+    It is beside the folder itself, whatever links lead there.
+    """
+    root = Path(os.path.realpath(trajectory))
+    end = ".checkpoint.npz" if root.name.endswith(".zarr") else "-checkpoint.npz"
+    return root.parent / (root.name.removesuffix(".zarr") + end)
+
+
+def _earlier_path(trajectory: Path) -> Path:
+    """Where version 0.1 had it: beside the path as it was given, and with one name for `run` and `run.zarr`."""
     return trajectory.with_name(trajectory.name.removesuffix(".zarr") + ".checkpoint.npz")
 
 
@@ -103,9 +113,10 @@ class Storage:
     def _own_checkpoint(lock: OutputLock, recorded: dict[str, Any]) -> dict[str, Any] | None:
         """The checkpoint of this very run; None for a run that was killed before its first one."""
         checkpoint = checkpoint_path(lock.root)
-        saved = load_checkpoint(checkpoint) if checkpoint.exists() else None
-        if saved is not None and saved.get("run") == recorded.get("run"):
-            return saved
+        for path in dict.fromkeys((checkpoint, _earlier_path(lock.absolute))):
+            saved = load_checkpoint(path) if path.exists() else {}
+            if saved and saved.get("run") == recorded.get("run"):
+                return saved
         if Trajectory(lock.root).steps:
             raise TrajectoryError(
                 f"{lock.output} cannot be resumed: its checkpoint {checkpoint.name} is missing, or is that of "

@@ -93,6 +93,7 @@ class Sweep:
             those that are done stay as they are.
 
     Attributes:
+        output: the folder as it was given.
         points: what is asked for.
         records: name -> what is known of each point of the folder, those of earlier commands included.
         running: names of the points that run now.
@@ -115,7 +116,8 @@ class Sweep:
         overwrite: bool = False,
         accept_changes: bool = False,
     ) -> None:
-        self.script, self.folder, self.overwrite, self.accept_changes = script, folder, overwrite, accept_changes
+        self.script, self.overwrite, self.accept_changes = script, overwrite, accept_changes
+        self.output, self.folder = folder, script.folder / folder  # the script may have changed the working directory
         self.jobs = require_integer("nnsim sweep", "jobs", jobs, least=1)
         self.overrides, self.steps = tuple(overrides), steps
         self.points = grid_points(script, grid, seeds, overrides, steps)
@@ -293,6 +295,7 @@ class Sweep:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self._environment(),
+                cwd=self.script.folder,
                 start_new_session=True,
                 pass_fds=[lock.fileno()],
             )
@@ -301,7 +304,7 @@ class Sweep:
 
     def _refuse_changed_script(self) -> None:
         try:
-            same = self.script.path.read_text(encoding="utf-8") == self.script.text
+            same = (self.script.folder / self.script.path).read_text(encoding="utf-8") == self.script.text
         except (OSError, UnicodeDecodeError):
             same = False
         if not same:

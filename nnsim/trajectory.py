@@ -96,26 +96,31 @@ class Trajectory:
     Args:
         path: the folder `NAME.zarr`.
 
+    Attributes:
+        path: as it was given.
+        root: likewise from the root of the file system, so that the working directory may change.
+
     Raises:
         TrajectoryError: missing, not a trajectory, nothing written yet, cut off, or of a newer layout.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self.root = self.path.absolute()
         self._series: dict[str, Series] = {}
         self._system: Any = None  # made from the script when a module is first asked for
         self.refresh()
 
     def refresh(self) -> None:
         """Take over the frames committed since; series that were handed out before see them too."""
-        committed = read_layout(self.path)
+        committed = read_layout(self.root)
         while True:
             try:
                 self._take_over(committed)
                 return
             except TrajectoryError:
                 # a resume that truncates has lowered the counts first: only unchanged counts mean damage
-                before, committed = committed, read_layout(self.path)
+                before, committed = committed, read_layout(self.root)
                 if committed == before:
                     raise
 
@@ -129,12 +134,12 @@ class Trajectory:
             self._series.pop(name)._rebase(0)
 
     def _new_series(self, name: str, count: int) -> Series:
-        return Series(self.path, name, count)
+        return Series(self.root, name, count)
 
     @property
     def header(self) -> dict[str, Any]:
         """What the run recorded about itself: parameter names, settings, script, seed, versions..."""
-        return read_json(self.path / HEADER / ".zattrs")
+        return read_json(self.root / HEADER / ".zattrs")
 
     @property
     def observables(self) -> list[str]:
@@ -166,7 +171,7 @@ class Trajectory:
     @property
     def bias_names(self) -> list[str]:
         """Names of the biases."""
-        return sorted(file.parent.name for file in (self.path / BIASES).glob("*/.zgroup"))
+        return sorted(file.parent.name for file in (self.root / BIASES).glob("*/.zgroup"))
 
     def bias(self, name: str) -> BiasRecord:
         """Attributes, newest tables and snapshots of a bias."""
@@ -175,7 +180,7 @@ class Trajectory:
             raise TrajectoryError(f"{self.path} has no bias {name!r}; it has {listed}")
         start = f"{BIASES}/{name}/snapshots/"
         found = {key[len(start) :]: series for key, series in sorted(self._series.items()) if key.startswith(start)}
-        return BiasRecord(self.path / BIASES / name, found)
+        return BiasRecord(self.root / BIASES / name, found)
 
     @property
     def steps(self) -> int:
@@ -184,10 +189,10 @@ class Trajectory:
 
     def missing(self) -> list[str]:
         """Files of chunks that are lost, as paths in the trajectory; reading their frames raises `TrajectoryError`."""
-        tables = [StoredArray(table) for name in self.bias_names for table in _arrays(self.path / BIASES / name)]
+        tables = [StoredArray(table) for name in self.bias_names for table in _arrays(self.root / BIASES / name)]
         lost = [path for series in self._series.values() for path in series.missing()]
         lost += [path for table in tables for path in table.missing()]
-        return sorted(path.relative_to(self.path).as_posix() for path in lost)
+        return sorted(path.relative_to(self.root).as_posix() for path in lost)
 
     # ------------------------------------------------------------------ parts of it
 
@@ -242,7 +247,12 @@ class Trajectory:
         Raises:
             InputError: a number out of its range.
         """
-        return _ThinnedTrajectory(self.path, Keep(every, first, last))
+        return self._kept(Keep(every, first, last))
+
+    def _kept(self, keep: Keep) -> Trajectory:
+        found = _ThinnedTrajectory(self.root, keep)
+        found.path = self.path
+        return found
 
     def _particles(self, name: str) -> Series:
         series = self._series.get(f"particles/parameters/{name}")
@@ -349,7 +359,7 @@ class _ThinnedTrajectory(Trajectory):
         super().__init__(path)
 
     def _new_series(self, name: str, count: int) -> Series:
-        return ThinnedSeries(self.path, name, count, self._keep)
+        return ThinnedSeries(self.root, name, count, self._keep)
 
     def _take_over(self, committed: dict[str, int]) -> None:
         super()._take_over(committed)
@@ -357,7 +367,7 @@ class _ThinnedTrajectory(Trajectory):
 
     def thinned(self, every: int = 1, *, first: int = 0, last: int | None = None) -> Trajectory:
         """Thin once more: frames that both rules keep."""
-        return _ThinnedTrajectory(self.path, self._keep.and_of(Keep(every, first, last)))
+        return self._kept(self._keep.and_of(Keep(every, first, last)))
 
 
 def _index(name: str, index: Any, count: int) -> int:

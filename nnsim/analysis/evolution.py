@@ -261,7 +261,7 @@ def _refuse_repeated(trajectories: list[Trajectory]) -> None:
     """A run counted twice would make the standard error too small."""
     seen: dict[Any, Path] = {}
     for one in trajectories:
-        name = one.header.get("run") or one.path.resolve()
+        name = one.header.get("run") or one.root.resolve()
         if name in seen:
             raise InputError(f"{OWNER}: {seen[name]} and {one.path} are the same run; give each run once")
         seen[name] = one.path

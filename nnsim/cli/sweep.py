@@ -121,7 +121,7 @@ def _print_summary(planned: Sweep, seconds: float) -> None:
         table.add_row(escape(name), f"failed: {escape(message)}")
     with unread():
         _console().print(table)
-        click.echo(f"table: {planned.folder / TABLE}")
+        click.echo(f"table: {planned.output / TABLE}")
 
 
 def _counts(planned: Sweep) -> str:
