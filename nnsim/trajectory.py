@@ -18,16 +18,14 @@ from nnsim.errors import InputError, TrajectoryError, require_choice, require_in
 from nnsim.trajectory_frames import Keep, Series, Slice, ThinnedSeries, positions_in
 from nnsim.trajectory_layout import (
     BIASES,
-    HEADER,
     LAYOUT_VERSION,
     STARTING,
     StoredArray,
     check_name,
     is_starting,
     read_attributes,
-    read_json,
-    read_layout,
 )
+from nnsim.trajectory_record import check_metadata, foreign_files, read_header, read_record
 from nnsim.trajectory_writer import TrajectoryWriter
 
 if TYPE_CHECKING:
@@ -58,24 +56,33 @@ class BiasRecord:
         snapshots: table name -> `Series` [T, ...], its values along the run.
     """
 
-    def __init__(self, folder: Path, snapshots: dict[str, Series]) -> None:
-        self.name = folder.name
+    def __init__(self, root: Path, name: str, snapshots: dict[str, Series]) -> None:
+        self.name = name
         self.snapshots = snapshots
-        self._folder = folder
+        self._root, self._folder = root, root / BIASES / name
 
     @property
     def attrs(self) -> dict[str, Any]:
         """Type, grid and settings of the bias."""
-        return read_attributes(self._folder)
+        return self._checked(self._folder)
 
     @property
     def tables(self) -> dict[str, np.ndarray]:
         """The newest tables on the grid, read now."""
-        return {folder.name: StoredArray(folder).read_all() for folder in _arrays(self._folder)}
+        folders = _arrays(self._folder)
+        check_metadata(self._root, [f"{self._inside(folder)}/.zarray" for folder in folders])
+        return {folder.name: StoredArray(folder).read_all() for folder in folders}
 
     def table_attrs(self, table: str) -> dict[str, Any]:
         """Attributes of one table."""
-        return read_attributes(self._folder / check_name(table))
+        return self._checked(self._folder / check_name(table))
+
+    def _checked(self, folder: Path) -> dict[str, Any]:
+        check_metadata(self._root, [f"{self._inside(folder)}/.zattrs"])
+        return read_attributes(folder)
+
+    def _inside(self, folder: Path) -> str:
+        return folder.relative_to(self._root).as_posix()
 
     def __repr__(self) -> str:
         tables = ", ".join(folder.name for folder in _arrays(self._folder))
@@ -113,15 +120,16 @@ class Trajectory:
 
     def refresh(self) -> None:
         """Take over the frames committed since; series that were handed out before see them too."""
-        committed = read_layout(self.root)
+        record = read_record(self.root)
+        check_metadata(self.root)
         while True:
             try:
-                self._take_over(committed)
+                self._take_over(record.committed)
                 return
             except TrajectoryError:
-                # a resume that truncates has lowered the counts first: only unchanged counts mean damage
-                before, committed = committed, read_layout(self.root)
-                if committed == before:
+                # a resume that truncates has lowered the counts first: only an unchanged record means damage
+                before, record = record, read_record(self.root)
+                if record == before:
                     raise
 
     def _take_over(self, committed: dict[str, int]) -> None:
@@ -139,7 +147,7 @@ class Trajectory:
     @property
     def header(self) -> dict[str, Any]:
         """What the run recorded about itself: parameter names, settings, script, seed, versions..."""
-        return read_json(self.root / HEADER / ".zattrs")
+        return read_header(self.root)
 
     @property
     def observables(self) -> list[str]:
@@ -180,7 +188,7 @@ class Trajectory:
             raise TrajectoryError(f"{self.path} has no bias {name!r}; it has {listed}")
         start = f"{BIASES}/{name}/snapshots/"
         found = {key[len(start) :]: series for key, series in sorted(self._series.items()) if key.startswith(start)}
-        return BiasRecord(self.root / BIASES / name, found)
+        return BiasRecord(self.root, name, found)
 
     @property
     def steps(self) -> int:
@@ -193,6 +201,10 @@ class Trajectory:
         lost = [path for series in self._series.values() for path in series.missing()]
         lost += [path for table in tables for path in table.missing()]
         return sorted(path.relative_to(self.root).as_posix() for path in lost)
+
+    def foreign(self) -> list[str]:
+        """Files in the folder that other programs have put there, as paths in the trajectory; they are left alone."""
+        return foreign_files(self.root)
 
     # ------------------------------------------------------------------ parts of it
 

@@ -117,11 +117,16 @@ def remove(path: Path) -> None:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Replace a small JSON file; numpy scalars and arrays become numbers and lists."""
+    text = json_bytes(path, content)
+    replace_file(path, lambda file: file.write(text))
+
+
+def json_bytes(path: Path, content: dict[str, Any]) -> bytes:
+    """What `write_json` writes to `path`."""
     try:
-        text = json.dumps(content, indent=1, default=_plain)
+        return json.dumps(content, indent=1, default=_plain).encode()
     except (TypeError, ValueError) as error:
         raise InputError(f"{path.parent.name}: not storable as JSON ({error}); give numbers, strings, lists") from None
-    replace_file(path, lambda file: file.write(text.encode()))
 
 
 def _plain(value: object) -> object:
@@ -154,15 +159,24 @@ def damaged(path: Path, what: str) -> TrajectoryError:
     )
 
 
+GROUP = {"zarr_format": 2}
+"""What a .zgroup holds."""
+
+
 def ensure_group(root: Path, group: str) -> Path:
     """Make the folder of a group and mark it and its parents, below `root`, as zarr groups."""
-    folder = root
-    for part in ("", *group.split("/")):
-        folder = folder / part
-        folder.mkdir(exist_ok=True)
-        if not (folder / ".zgroup").exists():
-            write_json(folder / ".zgroup", {"zarr_format": 2})
-    return folder
+    root.mkdir(exist_ok=True)
+    for mark in unmarked_groups(root, group):
+        (root / mark).parent.mkdir(exist_ok=True)
+        write_json(root / mark, GROUP)
+    return root / group
+
+
+def unmarked_groups(root: Path, group: str) -> list[str]:
+    """The .zgroup files that a group and its parents, below `root`, still lack; paths below `root`."""
+    parts = group.split("/")
+    marks = [Path(*parts[:length], ".zgroup").as_posix() for length in range(len(parts) + 1)]
+    return [mark for mark in marks if not (root / mark).exists()]
 
 
 def read_attributes(folder: Path) -> dict[str, Any]:
@@ -180,33 +194,6 @@ def is_starting(path: Path | str) -> bool:
 def looks_like_trajectory(path: Path) -> bool:
     """Whether the folder has the groups that only nnsim makes, however damaged it may be inside."""
     return (path / ".zgroup").is_file() and (path / "h5md").is_dir() and (path / "nnsim").is_dir()
-
-
-def read_layout(path: Path) -> dict[str, int]:
-    """Check that `path` is a trajectory of a known layout and return the committed number of frames of each series."""
-    if not path.exists():
-        raise TrajectoryError(f"{path} does not exist; check the path, or write it first with nnsim run")
-    if not path.is_dir():
-        raise TrajectoryError(f"{path} is a file, not a trajectory; give the folder NAME.zarr that nnsim run wrote")
-    try:
-        starting = is_starting(path)
-    except OSError as error:
-        raise TrajectoryError(f"cannot read {path}: {error.strerror}; change its permissions") from error
-    if starting:
-        raise TrajectoryError(f"{path}: the run has not written anything yet; wait a moment and try again")
-    if not any((path / name).exists() for name in (".zgroup", ".zarray", "zarr.json", "nnsim")):
-        raise TrajectoryError(f"{path} is not a zarr folder; give the folder NAME.zarr that nnsim run wrote")
-    if not (path / "nnsim").is_dir():
-        raise TrajectoryError(f"{path} is a zarr folder but not a trajectory of nnsim; give one that nnsim run wrote")
-    record = read_json(path / "nnsim" / ".zattrs")
-    layout, committed = record.get("layout"), record.get("committed")
-    if isinstance(layout, int) and layout > LAYOUT_VERSION:
-        raise TrajectoryError(
-            f"{path} has layout version {layout}, this nnsim reads up to {LAYOUT_VERSION}; update nnsim to read it"
-        )
-    if not isinstance(layout, int) or not isinstance(committed, dict):
-        raise damaged(path / "nnsim" / ".zattrs", "layout or committed counts missing")
-    return {str(name): int(count) for name, count in committed.items()}
 
 
 # --------------------------------------------------------------------------------------------------------- names

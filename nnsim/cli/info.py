@@ -50,6 +50,7 @@ def describe_trajectory(trajectory: Trajectory) -> dict[str, str]:
         "settings": _flat(header.get("settings", {})) or "none",
         "last committed step": str(trajectory.steps),
         "missing": listed(trajectory.missing()),
+        "of other programs": listed(trajectory.foreign()),
     }
     rows = {name: value for name, value in rows.items() if value}
     for number, change in enumerate(header.get("changes", []), 1):

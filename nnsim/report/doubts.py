@@ -50,7 +50,7 @@ class Doubts:
             *self._diverged(),
             *self._length(),
         ]
-        found += [*self._changed(), *self._not_judged(), *self._one_run(), *self._thinned()]
+        found += [*self._changed(), *self._not_judged(), *self._one_run(), *self._thinned(), *self._foreign()]
         return sorted(found, key=lambda notice: notice.kind != WARNING)
 
     def _of(self, place: int) -> str:
@@ -64,6 +64,14 @@ class Doubts:
                     f"{self._of(place)}missing: {listed(lost)}; what needs them is left out: restore them from a copy."
                 )
                 found.append(Notice(WARNING, "Data lost", text))
+        return found
+
+    def _foreign(self) -> list[Notice]:
+        found = []
+        for place, run in enumerate(self.runs.all):
+            if strange := run.foreign():
+                text = f"{self._of(place)}{listed(strange)}; they were not looked at."
+                found.append(Notice(NOTE, "Files of other programs", text))
         return found
 
     def _unconverged(self) -> list[Notice]:
