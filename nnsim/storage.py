@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnsim import changes
-from nnsim.checkpoint import load_checkpoint, save_checkpoint
+from nnsim.checkpoint import DamagedCheckpoint, load_checkpoint, previous_path, save_checkpoint
 from nnsim.checks import comes_round, period_of
 from nnsim.describe import describe, differences
 from nnsim.errors import InputError, NNSimWarning, TrajectoryError
@@ -48,9 +48,12 @@ class Storage:
     A checkpoint holds, beside the simulation, how many frames of each series the trajectory had when it was taken. A
     resume cuts the trajectory back to these counts: what was recorded after the checkpoint is computed again. Both
     carry the same random `run`, so that a checkpoint left behind by an earlier trajectory is not taken for this one's.
-    Frames of step 0, if there are any, come before the first checkpoint, so that every checkpoint counts them.
+    The checkpoint before the newest is kept too, for a resume that finds the newest damaged. Frames of step 0, if there
+    are any, come before the first checkpoint, so that every checkpoint counts them.
 
     Attributes:
+        path: the output as it was given.
+        root: where it is, absolute and without links.
         writer: of the trajectory.
         recorder: writes what is recorded.
         run: name of the run, in the trajectory and in its checkpoint.
@@ -58,10 +61,12 @@ class Storage:
     """
 
     def __init__(self, simulation: Simulation, lock: OutputLock, writer: TrajectoryWriter) -> None:
-        self.simulation, self.root, self.writer = simulation, lock.root, writer
-        self.recorder = Recorder([*standard_series(simulation), *particle_series(simulation)], writer)
-        self.run = Trajectory(self.root).header.get("run")
+        self.simulation, self.path, self.root, self.writer = simulation, lock.output, lock.root, writer
+        with released_on_error(writer):
+            self.recorder = Recorder([*standard_series(simulation), *particle_series(simulation)], writer)
+            self.run = Trajectory(self.root).header.get("run")
         self.saved_step = simulation.state.step
+        self._keep = False  # whether what lies there is a whole checkpoint of this run
 
     @classmethod
     def open(
@@ -87,14 +92,14 @@ class Storage:
         with OutputLock.of(output) as lock:
             if resume and not is_starting(lock.root):
                 return cls._resume(simulation, lock, accept_changes)
-            # A checkpoint of an earlier trajectory that lies there is not of this run; the first save replaces it.
+            # Checkpoints of an earlier trajectory that lie there are not of this run; the first save replaces them.
             head = {**header(simulation), "run": uuid.uuid4().hex}
             return cls(simulation, lock, TrajectoryWriter.create(lock, head, overwrite=overwrite))._begin()
 
     @classmethod
     def _resume(cls, simulation: Simulation, lock: OutputLock, accept: bool) -> Storage:
         recorded = Trajectory(lock.root).header
-        saved = cls._own_checkpoint(lock, recorded)
+        saved, found = cls._own_checkpoint(lock, recorded)
         simulation.resume_on(recorded.get("platform"))
         changed = changes.accepted_changes(recorded, simulation, lock.output, accept)
         warn_of_environment(recorded, lock.output)
@@ -107,22 +112,36 @@ class Storage:
         if changed:
             changes.check_inside(simulation, changed, lock.output)
             simulation.refresh()
-        return cls(simulation, lock, TrajectoryWriter.resume(lock, saved["counts"]))._record(changed, recorded)
+        storage = cls(simulation, lock, TrajectoryWriter.resume(lock, saved["counts"]))
+        storage._keep = found == checkpoint_path(lock.root)
+        return storage._record(changed, recorded)
 
     @staticmethod
-    def _own_checkpoint(lock: OutputLock, recorded: dict[str, Any]) -> dict[str, Any] | None:
-        """The checkpoint of this very run; None for a run that was killed before its first one."""
+    def _own_checkpoint(lock: OutputLock, recorded: dict[str, Any]) -> tuple[dict[str, Any] | None, Path | None]:
+        """The newest whole checkpoint of this very run, and its file; None for one that was killed before its first."""
         checkpoint = checkpoint_path(lock.root)
-        for path in dict.fromkeys((checkpoint, _earlier_path(lock.absolute))):
-            saved = load_checkpoint(path) if path.exists() else {}
+        damage = [] if checkpoint.exists() else [f"{checkpoint.name} is missing"]
+        # that of version 0.1 last: it may have been left behind when the run went on
+        earlier = _earlier_path(lock.absolute)
+        for path in dict.fromkeys((checkpoint, previous_path(checkpoint), earlier)):
+            try:
+                saved = load_checkpoint(path) if path.exists() else {}
+            except DamagedCheckpoint:
+                damage.append(f"{path.name} is damaged")
+                continue
             if saved and saved.get("run") == recorded.get("run"):
-                return saved
-        if Trajectory(lock.root).steps:
+                if path != checkpoint and (path != earlier or any("damaged" in one for one in damage)):
+                    _warn_of_step(saved, Trajectory(lock.root).steps, damage, path)
+                return saved, path
+        steps = Trajectory(lock.root).steps
+        if steps or any("damaged" in one for one in damage):
             raise TrajectoryError(
-                f"{lock.output} cannot be resumed: its checkpoint {checkpoint.name} is missing, or is that of "
-                "another run; put its own back, or start again with --overwrite"
+                f"{lock.output} cannot be resumed: its checkpoint {checkpoint.name} is missing, damaged, or that of "
+                f"another run ({', '.join(damage) or 'another run'}), and so is the one before; put a copy back, or "
+                f"start a new run with another --output: what was recorded up to step {steps} is whole, and "
+                "--overwrite would remove it"
             )
-        return None
+        return None, None
 
     def _record(self, changed: list[str], recorded: dict[str, Any]) -> Storage:
         """Let the header say what was changed at this step, and what the run is made of from here on."""
@@ -135,6 +154,7 @@ class Storage:
     def _begin(self) -> Storage:
         """The frames of step 0, if they are asked for, and the first checkpoint."""
         with released_on_error(self.writer):
+            previous_path(checkpoint_path(self.root)).unlink(missing_ok=True)
             if self.simulation.recording.start and self.simulation.state.step == 0:
                 self.recorder.start(self.simulation)
             self.save()
@@ -145,7 +165,9 @@ class Storage:
         counts = self._flush()
         simulation = self.simulation
         tree = {"run": self.run, "simulation": simulation.state_dict(), "counts": counts}
-        save_checkpoint(checkpoint_path(self.root), tree)
+        path = checkpoint_path(self.root)
+        save_checkpoint(path, tree, keep=self._keep)
+        self._keep = True
         self.saved_step = simulation.state.step
 
     def close(self) -> None:
@@ -174,6 +196,19 @@ class Storage:
         numbers: dict[str, Any] = {**bias_numbers(bias), "deposits": getattr(bias, "deposits", None)}
         numbers["discrete"] = [bool(getattr(cv, "discrete", False)) for cv in bias.cvs]
         self.writer.set_attrs(group, {**describe(bias), **numbers, "step": self.simulation.state.step})
+
+
+def _warn_of_step(saved: dict[str, Any], steps: int, damage: list[str], path: Path) -> None:
+    """Say how far back a run goes that resumes from the checkpoint before the newest."""
+    step = int(saved["simulation"]["state"]["step"])
+    if not damage and steps <= step:
+        return  # nothing is lost
+    warnings.warn(
+        f"{' and '.join(damage) or 'the newest checkpoint is of another run'}: the run goes back to the one before, "
+        f"{path.name}, of step {step}; {max(steps - step, 0)} of the {steps} steps recorded are computed again",
+        NNSimWarning,
+        stacklevel=2,
+    )
 
 
 def header(simulation: Simulation) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from nnsim.interrupt import Interrupt, InterruptedRun
 from nnsim.script import Script
 from nnsim.trajectory_layout import PARTIAL, remove, replace_file, write_json, writing
 
-RUN, CHECKPOINT, LOG = "run.zarr", "run.checkpoint.npz", "log.txt"
+RUN, CHECKPOINT, PREVIOUS, LOG = "run.zarr", "run.checkpoint.npz", "run.checkpoint.previous.npz", "log.txt"
 BEGUN, TABLE, LOCK = "begun.json", "sweep.csv", ".sweep.lock"
 LOOK_SECONDS = 0.05  # between two looks at the processes
 PATIENCE_SECONDS = 10.0  # for a process that is told to break at once
@@ -215,7 +215,7 @@ class Sweep:
         if Path(name).name != name or not folder.is_dir():
             return
         with writing(folder):
-            for entry in (RUN, CHECKPOINT, LOG, DONE, FAILED, BEGUN):
+            for entry in (RUN, CHECKPOINT, PREVIOUS, LOG, DONE, FAILED, BEGUN):
                 remove(folder / entry)
             with contextlib.suppress(OSError):  # not empty: somebody keeps something of their own there
                 folder.rmdir()

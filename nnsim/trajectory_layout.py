@@ -82,19 +82,37 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Replace `path` by what `write` puts into a file; at every moment the old or the new content is there, whole."""
+def replace_file(path: Path, write: Callable[[BinaryIO], object], *, previous: Path | None = None) -> None:
+    """Replace `path` by what `write` puts into a file; at every moment the old or the new content is there, whole.
+
+    What is replaced is kept as `previous`, if that is given. Where the file system has no hard links, only that file is
+    there for the moment between two renames.
+    """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
         with partial.open("wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            _keep(path, previous)
         partial.replace(path)
         sync(path.parent)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Give a file a second name, which is taken from the file that had it."""
+    linked = previous.with_name(f".{previous.name}.{uuid.uuid4().hex}{PARTIAL}")
+    try:
+        os.link(path, linked)
+    except OSError:
+        path.replace(previous)
+        return
+    linked.replace(previous)
+    linked.unlink(missing_ok=True)  # a rename leaves it where both are the same file already
 
 
 def remove_leftovers(folder: Path, *, prefix: str, suffix: str) -> None:
@@ -155,7 +173,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def damaged(path: Path, what: str) -> TrajectoryError:
     """Make the error for a trajectory that was cut off or changed."""
     return TrajectoryError(
-        f"{path}: {what}: the trajectory is cut off or damaged; restore it from a copy, or run again with --overwrite"
+        f"{path}: {what}: the trajectory is cut off or damaged; restore it from a copy, or run again with another "
+        "--output"
     )
 
 

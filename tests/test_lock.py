@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import COMMAND, arrays_of, error_of, launch, nnsim, python
+from command_line import arrays_of, error_of, launch, nnsim, python
 
 from nnsim import NNSimWarning, Reporter, Simulation, Trajectory, TrajectoryError
 from nnsim.files import Lock, Locked, OutputLock
@@ -141,7 +141,7 @@ def test_processes_that_start_together(folder: Path, how: list[str], whole: dict
     for line, status in ended:
         assert (status == 0 and line == "") or ("is being written by process" in line and line.count("\n") == 1)
     assert arrays_of(folder / "run.zarr") == whole
-    assert sorted(os.listdir(folder)) == ["input.py", "run.checkpoint.npz", "run.zarr"]
+    assert sorted(os.listdir(folder)) == ["input.py", "run.checkpoint.npz", "run.checkpoint.previous.npz", "run.zarr"]
 
 
 # ------------------------------------------------------------------------------------------------------ one process
@@ -197,7 +197,7 @@ def test_whatever_ends_a_run_frees_its_output(tmp_path: Path) -> None:
         simulation().run(40, output=path, progress=False)
     with pytest.raises(Exception, match="made with other settings"):
         simulation(seed=1).run(40, output=path, resume=True, progress=False)
-    assert sorted(os.listdir(tmp_path)) == ["run.checkpoint.npz", "run.zarr"]
+    assert sorted(os.listdir(tmp_path)) == ["run.checkpoint.npz", "run.checkpoint.previous.npz", "run.zarr"]
     simulation().run(40, output=path, resume=True, progress=False)
     simulation().run(60, output=path, resume=True, progress=False)
 
@@ -345,19 +345,3 @@ def test_where_nothing_can_be_made(tmp_path: Path) -> None:
         with pytest.raises(TrajectoryError, match=r"cannot write .*; ") as caught:
             OutputLock(path)
         assert "\n" not in str(caught.value)
-
-
-def test_the_lock_of_a_sweep_names_its_process(folder: Path) -> None:
-    environment = {**os.environ, "PAUSE": "0.1"}
-    command = [*COMMAND, "sweep", "input.py", "--seeds", "2", "--no-progress"]
-    sweep = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-    try:
-        point = folder / "input-sweep" / "seed=0" / "run.zarr"
-        wait_for(lambda: has_frames(point), sweep)
-        line = error_of("sweep", "input.py", "--seeds", "2", "--overwrite")
-        assert f"another sweep is at work there, process {sweep.pid}" in line
-        assert "is being written by process" in error_of("run", "input.py", "-o", point, "--resume")
-    finally:
-        sweep.send_signal(signal.SIGINT)
-        sweep.communicate(timeout=30)
-    assert not [*(folder / "input-sweep").rglob("*lock")]

@@ -8,7 +8,7 @@ import pytest
 from command_line import arrays_of, error_of, nnsim
 
 from nnsim import Reporter, Simulation, Trajectory, TrajectoryError
-from nnsim.checkpoint import load_checkpoint
+from nnsim.checkpoint import load_checkpoint, previous_path
 from nnsim.integrators import Langevin
 from nnsim.storage import checkpoint_path
 from nnsim.systems import AnalyticSystem, Harmonic
@@ -31,7 +31,7 @@ def build(seed: int = 0, own: str | None = None):
 MOVES = {"in build": ("", 'os.chdir("data")'), "in the script": ('os.chdir("data")', "")}
 
 
-@pytest.fixture(params=MOVES)
+@pytest.fixture
 def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     module, build = MOVES[request.param]
     (tmp_path / "input.py").write_text(SCRIPT.format(module=module, build=build))
@@ -40,18 +40,23 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     return tmp_path
 
 
+everywhere = pytest.mark.parametrize("folder", MOVES, indirect=True)
+
+
 def run(folder: Path, *arguments: object) -> None:
     os.chdir(folder)
     assert nnsim("run", "input.py", "--no-progress", *arguments) == (0, "", "")
 
 
+@everywhere
 def test_a_script_that_changes_the_folder(folder: Path) -> None:
     run(folder)
     run(folder, "--resume", "--steps", "60")
     run(folder, "-o", "sub/out")
     run(folder, "--set", "own=own.zarr")
     run(folder, "--set", "own=own.zarr", "--resume", "--steps", "60")
-    found = sorted(path.relative_to(folder).as_posix() for path in [*folder.glob("*"), *folder.glob("sub/*")])
+    names = [path.relative_to(folder).as_posix() for path in [*folder.glob("*"), *folder.glob("sub/*")]]
+    found = sorted(name for name in names if "previous" not in name)
     assert found == [
         "data",
         *("input.checkpoint.npz", "input.py", "input.zarr", "own.checkpoint.npz", "own.zarr"),
@@ -63,6 +68,7 @@ def test_a_script_that_changes_the_folder(folder: Path) -> None:
     assert "input.zarr exists already" in error_of("run", "input.py", "-o", "input.zarr")
 
 
+@pytest.mark.parametrize("folder", ["in build"], indirect=True)
 def test_a_sweep_of_such_a_script(folder: Path) -> None:
     assert nnsim("sweep", "input.py", "--seeds", "1", "--no-progress") == (0, "", "")
     assert Trajectory(folder / "input-sweep" / "seed=0" / "run.zarr").steps == 40
@@ -105,7 +111,7 @@ def test_a_reporter_that_changes_the_folder(tmp_path: Path, monkeypatch: pytest.
     moving.run(40, output=None if own else "run.zarr", progress=False)
     assert Path.cwd() == away
     assert os.listdir(away) == []
-    assert sorted(os.listdir(home)) == ["run.checkpoint.npz", "run.zarr"]
+    assert sorted(os.listdir(home)) == ["run.checkpoint.npz", "run.checkpoint.previous.npz", "run.zarr"]
     assert saved_step(home / "run.zarr") == Trajectory(home / "run.zarr").steps == 40
 
 
@@ -143,8 +149,9 @@ def test_all_links_to_an_output_lead_to_one_checkpoint(tmp_path: Path) -> None:
     simulation().run(20, output=tmp_path / "link.zarr", progress=False)
     simulation().run(40, output=tmp_path / "disk" / "run.zarr", resume=True, progress=False)
     simulation().run(60, output=tmp_path / "link.zarr", resume=True, progress=False)
-    assert sorted(os.listdir(tmp_path / "disk")) == ["run.checkpoint.npz", "run.zarr"]
-    assert os.listdir(tmp_path) != ["disk", "link.zarr", "link.checkpoint.npz"]
+    found = sorted(os.listdir(tmp_path / "disk"))
+    assert found == ["run.checkpoint.npz", "run.checkpoint.previous.npz", "run.zarr"]
+    assert sorted(os.listdir(tmp_path)) == ["disk", "link.zarr"]
 
 
 @pytest.mark.parametrize("name", ["run", "link.zarr"])
@@ -154,11 +161,13 @@ def test_checkpoints_where_version_0_1_had_them(tmp_path: Path, name: str) -> No
     (tmp_path / "link.zarr").symlink_to("disk/run.zarr")
     simulation().run(20, output=tmp_path / name, progress=False)
     checkpoint_path(tmp_path / name).rename(tmp_path / f"{name.removesuffix('.zarr')}.checkpoint.npz")
+    previous_path(checkpoint_path(tmp_path / name)).unlink()
     simulation().run(40, output=tmp_path / name, resume=True, progress=False)
     simulation().run(40, output=tmp_path / "whole.zarr", progress=False)
     assert arrays_of(tmp_path / name) == arrays_of(tmp_path / "whole.zarr")
-    checkpoint_path(tmp_path / name).unlink()
+    for path in (checkpoint_path(tmp_path / name), previous_path(checkpoint_path(tmp_path / name))):
+        path.unlink()
     simulation(seed=1).run(20, output=tmp_path / "other.zarr", progress=False)
     checkpoint_path(tmp_path / "other.zarr").rename(tmp_path / f"{name.removesuffix('.zarr')}.checkpoint.npz")
-    with pytest.raises(TrajectoryError, match="is missing, or is that of another run"):
+    with pytest.raises(TrajectoryError, match="is missing, damaged, or that of another run"):
         simulation().run(60, output=tmp_path / name, resume=True, progress=False)
