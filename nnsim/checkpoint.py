@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import struct
-import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -21,13 +20,23 @@ CHECKPOINT_VERSION = 2  # since 2 the state has the counters of its random strea
 _STRUCTURE = "structure"
 
 
-def save_checkpoint(path: Path | str, tree: dict[str, Any]) -> None:
+class DamagedCheckpoint(TrajectoryError):
+    """A checkpoint that is cut off or changed, or another file."""
+
+
+def previous_path(checkpoint: Path) -> Path:
+    """`run.checkpoint.previous.npz` beside `run.checkpoint.npz`."""
+    return checkpoint.with_name(checkpoint.name.removesuffix(".npz") + ".previous.npz")
+
+
+def save_checkpoint(path: Path | str, tree: dict[str, Any], *, keep: bool = False) -> None:
     """Write a tree to `path` such that at every moment the old or the new checkpoint is there, whole.
 
     Args:
         path: the file, by custom `NAME.npz`; its folder exists.
         tree: nested dicts with string keys; leaves are tensors and numpy arrays of any shape, int, float, str, bool,
             None, or lists of these.
+        keep: keep the one that is replaced, as `previous_path(path)`.
 
     Raises:
         InputError: a leaf of another kind.
@@ -39,34 +48,47 @@ def save_checkpoint(path: Path | str, tree: dict[str, Any]) -> None:
     entries = {str(index): array for index, array in enumerate(arrays)}
     entries[_STRUCTURE] = np.frombuffer(json.dumps(structure).encode(), dtype=np.uint8)
     with writing(path):
-        remove_leftovers(path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
-        replace_file(path, lambda file: np.savez(file, allow_pickle=False, **entries))
+        previous = previous_path(path)
+        for name in (path.name, previous.name):
+            remove_leftovers(path.parent, prefix=f".{name}.", suffix=PARTIAL)
+        write = lambda file: np.savez(file, allow_pickle=False, **entries)  # noqa: E731
+        replace_file(path, write, previous=previous if keep else None)
 
 
 def load_checkpoint(path: Path | str) -> dict[str, Any]:
     """Read the tree that `save_checkpoint` wrote: tensors on the CPU, everything else as it was.
 
     Raises:
-        TrajectoryError: the file is missing, cut off, not a checkpoint, or of a newer version.
+        DamagedCheckpoint: the file is cut off, changed, or not a checkpoint.
+        TrajectoryError: it is missing, cannot be read, or is of a newer version.
     """
     path = Path(path)
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as entries:
-            structure = json.loads(bytes(entries[_STRUCTURE]))
-            version = structure["checkpoint"]
-            if version > CHECKPOINT_VERSION:
-                raise TrajectoryError(
-                    f"{path} is of version {version}, this nnsim reads up to {CHECKPOINT_VERSION}; update nnsim"
-                )
-            return _decode(structure["tree"], entries)
+        file = path.open("rb")
     except FileNotFoundError:
         raise TrajectoryError(f"there is no checkpoint {path}; check the path, or start without --resume") from None
     except OSError as error:
         raise TrajectoryError(f"cannot read {path}: {error.strerror or error}; check the path and the disk") from error
-    except (zipfile.BadZipFile, AttributeError, EOFError, KeyError, TypeError, ValueError, struct.error) as error:
-        raise TrajectoryError(
-            f"{path} is not a checkpoint of nnsim, or is cut off; start again with --overwrite"
-        ) from error
+    with file:
+        try:
+            return _read(path, file)
+        except (TrajectoryError, ImportError):
+            raise
+        except Exception as error:  # zipfile, zlib, numpy, json and the disk raise many kinds
+            said = f"{path} is not a checkpoint of nnsim, or is cut off; restore it from a copy"
+            raise DamagedCheckpoint(said) from error
+
+
+def _read(path: Path, file: BinaryIO) -> dict[str, Any]:
+    with np.load(file, allow_pickle=False) as entries:
+        structure = json.loads(bytes(entries[_STRUCTURE]))
+        version = structure["checkpoint"]
+        if version > CHECKPOINT_VERSION:
+            raise TrajectoryError(
+                f"{path} is of version {version}, this nnsim reads up to {CHECKPOINT_VERSION}; update nnsim"
+            )
+        tree: dict[str, Any] = _decode(structure["tree"], entries)
+        return tree
 
 
 def _encode(value: Any, where: str, arrays: list[np.ndarray]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -177,6 +177,12 @@ def shown(value: object, length: int = 80) -> str:
     """`repr` in one line of bounded length, for messages."""
     text = " ".join(repr(value).split())
     return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Some names in one line, and how many there are beside them; empty for none."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def first_line(error: Exception) -> str:

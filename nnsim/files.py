@@ -11,6 +11,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,41 +49,51 @@ def whole(
         TrajectoryError: the disk is full or cannot be written.
     """
     output = Path(os.path.realpath(output))  # what a link points to is replaced, not the link
-
-    def refuse() -> None:
-        if not os.path.lexists(output):
-            return
-        if not replaceable(output):
-            raise InputError(f"{output} exists and is no earlier {kind}, so it is left alone; choose another output")
-        if ours is None and not overwrite:
-            raise InputError(f"{output} exists already; replace it with --overwrite, or choose another output")
-        if ours is not None and not overwrite and not ours(output):
-            raise InputError(
-                f"{output} exists and is no {kind} of nnsim, so it is left alone; replace it with --overwrite "
-                "(overwrite=True), or choose another output"
-            )
-
-    refuse()
+    check = partial(_check_place, output, overwrite, kind, replaceable, ours)
+    check()
     end = f"{PARTIAL}{output.suffix}"  # the suffix stays last: some writers look at it
-    partial = output.with_name(f".{output.name}.{os.getpid()}.{uuid.uuid4().hex}{end}")
+    fresh = output.with_name(f".{output.name}.{os.getpid()}.{uuid.uuid4().hex}{end}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(output, end)
-        yield partial
-        if partial.is_file():
-            sync(partial)
-        refuse()  # another process may have made it meanwhile
+        yield fresh
+        if fresh.is_file():
+            sync(fresh)
+        check()  # another process may have made it meanwhile
         if output.is_dir():
             remove(output)
-        partial.replace(output)
+        fresh.replace(output)
         sync(output.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            remove(partial)
+            remove(fresh)
         if isinstance(error, OSError):
             what = error.strerror or error
             raise TrajectoryError(f"cannot write {output}: {what}; choose another output, or free space") from error
         raise
+
+
+def _check_place(
+    output: Path,
+    overwrite: bool,
+    kind: str,
+    replaceable: Callable[[Path], bool],
+    ours: Callable[[Path], bool] | None,
+) -> None:
+    """Refuse to replace what is there, unless it is free to be; see `whole`."""
+    if not os.path.lexists(output):
+        return
+    if not replaceable(output):
+        raise InputError(f"{output} exists and is no earlier {kind}, so it is left alone; choose another output")
+    if overwrite:
+        return
+    if ours is None:
+        raise InputError(f"{output} exists already; replace it with --overwrite, or choose another output")
+    if not ours(output):
+        raise InputError(
+            f"{output} exists and is no {kind} of nnsim, so it is left alone; replace it with --overwrite "
+            "(overwrite=True), or choose another output"
+        )
 
 
 def _remove_leftovers(output: Path, end: str) -> None:
@@ -145,6 +156,6 @@ def write_table(rows: Sequence[Mapping[str, Any]], path: Path | str, *, overwrit
         except OSError:
             return False
 
-    with whole(path, overwrite=overwrite, kind="table", ours=same_columns) as partial:
-        partial.write_bytes(content)
+    with whole(path, overwrite=overwrite, kind="table", ours=same_columns) as fresh:
+        fresh.write_bytes(content)
     return path

@@ -44,6 +44,7 @@ class Script:
 
     Attributes:
         path: the file.
+        folder: the present one when the script was loaded, to which `path` is relative; the script may change it.
         text: its source.
         parameters: the keyword parameters of `build`, which are the script's settings.
         takes_any: whether `build` has `**kwargs`, so that a setting may have any name.
@@ -53,7 +54,7 @@ class Script:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.folder = path, Path.cwd()
         if not path.is_file():
             raise InputError(f"{path}: there is no such input script; check the path")
         try:
@@ -78,9 +79,10 @@ class Script:
 
     def _load(self) -> Callable[..., Any]:
         module = types.ModuleType(f"nnsim_script_{self.path.stem}")
-        module.__file__ = str(self.path)
+        module.__file__ = str(self.path.absolute())  # as Python does: the script may change the working directory
         # whoever asks for the source of a function gets the text that runs, even if the file is edited meanwhile
-        linecache.cache[str(self.path)] = (len(self.text), None, self.text.splitlines(keepends=True), str(self.path))
+        for name in (str(self.path), module.__file__):
+            linecache.cache[name] = (len(self.text), None, self.text.splitlines(keepends=True), name)
         sys.modules[module.__name__] = module  # dataclasses and pickles look their module up there
         sys.path.insert(0, str(self.path.parent.resolve()))  # a script may import its neighbours
         # the text that is recorded is what runs; Python's own import might run an older compiled copy of the file

@@ -35,6 +35,7 @@ from nnsim.source_code import LENGTH
 from nnsim.step_error import StepError
 
 if TYPE_CHECKING:
+    from nnsim.lock import OutputLock
     from nnsim.storage import Storage
 
 LOOK_UP_SECONDS = 0.2  # how often a run looks up from its steps: progress, interrupts, checkpoints by the clock
@@ -94,7 +95,8 @@ class Simulation:
             `"auto"`, native where it can be. Where that is not the fastest for such an integrator, the reason is
             logged, recorded, and `platform_reason`.
         reporters: your own reporters.
-        output: default path of the trajectory; None keeps observables in memory, as `history`.
+        output: default path of the trajectory, relative to the folder that is the present one now; None keeps
+            observables in memory, as `history`.
 
     Raises:
         InputError: a number out of its range, an absent device, parts that do not fit each other; a bias with an
@@ -158,6 +160,7 @@ class Simulation:
         check_integrator(self.integrator)
         self.reporters = [checks.part("reporter", one, ("due", "report")) for one in checks.several(reporters)]
         self.output = None if output is None else _path(output)
+        self._folder = Path.cwd()  # what `output` is relative to, wherever a reporter goes
         self.recording = _recording(every, positions_every, velocities_every, snapshot_every, observe, record_start)
         self.settings: Mapping[str, Any] = {}  # of the input script, set by whoever ran it
         self.script: str | None = None
@@ -235,7 +238,7 @@ class Simulation:
         self,
         steps: int | None = None,
         *,
-        output: str | Path | None = None,
+        output: str | Path | OutputLock | None = None,
         resume: bool = False,
         overwrite: bool = False,
         accept_changes: bool = False,
@@ -245,7 +248,8 @@ class Simulation:
 
         Args:
             steps: total length; None is the simulation's own `steps`.
-            output: folder of the trajectory; None is the simulation's own, and without one `history` is filled instead.
+            output: folder of the trajectory, or the lock of one that the caller holds; None is the simulation's own,
+                and without one `history` is filled instead. Nobody else can write there until the run has ended.
             resume: continue from the checkpoint of `output`.
             overwrite: replace an existing `output`.
             accept_changes: with `resume`, go on also where parts, code or data have changed, which is written into the
@@ -254,7 +258,7 @@ class Simulation:
 
         Raises:
             InputError: no length given, or a negative one; a resume with something changed.
-            TrajectoryError: the output exists, cannot be written, or cannot be resumed.
+            TrajectoryError: the output exists, is written by another run, cannot be written, or cannot be resumed.
             DivergedError: a NaN or infinity appeared; the last good checkpoint is kept.
             InterruptedRun: Ctrl-C or another signal to stop, after the checkpoint was written; it is no `Exception`.
         """
@@ -263,7 +267,7 @@ class Simulation:
             raise InputError("Simulation: no length given; use run(steps=...), Simulation(steps=...) or --steps")
         flags = {"resume": resume, "overwrite": overwrite, "accept_changes": accept_changes}
         resume, overwrite, accept_changes = (require_flag("Simulation", name, flag) for name, flag in flags.items())
-        path = self.output if output is None else _path(output)
+        path = self._output(output)
         show = path is not None if progress is None else progress
         if path is None and resume:
             raise InputError("Simulation: resume needs the output to resume; give output=...")
@@ -277,32 +281,28 @@ class Simulation:
             return f"saved up to step {storage.saved_step}; {GO_ON}"
 
         with Interrupt(stands) as interrupt:  # from before the first thing is written
-            if path is None:
-                recorder = self._memory_recorder()
-            else:
+            if path is not None:
                 from nnsim.storage import Storage
 
-                storage = Storage.open(
-                    self, Path(path), resume=resume, overwrite=overwrite, accept_changes=accept_changes
-                )
-                storage.begin(target)
-                recorder = storage.recorder
-            self._warn_of_no_steps(target, resume)
+                storage = Storage.open(self, path, resume=resume, overwrite=overwrite, accept_changes=accept_changes)
             try:
-                reporters = [recorder, self.monitor, self.step_error, *self.reporters]
-                self._run(target, reporters, storage, show, interrupt)
-            except DivergedError as error:
-                if storage is None:
-                    raise
-                storage.close()
-                raise DivergedError(
-                    f"{error}; the last good checkpoint, of step {storage.saved_step}, is kept"
-                ) from None
-            if storage is not None:
-                storage.close()
+                self._run_on(storage, target, resume, show, interrupt)
+            finally:
+                if storage is not None:
+                    storage.release()
         return self
 
-    def _warn_of_no_steps(self, target: int, resume: bool) -> None:
+    def _output(self, given: str | Path | OutputLock | None) -> Path | OutputLock | None:
+        """Where the run is to be written, if anywhere."""
+        if given is None:
+            return None if self.output is None else self._folder / self.output
+        return given if isinstance(given, os.PathLike) and not isinstance(given, Path) else Path(_path(given))
+
+    def _run_on(self, storage: Storage | None, target: int, resume: bool, show: bool, interrupt: Interrupt) -> None:
+        """Run on an output that is open, and close it; after an error it is left as it is."""
+        if storage is not None:
+            storage.begin(target)
+        recorder = self._memory_recorder() if storage is None else storage.recorder
         if 0 < self.state.step >= target and not resume:
             warnings.warn(
                 f"Simulation: run({target}) does nothing, since the simulation is at step {self.state.step} already "
@@ -310,6 +310,16 @@ class Simulation:
                 NNSimWarning,
                 stacklevel=3,
             )
+        try:
+            reporters = [recorder, self.monitor, self.step_error, *self.reporters]
+            self._run(target, reporters, storage, show, interrupt)
+        except DivergedError as error:
+            if storage is None:
+                raise
+            storage.close()
+            raise DivergedError(f"{error}; the last good checkpoint, of step {storage.saved_step}, is kept") from None
+        if storage is not None:
+            storage.close()
 
     def _memory_recorder(self) -> Recorder:
         """Of the history, into which it first records step 0, if that is asked for and not done yet."""

@@ -14,15 +14,15 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
-import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 from nnsim.analysis.sweep_table import (
     DONE,
@@ -35,13 +35,14 @@ from nnsim.analysis.sweep_table import (
     read_plan,
     read_record,
 )
-from nnsim.errors import InputError, NNSimError, NNSimWarning, TrajectoryError, require_integer
+from nnsim.errors import InputError, NNSimError, TrajectoryError, require_integer
 from nnsim.files import is_alive
 from nnsim.interrupt import Interrupt
+from nnsim.lock import Lock, Locked
 from nnsim.script import Script
 from nnsim.trajectory_layout import PARTIAL, remove, replace_file, write_json, writing
 
-RUN, CHECKPOINT, LOG = "run.zarr", "run.checkpoint.npz", "log.txt"
+RUN, CHECKPOINT, PREVIOUS, LOG = "run.zarr", "run.checkpoint.npz", "run.checkpoint.previous.npz", "log.txt"
 BEGUN, TABLE, LOCK = "begun.json", "sweep.csv", ".sweep.lock"
 LOOK_SECONDS = 0.05  # between two looks at the processes
 PATIENCE_SECONDS = 10.0  # for a process that is told to break at once
@@ -93,6 +94,7 @@ class Sweep:
             those that are done stay as they are.
 
     Attributes:
+        output: the folder as it was given.
         points: what is asked for.
         records: name -> what is known of each point of the folder, those of earlier commands included.
         running: names of the points that run now.
@@ -115,7 +117,8 @@ class Sweep:
         overwrite: bool = False,
         accept_changes: bool = False,
     ) -> None:
-        self.script, self.folder, self.overwrite, self.accept_changes = script, folder, overwrite, accept_changes
+        self.script, self.overwrite, self.accept_changes = script, overwrite, accept_changes
+        self.output, self.folder = folder, script.folder / folder  # the script may have changed the working directory
         self.jobs = require_integer("nnsim sweep", "jobs", jobs, least=1)
         self.overrides, self.steps = tuple(overrides), steps
         self.points = grid_points(script, grid, seeds, overrides, steps)
@@ -215,7 +218,7 @@ class Sweep:
         if not folder.is_dir():
             return
         with writing(folder):
-            for entry in (RUN, CHECKPOINT, LOG, DONE, FAILED, BEGUN):
+            for entry in (RUN, CHECKPOINT, PREVIOUS, LOG, DONE, FAILED, BEGUN):
                 remove(folder / entry)
             with contextlib.suppress(OSError):  # not empty: somebody keeps something of their own there
                 folder.rmdir()
@@ -245,7 +248,7 @@ class Sweep:
         """
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        with _locked(self.folder) as lock, Interrupt(self._stands) as interrupt:
+        with _lock(self.folder) as lock, Interrupt(self._stands) as interrupt:
             self._prepare()
             self._write_table()
             waiting = deque(point for point in self.points if self.records[point.name]["status"] == "left")
@@ -260,7 +263,7 @@ class Sweep:
         done = sum(self.records.get(point.name, {}).get("status") == "done" for point in self.points)
         return f"with {done} of {len(self.points)} points done; repeat the same command to go on"
 
-    def _loop(self, waiting: deque[Point], lock: IO[str], interrupt: Interrupt, display: Display | None) -> None:
+    def _loop(self, waiting: deque[Point], lock: Lock, interrupt: Interrupt, display: Display | None) -> None:
         while self._processes or (waiting and not interrupt.requested):
             while waiting and len(self._processes) < self.jobs and not interrupt.requested:
                 self._start(waiting.popleft(), lock)
@@ -278,7 +281,7 @@ class Sweep:
                     display.ended(self, process.point)
             time.sleep(LOOK_SECONDS)
 
-    def _start(self, point: Point, lock: IO[str]) -> None:
+    def _start(self, point: Point, lock: Lock) -> None:
         folder = self.folder / point.name
         self._refuse_changed_script()
         with writing(folder):
@@ -294,6 +297,7 @@ class Sweep:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self._environment(),
+                cwd=self.script.folder,
                 start_new_session=True,
                 pass_fds=[lock.fileno()],
             )
@@ -302,7 +306,7 @@ class Sweep:
 
     def _refuse_changed_script(self) -> None:
         try:
-            same = self.script.path.read_text(encoding="utf-8") == self.script.text
+            same = (self.script.folder / self.script.path).read_text(encoding="utf-8") == self.script.text
         except (OSError, UnicodeDecodeError):
             same = False
         if not same:
@@ -492,45 +496,27 @@ def _digest(text: str) -> str:
 # ------------------------------------------------------------------------------------------------------- the processes
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[IO[str]]:
-    """Hold the folder alone. The lock goes with the last process that inherited it, so that no stale one is left."""
-    import fcntl
-
-    path = folder / LOCK
-    with writing(path):
-        file = path.open("a+", encoding="utf-8")
-    with file:
+def _lock(folder: Path) -> Lock:
+    """Hold the folder alone. The runs inherit the lock, so that it lasts until the last of them ends."""
+    with writing(folder / LOCK):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise TrajectoryError(_who_holds(folder, file.read())) from None
-        except OSError as error:
-            warnings.warn(
-                f"{folder}: its file system cannot lock files ({error.strerror}); make sure that no other sweep is at "
-                "work there",
-                NNSimWarning,
-                stacklevel=2,
-            )
-        _note_processes(file, [])
-        yield file
-        file.truncate(0)
+            return Lock(folder / LOCK, runs=[])
+        except Locked as held:
+            raise TrajectoryError(_who_holds(folder, held.note)) from None
 
 
-def _note_processes(lock: IO[str], processes: Sequence[_Process]) -> None:
+def _note_processes(lock: Lock, processes: Sequence[_Process]) -> None:
     """Who is at work, for those who find the folder locked."""
-    lock.truncate(0)
-    lock.write(json.dumps({"sweep": os.getpid(), "runs": [process.popen.pid for process in processes]}))
-    lock.flush()
+    lock.note(runs=[process.popen.pid for process in processes])
 
 
-def _who_holds(folder: Path, noted: str) -> str:
+def _who_holds(folder: Path, note: dict[str, Any]) -> str:
     try:
-        content = json.loads(noted)
-        sweep, runs = int(content["sweep"]), [int(number) for number in content["runs"]]
+        host, sweep, runs = str(note["host"]), int(note["process"]), [int(number) for number in note["runs"]]
     except (ValueError, KeyError, TypeError):
         return f"{folder}: another sweep is at work there; wait until it ends"
+    if host != socket.gethostname():
+        return f"{folder}: another sweep is at work there, process {sweep} on {host}; wait until it ends"
     if is_alive(sweep):
         return f"{folder}: another sweep is at work there, process {sweep}; wait until it ends, or stop it with Ctrl-C"
     numbers = " ".join(map(str, filter(is_alive, runs))) or "unknown"

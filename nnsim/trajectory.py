@@ -18,17 +18,15 @@ from nnsim.errors import InputError, TrajectoryError, require_choice, require_in
 from nnsim.trajectory_frames import Keep, Series, Slice, ThinnedSeries, positions_in
 from nnsim.trajectory_layout import (
     BIASES,
-    HEADER,
     LAYOUT_VERSION,
     STARTING,
     StoredArray,
     check_name,
     is_starting,
     read_attributes,
-    read_json,
-    read_layout,
     stored_name,
 )
+from nnsim.trajectory_record import check_metadata, foreign_files, read_header, read_record
 from nnsim.trajectory_writer import TrajectoryWriter
 
 if TYPE_CHECKING:
@@ -59,24 +57,33 @@ class BiasRecord:
         snapshots: table name -> `Series` [T, ...], its values along the run.
     """
 
-    def __init__(self, folder: Path, snapshots: dict[str, Series]) -> None:
-        self.name = folder.name
+    def __init__(self, root: Path, name: str, snapshots: dict[str, Series]) -> None:
+        self.name = name
         self.snapshots = snapshots
-        self._folder = folder
+        self._root, self._folder = root, root / BIASES / name
 
     @property
     def attrs(self) -> dict[str, Any]:
         """Type, grid and settings of the bias."""
-        return read_attributes(self._folder)
+        return self._checked(self._folder)
 
     @property
     def tables(self) -> dict[str, np.ndarray]:
         """The newest tables on the grid, read now."""
-        return {folder.name: StoredArray(folder).read_all() for folder in _arrays(self._folder)}
+        folders = _arrays(self._folder)
+        check_metadata(self._root, [f"{self._inside(folder)}/.zarray" for folder in folders])
+        return {folder.name: StoredArray(folder).read_all() for folder in folders}
 
     def table_attrs(self, table: str) -> dict[str, Any]:
         """Attributes of one table."""
-        return read_attributes(self._folder / check_name(table))
+        return self._checked(self._folder / check_name(table))
+
+    def _checked(self, folder: Path) -> dict[str, Any]:
+        check_metadata(self._root, [f"{self._inside(folder)}/.zattrs"])
+        return read_attributes(folder)
+
+    def _inside(self, folder: Path) -> str:
+        return folder.relative_to(self._root).as_posix()
 
     def __repr__(self) -> str:
         tables = ", ".join(folder.name for folder in _arrays(self._folder))
@@ -100,27 +107,33 @@ class Trajectory:
     Args:
         path: the folder `NAME.zarr`.
 
+    Attributes:
+        path: as it was given.
+        root: likewise from the root of the file system, so that the working directory may change.
+
     Raises:
         TrajectoryError: missing, not a trajectory, nothing written yet, cut off, or of a newer layout.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self.root = self.path.absolute()
         self._series: dict[str, Series] = {}
         self._system: Any = None  # made from the script when a module is first asked for
         self.refresh()
 
     def refresh(self) -> None:
         """Take over the frames committed since; series that were handed out before see them too."""
-        committed = read_layout(self.path)
+        record = read_record(self.root)
+        check_metadata(self.root)
         while True:
             try:
-                self._take_over(committed)
+                self._take_over(record.committed)
                 return
             except TrajectoryError:
-                # a resume that truncates has lowered the counts first: only unchanged counts mean damage
-                before, committed = committed, read_layout(self.path)
-                if committed == before:
+                # a resume that truncates has lowered the counts first: only an unchanged record means damage
+                before, record = record, read_record(self.root)
+                if record == before:
                     raise
 
     def _take_over(self, committed: dict[str, int]) -> None:
@@ -133,12 +146,12 @@ class Trajectory:
             self._series.pop(name)._rebase(0)
 
     def _new_series(self, name: str, count: int) -> Series:
-        return Series(self.path, name, count)
+        return Series(self.root, name, count)
 
     @property
     def header(self) -> dict[str, Any]:
         """What the run recorded about itself: parameter names, settings, script, seed, versions..."""
-        return read_json(self.path / HEADER / ".zattrs")
+        return read_header(self.root)
 
     @property
     def observables(self) -> list[str]:
@@ -170,7 +183,7 @@ class Trajectory:
     @property
     def bias_names(self) -> list[str]:
         """Names of the biases."""
-        return sorted(stored_name(file.parent) for file in (self.path / BIASES).glob("*/.zgroup"))
+        return sorted(stored_name(file.parent) for file in (self.root / BIASES).glob("*/.zgroup"))
 
     def bias(self, name: str) -> BiasRecord:
         """Attributes, newest tables and snapshots of a bias."""
@@ -179,12 +192,23 @@ class Trajectory:
             raise TrajectoryError(f"{self.path} has no bias {name!r}; it has {listed}")
         start = f"{BIASES}/{name}/snapshots/"
         found = {key[len(start) :]: series for key, series in sorted(self._series.items()) if key.startswith(start)}
-        return BiasRecord(self.path / BIASES / name, found)
+        return BiasRecord(self.root, name, found)
 
     @property
     def steps(self) -> int:
         """The last committed step of all series; 0 without frames."""
         return max((series.last_step for series in self._series.values()), default=0)
+
+    def missing(self) -> list[str]:
+        """Files of chunks that are lost, as paths in the trajectory; reading their frames raises `TrajectoryError`."""
+        tables = [StoredArray(table) for name in self.bias_names for table in _arrays(self.root / BIASES / name)]
+        lost = [path for series in self._series.values() for path in series.missing()]
+        lost += [path for table in tables for path in table.missing()]
+        return sorted(path.relative_to(self.root).as_posix() for path in lost)
+
+    def foreign(self) -> list[str]:
+        """Files in the folder that other programs have put there, as paths in the trajectory; they are left alone."""
+        return foreign_files(self.root)
 
     # ------------------------------------------------------------------ parts of it
 
@@ -239,7 +263,12 @@ class Trajectory:
         Raises:
             InputError: a number out of its range.
         """
-        return _ThinnedTrajectory(self.path, Keep(every, first, last))
+        return self._kept(Keep(every, first, last))
+
+    def _kept(self, keep: Keep) -> Trajectory:
+        found = _ThinnedTrajectory(self.root, keep)
+        found.path = self.path
+        return found
 
     def _particles(self, name: str) -> Series:
         series = self._series.get(f"particles/parameters/{name}")
@@ -346,7 +375,7 @@ class _ThinnedTrajectory(Trajectory):
         super().__init__(path)
 
     def _new_series(self, name: str, count: int) -> Series:
-        return ThinnedSeries(self.path, name, count, self._keep)
+        return ThinnedSeries(self.root, name, count, self._keep)
 
     def _take_over(self, committed: dict[str, int]) -> None:
         super()._take_over(committed)
@@ -354,7 +383,7 @@ class _ThinnedTrajectory(Trajectory):
 
     def thinned(self, every: int = 1, *, first: int = 0, last: int | None = None) -> Trajectory:
         """Thin once more: frames that both rules keep."""
-        return _ThinnedTrajectory(self.path, self._keep.and_of(Keep(every, first, last)))
+        return self._kept(self._keep.and_of(Keep(every, first, last)))
 
 
 def _index(name: str, index: Any, count: int) -> int:

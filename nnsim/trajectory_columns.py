@@ -127,18 +127,31 @@ def create_array(folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...], 
 
     # A store of its own for each array: zarr then leaves the attributes of the groups above alone. The checksum finds
     # bits that went bad; level 1, since noise hardly compresses. Without write_empty_chunks an all-zero chunk would
-    # have no file and could not be told from a lost one.
+    # have no file and could not be told from a lost one. Other programs, which do not look for the files of chunks, get
+    # no plausible numbers in place of a lost one.
     return zarr.create_array(
         zarr.storage.LocalStore(folder),
         shape=shape,
         chunks=tuple(max(size, 1) for size in chunks),
         dtype=dtype,
         compressors=Zstd(level=1, checksum=True),
-        fill_value=0,
+        fill_value=_fill_value(dtype),
         zarr_format=2,
         overwrite=True,
         config={"write_empty_chunks": True},
     )
+
+
+def _fill_value(dtype: np.dtype) -> Any:
+    """What stands for a number that is missing: NaN, -1, the largest of unsigned ones, False."""
+    match dtype.kind:
+        case "f" | "c":
+            return np.nan
+        case "i":
+            return -1
+        case "u":
+            return np.iinfo(dtype).max
+    return False
 
 
 def open_array(folder: Path) -> Any:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnsim.errors import InputError, TrajectoryError, require_integer, shown
-from nnsim.trajectory_layout import COLUMNS, StoredArray, damaged, read_layout
+from nnsim.trajectory_layout import COLUMNS, StoredArray, damaged
+from nnsim.trajectory_record import read_record
 
 Indices = NDArray[np.int64]
 
@@ -141,6 +142,13 @@ class Series(Frames):
         """Folder of the trajectory."""
         return self._root
 
+    def missing(self) -> list[Path]:
+        """Files of chunks that are not there although their frames were committed."""
+        found = [path for stored in self._columns.values() for path in stored.missing(self._count)]
+        if found and read_record(self._root).committed.get(self._key, 0) < self._count:
+            return []  # the run went back to its checkpoint
+        return found
+
     @property
     def last_step(self) -> int:
         """Step of the last frame; 0 without frames."""
@@ -153,7 +161,7 @@ class Series(Frames):
         try:
             return self._columns[column].read(index, self._count)
         except TrajectoryError:
-            if read_layout(self._root).get(self._key, 0) >= self._count:
+            if read_record(self._root).committed.get(self._key, 0) >= self._count:
                 raise
         raise TrajectoryError(
             f"{self._root}: the run was resumed from an earlier checkpoint while this was open; call refresh()"

@@ -84,19 +84,37 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Replace `path` by what `write` puts into a file; at every moment the old or the new content is there, whole."""
+def replace_file(path: Path, write: Callable[[BinaryIO], object], *, previous: Path | None = None) -> None:
+    """Replace `path` by what `write` puts into a file; at every moment the old or the new content is there, whole.
+
+    What is replaced is kept as `previous`, if that is given. Where the file system has no hard links, only that file is
+    there for the moment between two renames.
+    """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
         with partial.open("wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            _keep(path, previous)
         partial.replace(path)
         sync(path.parent)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Give a file a second name, which is taken from the file that had it."""
+    linked = previous.with_name(f".{previous.name}.{uuid.uuid4().hex}{PARTIAL}")
+    try:
+        os.link(path, linked)
+    except OSError:
+        path.replace(previous)
+        return
+    linked.replace(previous)
+    linked.unlink(missing_ok=True)  # a rename leaves it where both are the same file already
 
 
 def remove_leftovers(folder: Path, *, prefix: str, suffix: str) -> None:
@@ -119,11 +137,16 @@ def remove(path: Path) -> None:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Replace a small JSON file; numpy scalars and arrays become numbers and lists."""
+    text = json_bytes(path, content)
+    replace_file(path, lambda file: file.write(text))
+
+
+def json_bytes(path: Path, content: dict[str, Any]) -> bytes:
+    """What `write_json` writes to `path`."""
     try:
-        text = json.dumps(content, indent=1, default=_plain)
+        return json.dumps(content, indent=1, default=_plain).encode()
     except (TypeError, ValueError) as error:
         raise InputError(f"{path.parent.name}: not storable as JSON ({error}); give numbers, strings, lists") from None
-    replace_file(path, lambda file: file.write(text.encode()))
 
 
 def _plain(value: object) -> object:
@@ -152,19 +175,29 @@ def read_json(path: Path) -> dict[str, Any]:
 def damaged(path: Path, what: str) -> TrajectoryError:
     """Make the error for a trajectory that was cut off or changed."""
     return TrajectoryError(
-        f"{path}: {what}: the trajectory is cut off or damaged; restore it from a copy, or run again with --overwrite"
+        f"{path}: {what}: the trajectory is cut off or damaged; restore it from a copy, or run again with another "
+        "--output"
     )
+
+
+GROUP = {"zarr_format": 2}
+"""What a .zgroup holds."""
 
 
 def ensure_group(root: Path, group: str) -> Path:
     """Make the folder of a group and mark it and its parents, below `root`, as zarr groups."""
-    folder = root
-    for part in ("", *group.split("/")):
-        folder = folder / part
-        folder.mkdir(exist_ok=True)
-        if not (folder / ".zgroup").exists():
-            write_json(folder / ".zgroup", {"zarr_format": 2})
-    return folder
+    root.mkdir(exist_ok=True)
+    for mark in unmarked_groups(root, group):
+        (root / mark).parent.mkdir(exist_ok=True)
+        write_json(root / mark, GROUP)
+    return root / group
+
+
+def unmarked_groups(root: Path, group: str) -> list[str]:
+    """The .zgroup files that a group and its parents, below `root`, still lack; paths below `root`."""
+    parts = group.split("/")
+    marks = [Path(*parts[:length], ".zgroup").as_posix() for length in range(len(parts) + 1)]
+    return [mark for mark in marks if not (root / mark).exists()]
 
 
 def read_attributes(folder: Path) -> dict[str, Any]:
@@ -182,45 +215,6 @@ def is_starting(path: Path | str) -> bool:
 def looks_like_trajectory(path: Path) -> bool:
     """Whether the folder has the groups that only nnsim makes, however damaged it may be inside."""
     return (path / ".zgroup").is_file() and (path / "h5md").is_dir() and (path / "nnsim").is_dir()
-
-
-def read_layout(path: Path) -> dict[str, int]:
-    """Check that `path` is a trajectory of a known layout and return the committed number of frames of each series."""
-    if not path.exists():
-        raise TrajectoryError(f"{path} does not exist; check the path, or write it first with nnsim run")
-    if not path.is_dir():
-        raise TrajectoryError(f"{path} is a file, not a trajectory; give the folder NAME.zarr that nnsim run wrote")
-    try:
-        starting = is_starting(path)
-    except OSError as error:
-        raise TrajectoryError(f"cannot read {path}: {error.strerror}; change its permissions") from error
-    if starting:
-        raise TrajectoryError(f"{path}: the run has not written anything yet; wait a moment and try again")
-    if not any((path / name).exists() for name in (".zgroup", ".zarray", "zarr.json", "nnsim")):
-        raise TrajectoryError(f"{path} is not a zarr folder; give the folder NAME.zarr that nnsim run wrote")
-    if not (path / "nnsim").is_dir():
-        raise TrajectoryError(f"{path} is a zarr folder but not a trajectory of nnsim; give one that nnsim run wrote")
-    record = read_json(path / "nnsim" / ".zattrs")
-    layout, committed = record.get("layout"), record.get("committed")
-    if isinstance(layout, int) and layout > LAYOUT_VERSION:
-        raise TrajectoryError(
-            f"{path} has layout version {layout}, this nnsim reads up to {LAYOUT_VERSION}; update nnsim to read it"
-        )
-    if not isinstance(layout, int) or not isinstance(committed, dict):
-        raise damaged(path / "nnsim" / ".zattrs", "layout or committed counts missing")
-    for name, count in committed.items():
-        _check_committed(path, name, count)
-    return committed
-
-
-def _check_committed(path: Path, name: str, count: object) -> None:
-    """Names of series become paths, so those in a file obey the rule of those that are written."""
-    try:
-        check_series(name)
-    except InputError:
-        raise damaged(path / "nnsim" / ".zattrs", f"no series is called {shown(name)}") from None
-    if type(count) is not int or count < 0:
-        raise damaged(path / "nnsim" / ".zattrs", f"{shown(count)} frames of {name}")
 
 
 # --------------------------------------------------------------------------------------------------------- names
@@ -338,6 +332,14 @@ class StoredArray:
         if 0 not in self.shape[1:] and not self.chunk_path(index).is_file():
             raise damaged(self.chunk_path(index), "missing")
         return self._guarded(slice(start, stop), stop)
+
+    def missing(self, frames: int | None = None) -> list[Path]:
+        """Files of chunks that are not there, of the first `frames` frames or of an array that is a single chunk."""
+        if 0 in self.shape[1:] or (frames is None and 0 in self.shape):
+            return []
+        chunks = 1 if frames is None else -(-frames // self.chunks[0])
+        there = set(os.listdir(self.folder))
+        return [path for path in map(self.chunk_path, range(chunks)) if path.name not in there]
 
     def read_all(self) -> np.ndarray:
         """Read the whole of an array that is a single chunk."""

@@ -25,7 +25,7 @@ def open_runs(paths: Iterable[Trajectory | Path | str]) -> list[Trajectory]:
     runs = [path if isinstance(path, Trajectory) else Trajectory(path) for path in paths]
     seen: dict[Any, Path] = {}
     for run in runs:
-        name = run.header.get("run") or run.path.resolve()
+        name = run.header.get("run") or run.root.resolve()
         if name in seen:
             same = "the same trajectory twice" if run.path == seen[name] else "the same run"
             raise InputError(f"{seen[name]} and {run.path} are {same}, not independent runs; give each run once")

@@ -2,8 +2,8 @@
 
 Order is what keeps a killed run readable. zarr enlarges the metadata of an array before the data are there, so a kill
 leaves arrays of unequal length. Hence a flush writes and fsyncs all frames first and, last, the `committed` number of
-frames of each series as one small file that is replaced atomically. Readers stop there; resume truncates to the
-counts of the checkpoint, which are never above it.
+frames of each series in the record (`trajectory_record`), one small file that is replaced atomically. Readers stop
+there; resume truncates to the counts of the checkpoint, which are never above it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 
 from nnsim.errors import InputError, TrajectoryError
+from nnsim.lock import OutputLock, released_on_error
 from nnsim.trajectory_columns import SeriesColumns, create_array, open_array
 from nnsim.trajectory_layout import (
     BIASES,
     COLUMNS,
+    GROUP,
     HEADER,
-    LAYOUT_VERSION,
     PARTIAL,
     STARTING,
     StoredArray,
@@ -34,14 +35,25 @@ from nnsim.trajectory_layout import (
     damaged,
     ensure_group,
     is_starting,
+    json_bytes,
     looks_like_trajectory,
     read_attributes,
-    read_layout,
     remove,
     remove_leftovers,
     sync,
+    unmarked_groups,
     write_json,
     writing,
+)
+from nnsim.trajectory_record import (
+    Record,
+    RecordKeeper,
+    check_metadata,
+    checksum,
+    metadata_files,
+    read_record,
+    state_of,
+    write_record,
 )
 
 _SERIES_PARENTS = ("observables", "particles/parameters", f"{BIASES}/*/snapshots")
@@ -50,33 +62,40 @@ _SERIES_PARENTS = ("observables", "particles/parameters", f"{BIASES}/*/snapshots
 class TrajectoryWriter:
     """Writes a trajectory folder; made by `create` or `resume`.
 
+    It has the only right to write there, from before anything is touched until it is closed or released.
+
     Attributes:
         path: the folder.
     """
 
-    def __init__(self, path: Path, root: Path, series: dict[str, SeriesColumns]) -> None:
-        self.path = path
-        self._root = root  # absolute, so that a script may change its working directory
+    def __init__(self, lock: OutputLock, series: dict[str, SeriesColumns]) -> None:
+        self.path = lock.output
+        self._lock: OutputLock | None = lock
+        self._root = lock.root
         self._series = series
         self._touched: set[Path] = set()
-        self._committed: dict[str, int] | None = None
+        self._record = RecordKeeper(lock.root, {name: one.count for name, one in series.items()})
+        self._recorded = set(series)  # series whose metadata the record knows
 
     @classmethod
-    def create(cls, path: Path | str, header: dict[str, Any], *, overwrite: bool = False) -> TrajectoryWriter:
+    def create(
+        cls, path: OutputLock | Path | str, header: dict[str, Any], *, overwrite: bool = False
+    ) -> TrajectoryWriter:
         """Begin a new trajectory.
 
         Args:
             path: folder to make, by custom `NAME.zarr`; parents are made too. A folder that holds nothing but the
-                marker `.starting` counts as absent.
+                marker `.starting` counts as absent. Or the lock of it.
             header: what `Trajectory.header` gives: settings, parameter names, script, seed, versions... (JSON).
             overwrite: replace an existing trajectory; anything else is never replaced.
 
         Raises:
-            TrajectoryError: the output exists or cannot be written.
+            TrajectoryError: the output exists, is being written, or cannot be written.
         """
-        path, root = Path(path), Path(os.path.realpath(path))
-        with writing(path):
-            _check_target(path, root, overwrite)
+        lock = OutputLock.of(path)
+        with released_on_error(lock), writing(lock.output):
+            root = lock.root
+            _check_target(lock.output, root, overwrite)
             root.parent.mkdir(parents=True, exist_ok=True)
             for suffix in (f".new{PARTIAL}", f".old{PARTIAL}"):
                 remove_leftovers(root.parent, prefix=f".{root.name}.", suffix=suffix)
@@ -87,36 +106,34 @@ class TrajectoryWriter:
             except BaseException:
                 shutil.rmtree(fresh, ignore_errors=True)
                 raise
-        return cls(path, root, {})
+            return cls(lock, {})
 
     @classmethod
-    def resume(cls, path: Path | str, counts: dict[str, int]) -> TrajectoryWriter:
+    def resume(cls, path: OutputLock | Path | str, counts: dict[str, int]) -> TrajectoryWriter:
         """Continue a trajectory after the frames that a checkpoint knows of.
 
         Args:
-            path: the folder.
+            path: the folder, or the lock of it.
             counts: frames of each series, as `flush` gave them; a series that is absent is removed.
 
         Raises:
-            TrajectoryError: no trajectory, a damaged one, or one with fewer frames than `counts`.
+            TrajectoryError: no trajectory, a damaged one, one that is being written, or one with fewer frames than
+                `counts`.
         """
-        path, root = Path(path), Path(os.path.realpath(path))
-        read_layout(path)
-        _refuse_links(root)
-        counts = {check_series(name): int(count) for name, count in counts.items() if count}
-        for name, count in counts.items():
-            _check_frames(root / name, count)
-        with writing(path):
-            # before anything is removed, so that no reader looks for frames that are going to vanish
-            _write_committed(root, counts)
-            for entry in [*root.rglob(f"*{PARTIAL}")]:
-                remove(entry)
-            for folder in _series_folders(root):
-                if folder.relative_to(root).as_posix() not in counts:
-                    shutil.rmtree(folder)
-            return cls(
-                path, root, {name: SeriesColumns.truncated(root / name, count) for name, count in counts.items()}
-            )
+        if not isinstance(path, OutputLock):
+            read_record(Path(path))  # where there is nothing to resume, nothing is made
+        lock = OutputLock.of(path)
+        with released_on_error(lock):
+            root = lock.root
+            check_metadata(root)
+            _refuse_links(root)
+            counts = {check_series(name): int(count) for name, count in counts.items() if count}
+            for name, count in counts.items():
+                _check_frames(root / name, count)
+            with writing(lock.output):
+                writer = cls(lock, _truncated(root, counts))
+                writer._record.commit(counts)
+                return writer
 
     def append(self, series: str, step: int, time: float, value: np.ndarray) -> None:
         """Add one frame; it is copied, and reaches the disk with its chunk or at the next flush.
@@ -132,12 +149,17 @@ class TrajectoryWriter:
             InputError: a name that is no safe file name, or a frame unlike the first.
             TrajectoryError: the disk is full or fails; what is committed stays readable.
         """
+        self._require_open()
         frame = np.asarray(value)
         if series not in self._series:
             check_series(series)
             _storable(series, frame)
             with writing(self.path):
-                self._series[series] = SeriesColumns.new(ensure_group(self._root, series), frame)
+                group, _, name = series.rpartition("/")
+                folder = self._group(group) / name  # the series itself is nothing to a reader before its first commit
+                folder.mkdir(exist_ok=True)
+                write_json(folder / ".zgroup", GROUP)
+                self._series[series] = SeriesColumns.new(folder, frame)
         with writing(self.path):
             self._series[series].append(series, step, time, frame)
 
@@ -149,6 +171,7 @@ class TrajectoryWriter:
             array: any shape; stored as a single chunk.
             attrs: attributes of the array (JSON), left as they are if None.
         """
+        self._require_open()
         match path.split("/"):
             case ["nnsim", "bias", name, table] if table != "snapshots":
                 check_name(name)
@@ -162,24 +185,41 @@ class TrajectoryWriter:
             elif array.size:
                 open_array(folder)[...] = array
             if attrs is not None:
-                write_json(folder / ".zattrs", attrs)
+                self._write_attributes(folder, attrs)
         self._touched |= {folder / ".zarray"}
         if array.size:
             self._touched.add(StoredArray.chunk_name(folder, 0, array.ndim))
 
     def _put_new(self, folder: Path, array: np.ndarray) -> None:
         """Make the array aside and rename it, so that no reader finds metadata without data."""
-        parent = ensure_group(self._root, folder.parent.relative_to(self._root).as_posix())
+        parent = self._group(folder.parent.relative_to(self._root).as_posix())
         fresh = parent / f".{folder.name}.{uuid.uuid4().hex}{PARTIAL}"
         made = create_array(fresh, array.shape, array.shape, array.dtype)
         if array.size:
             made[...] = array
+        inside = folder.relative_to(self._root).as_posix()
+        coming = {f"{inside}/{name}": state_of(fresh, name, f"{inside}/{name}") for name in metadata_files(fresh)}
+        self._record.announce(coming, gap=True)
         if folder.exists():
             remove(folder)
         fresh.rename(folder)
 
+    def _group(self, group: str) -> Path:
+        """Make a group that the record knows."""
+        mark = checksum(".zgroup", json_bytes(self._root / group, GROUP))
+        if missing := unmarked_groups(self._root, group):
+            self._record.announce(dict.fromkeys(missing, mark))
+        return ensure_group(self._root, group)
+
+    def _write_attributes(self, folder: Path, attrs: dict[str, Any]) -> None:
+        path = folder / ".zattrs"
+        name = path.relative_to(self._root).as_posix()
+        self._record.announce({name: checksum(name, json_bytes(path, attrs))})
+        write_json(path, attrs)
+
     def set_attrs(self, group: str, attrs: dict[str, Any]) -> None:
         """Add to, or replace, attributes (JSON) of `parameters/nnsim` (the header) or of `nnsim/bias/NAME`."""
+        self._require_open()
         match group.split("/"):
             case ["parameters", "nnsim"]:
                 pass
@@ -188,8 +228,8 @@ class TrajectoryWriter:
             case _:
                 raise InputError(f"set_attrs: {group!r} must be {HEADER} or {BIASES}/NAME; choose one of them")
         with writing(self.path):
-            folder = ensure_group(self._root, group)
-            write_json(folder / ".zattrs", {**read_attributes(folder), **attrs})
+            folder = self._group(group)
+            self._write_attributes(folder, {**read_attributes(folder), **attrs})
 
     def flush(self) -> dict[str, int]:
         """Write all buffered frames, then the committed counts; returns these, for the checkpoint.
@@ -197,6 +237,7 @@ class TrajectoryWriter:
         What the counts promise is fsynced before they are written, and they before a checkpoint refers to them: also
         after a power cut the frames of a checkpoint are there. It costs about 0.3 ms a file, once a checkpoint.
         """
+        self._require_open()
         counts = {name: series.count for name, series in sorted(self._series.items()) if series.count}
         with writing(self.path):
             for series in self._series.values():
@@ -205,9 +246,10 @@ class TrajectoryWriter:
                     self._touched |= column.touched
                     column.touched = set()
             self._sync()
-            if counts != self._committed:
-                _write_committed(self._root, counts)
-                self._committed = counts
+            for name in sorted(counts.keys() - self._recorded):
+                self._record.add(self._root / name)
+                self._recorded.add(name)
+            self._record.commit(counts)
         return dict(counts)
 
     def _sync(self) -> None:
@@ -218,8 +260,43 @@ class TrajectoryWriter:
         self._touched = set()
 
     def close(self) -> None:
-        """Flush; the writer holds nothing open, so this may be called again."""
-        self.flush()
+        """Flush, and let others write there; this may be called again."""
+        if self._lock is not None:
+            self.flush()
+            self.release()
+
+    def release(self) -> None:
+        """Let others write there without a flush, as if this process were killed now."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _require_open(self) -> None:
+        if self._lock is None:
+            raise TrajectoryError(
+                f"{self.path}: this writer was closed, and another may write there now; go on with "
+                "TrajectoryWriter.resume"
+            )
+
+
+def _truncated(root: Path, counts: dict[str, int]) -> dict[str, SeriesColumns]:
+    """Cut what is on disk to these counts."""
+    gone = [folder for folder in _series_folders(root) if folder.relative_to(root).as_posix() not in counts]
+    # before anything is removed, so that no reader looks for frames that are going to vanish
+    write_record(root, _without(read_record(root), [folder.relative_to(root).as_posix() for folder in gone], counts))
+    for entry in [*root.rglob(f"*{PARTIAL}")]:
+        remove(entry)
+    for folder in gone:
+        shutil.rmtree(folder)
+    return {name: SeriesColumns.truncated(root / name, count) for name, count in counts.items()}
+
+
+def _without(record: Record, series: list[str], counts: dict[str, int]) -> Record:
+    """The record with other counts, and without what is known of some series."""
+    if record.checksums is None:
+        return Record(counts, None)
+    starts = tuple(f"{name}/" for name in series)
+    return Record(counts, {name: states for name, states in record.checksums.items() if not name.startswith(starts)})
 
 
 def _storable(name: str, array: np.ndarray) -> np.ndarray:
@@ -244,7 +321,8 @@ def _folders_up_to(root: Path, file: Path) -> Iterator[Path]:
 
 
 def _series_folders(root: Path) -> list[Path]:
-    return [folder for parent in _SERIES_PARENTS for folder in root.glob(f"{parent}/*") if folder.is_dir()]
+    folders = [folder for parent in _SERIES_PARENTS for folder in root.glob(f"{parent}/*")]
+    return [folder for folder in folders if (folder / ".zgroup").exists()]  # others are of other programs
 
 
 def _refuse_links(root: Path) -> None:
@@ -261,10 +339,6 @@ def _check_frames(folder: Path, count: int) -> None:
         stored = StoredArray(folder / column)
         if stored.shape[0] < count:
             raise damaged(folder / column, f"{stored.shape[0]} frames where the checkpoint has {count}")
-
-
-def _write_committed(root: Path, counts: dict[str, int]) -> None:
-    write_json(root / "nnsim" / ".zattrs", {"layout": LAYOUT_VERSION, "committed": counts})
 
 
 def _check_target(path: Path, root: Path, overwrite: bool) -> None:
@@ -289,7 +363,7 @@ def _write_skeleton(folder: Path, header: dict[str, Any]) -> None:
     write_json(folder / "h5md" / "author" / ".zattrs", {"name": _author()})
     write_json(folder / "h5md" / "creator" / ".zattrs", {"name": "nnsim", "version": _version()})
     write_json(folder / HEADER / ".zattrs", header)
-    _write_committed(folder, {})
+    RecordKeeper(folder, {}).commit({})
 
 
 def _swap_in(fresh: Path, root: Path) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -78,9 +79,9 @@ def arrays_of(path: Path) -> dict[str, tuple]:
     return found
 
 
-def committed(path: Path) -> str:
+def committed(path: Path) -> dict[str, int]:
     """The committed counts of a trajectory."""
-    return (path / "nnsim" / ".zattrs").read_text()
+    return json.loads((path / "nnsim" / ".zattrs").read_text())["committed"]
 
 
 def read_all(path: Path) -> int:

@@ -13,6 +13,7 @@ import nnsim as package
 from nnsim import Bias, Box, Grid, InputError, Simulation, TrajectoryError, cv
 from nnsim.analysis import align, autocorrelation, overlap, rmsf
 from nnsim.bias import Umbrella, Wall, WangLandau
+from nnsim.checkpoint import previous_path
 from nnsim.integrators import Langevin, VelocityVerlet
 from nnsim.schedules import FlatnessHalving
 from nnsim.storage import checkpoint_path
@@ -293,8 +294,8 @@ def test_no_steps_at_all() -> None:
 @pytest.mark.parametrize("output", ["input.py/run.zarr", "/proc/run.zarr", "/dev/null/run.zarr"])
 def test_output_that_cannot_be_written(folder: Path, output: str) -> None:
     line = error_of("run", "input.py", "-o", output)
-    assert f"{output}: cannot be written (" in line
-    assert "; choose another --output" in line
+    assert f"cannot write {output}: " in line
+    assert "choose another output" in line
     with pytest.raises(TrajectoryError, match=r"run\.zarr.*choose another output"):
         Simulation(AnalyticSystem(1, start=0.0), Langevin(0.01, 1.0)).run(3, output=output)
 
@@ -306,7 +307,7 @@ NO_TRAJECTORY = {
     "zarr": "is a zarr folder but not a trajectory of nnsim; give one that nnsim run wrote",
     "starting": "the run has not written anything yet; wait a moment and try again",
     "newer": "has layout version 99, this nnsim reads up to 1; update nnsim to read it",
-    "cut off": "cut off or damaged; restore it from a copy, or run again with --overwrite",
+    "cut off": "cut off or damaged; restore it from a copy, or run again with another --output",
 }
 
 
@@ -346,9 +347,11 @@ def test_resume_of_what_is_no_trajectory(finished: Path, case: str) -> None:
 
 def test_checkpoint_cut_off(finished: Path) -> None:
     checkpoint = checkpoint_path(finished)
-    checkpoint.write_bytes(checkpoint.read_bytes()[:-40])
+    for path in (checkpoint, previous_path(checkpoint)):
+        path.write_bytes(path.read_bytes()[:-40])
     line = error_of("run", "input.py", "--resume")
-    assert "input.checkpoint.npz is not a checkpoint of nnsim, or is cut off; start again with --overwrite" in line
+    assert "input.checkpoint.npz is damaged, input.checkpoint.previous.npz is damaged" in line
+    assert "put a copy back, or start a new run with another --output" in line
 
 
 def test_resume_of_nothing(folder: Path) -> None:

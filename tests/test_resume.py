@@ -35,7 +35,7 @@ from nnsim import (
     trajectory_columns,
 )
 from nnsim.bias import Wall, WangLandau
-from nnsim.checkpoint import load_checkpoint
+from nnsim.checkpoint import load_checkpoint, previous_path
 from nnsim.integrators import Langevin, VelocityVerlet
 from nnsim.interrupt import ALWAYS, UNCLAIMED, InterruptedRun
 from nnsim.protocols import Bias
@@ -604,6 +604,7 @@ def test_resume_of_nothing(tmp_path: Path) -> None:
 def test_missing_checkpoint(stopped: Path) -> None:
     before = arrays_of(stopped)
     checkpoint_path(stopped).unlink()
+    previous_path(checkpoint_path(stopped)).unlink()
     with pytest.raises(TrajectoryError, match=r"its checkpoint run\.checkpoint\.npz is missing.*--overwrite"):
         analytic().run(40, output=stopped, resume=True)
     assert arrays_of(stopped) == before

@@ -180,6 +180,7 @@ def test_shapes_and_types(tmp_path: Path, shape: tuple[int, ...], dtype: str) ->
     for step, value in enumerate(frames):
         writer.append("observables/x", step, step, value)
     counts = writer.flush()
+    writer.release()
     writer = TrajectoryWriter.resume(tmp_path / "run.zarr", dict.fromkeys(counts, 13))
     for step, value in enumerate(frames[13:], 13):
         writer.append("observables/x", step, step, value)
@@ -359,6 +360,7 @@ def test_resume_equals_an_uninterrupted_run(tmp_path: Path, stop: int, beyond: i
         writer.flush()
     (path / LOSS / "value" / "0.abc.partial").write_text("left over")
     (path / "nnsim" / ".t.abc.partial").mkdir(exist_ok=True)
+    writer.release()  # as a kill does
     writer = TrajectoryWriter.resume(path, counts)
     assert not list(path.rglob("*.partial"))
     assert_holds(path, stop)
@@ -375,6 +377,7 @@ def test_resume_from_before_the_first_checkpoint(tmp_path: Path) -> None:
     writer = TrajectoryWriter.create(tmp_path / "run.zarr", {"seed": 1})
     advance(writer, 0, 30)
     writer.flush()
+    writer.release()
     writer = TrajectoryWriter.resume(tmp_path / "run.zarr", {})
     assert Trajectory(tmp_path / "run.zarr").observables == []
     advance(writer, 0, 50)
@@ -594,8 +597,10 @@ def chunk(path: Path) -> Path:
 )
 def test_cut_off(tmp_path: Path, damage: Any) -> None:
     path = tmp_path / "run.zarr"
-    writer = finished(path, 20)
+    writer = TrajectoryWriter.create(path, {"seed": 1})
+    advance(writer, 0, 20)
     writer.put("nnsim/bias/b/t", np.ones(3))
+    writer.close()
 
     def read_all() -> None:
         trajectory = Trajectory(path)
@@ -654,6 +659,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int)
         run_on()
     assert_holds(path, stopped)
     monkeypatch.setattr(_local, "_put", real)
+    writer.release()
     writer = TrajectoryWriter.resume(path, {name: stopped // every for name, every in EVERY.items()})
     advance(writer, stopped, 60)
     writer.close()

@@ -52,7 +52,7 @@ def _refuse_repeated(runs: list[Trajectory], owner: str) -> None:
     """A run counted twice would make the standard error too small."""
     seen: dict[Any, Path] = {}
     for one in runs:
-        name = one.header.get("run") or (one.path.resolve() if one.path.exists() else id(one))
+        name = one.header.get("run") or (one.root.resolve() if one.path.exists() else id(one))
         if name in seen:
             raise InputError(f"{owner}: {seen[name]} and {one.path} are the same run; give each run once")
         seen[name] = one.path

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Floats
 from nnsim.errors import InputError, NNSimWarning
-from nnsim.trajectory_layout import HEADER, read_json
+from nnsim.trajectory_record import read_header
 
 Average = Callable[[Callable[[Floats], NDArray[Any]]], NDArray[Any]]  # of a function of the values, over the values
 
@@ -135,7 +135,7 @@ def recorded_period(series: Any) -> float | None:
     """The same; NaN where it was not recorded."""
     if not hasattr(series, "root"):
         return None
-    header, name = read_json(series.root / HEADER / ".zattrs"), series.name
+    header, name = read_header(series.root), series.name
     if "periods" in header:
         period = header["periods"].get(name)
         return None if period is None else float(period)

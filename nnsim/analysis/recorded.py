@@ -16,7 +16,7 @@ from nnsim.analysis.frames import opened
 from nnsim.analysis.images import centre, period_of_positions
 from nnsim.errors import InputError, require_number, shown
 from nnsim.selection import select
-from nnsim.trajectory_layout import HEADER, read_json
+from nnsim.trajectory_record import read_header
 
 Shapes = Mapping[str, Sequence[int]]
 Selection = Any  # None, a slice, indices [k], a mask [n], or words as in nnsim.selection
@@ -255,7 +255,7 @@ def header_of(series: Any) -> Mapping[str, Any]:
     """The header of the trajectory that a series belongs to; of some of the parameters it does not tell the names."""
     if not hasattr(series, "root"):
         return {}
-    header = read_json(series.root / HEADER / ".zattrs")
+    header = read_header(series.root)
     places = getattr(series, "parameters", None)  # of a slice
     some = places is not None and not np.array_equal(places, np.arange(total_of(header.get("parameters") or {})))
     return {name: value for name, value in header.items() if not (some and name == "parameters")}

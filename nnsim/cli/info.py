@@ -12,7 +12,7 @@ import click
 
 from nnsim.cli.options import debug_option, trajectory_argument
 from nnsim.cli.terminal import say
-from nnsim.errors import printable
+from nnsim.errors import listed, printable
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
@@ -54,6 +54,8 @@ def describe_trajectory(trajectory: Trajectory) -> dict[str, str]:
         "last committed step": str(trajectory.steps),
         "progress": _progress(header, trajectory.steps, time.time()),
         "last write": _last_write(trajectory, time.time()),
+        "missing": listed(trajectory.missing()),
+        "of other programs": listed(trajectory.foreign()),
     }
     rows = {name: value for name, value in rows.items() if value}
     for number, change in enumerate(header.get("changes", []), 1):

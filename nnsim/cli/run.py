@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+from nnsim.cli.claim import Claim
 from nnsim.cli.options import OutputPath, debug_option
 from nnsim.cli.terminal import say
-from nnsim.errors import InputError, TrajectoryError
+from nnsim.errors import InputError
 
 
 @click.command(add_help_option=False)
@@ -64,16 +62,19 @@ def run(
     if accept_changes and not resume:
         raise InputError("--accept-changes is for a run that goes on; use it with --resume")
     default = Path(f"{script.stem}.zarr")
-    with _starting(output or default, resume=resume, overwrite=overwrite, certain=output is not None):
+    with Claim(output or default, resume=resume, overwrite=overwrite, certain=output is not None) as claim:
         from nnsim.script import Script
 
         loaded = Script(script)
         simulation = loaded.simulation(loaded.settings(overrides, steps=length))
         path = output or Path(simulation.output or default)
-        if path != (output or default):
-            _move_mark(default, path)
         simulation.run(
-            length, output=path, resume=resume, accept_changes=accept_changes, overwrite=overwrite, progress=progress
+            length,
+            output=claim.moved(path),
+            resume=resume,
+            accept_changes=accept_changes,
+            overwrite=overwrite,
+            progress=progress,
         )
     if progress:
         from nnsim.progress import unread
@@ -98,68 +99,3 @@ def _length(text: str) -> int:
     if not number.is_integer() or number < 0:
         raise InputError(f"--steps {text}: must be a whole number of at least 0, such as 20000 or 1e6")
     return int(number)
-
-
-@contextlib.contextmanager
-def _starting(path: Path, *, resume: bool, overwrite: bool, certain: bool) -> Iterator[None]:
-    """Refuse an unusable output at once, and leave a mark there while the (slow) imports and the set-up go on.
-
-    A run that is killed this early can then be repeated with --resume like any other. Unless the path is `certain`,
-    the script may still name another one, and refusing is left to the run.
-    """
-    from nnsim.trajectory import is_starting
-
-    exists = os.path.exists(path)  # False also where looking is not allowed, which the mark then reports
-    if certain and exists and not resume and not is_starting(path):
-        _refuse_existing(path, overwrite)
-    if certain and resume and not exists:
-        raise TrajectoryError(f"{path}: nothing to resume there; start without --resume, or check the path")
-    marks = not exists and not resume
-    if marks:
-        _mark(path)
-    try:
-        yield
-    finally:
-        if marks:
-            _unmark(path)
-
-
-def _refuse_existing(path: Path, overwrite: bool) -> None:
-    from nnsim.trajectory_layout import looks_like_trajectory
-
-    if not looks_like_trajectory(path):
-        raise TrajectoryError(
-            f"{path} exists and is not an nnsim trajectory, so it is left alone; choose another --output"
-        )
-    if not overwrite:
-        raise TrajectoryError(
-            f"{path} exists already; use --overwrite to replace it, --resume to continue it, or another --output"
-        )
-
-
-def _mark(path: Path) -> None:
-    from nnsim.trajectory import STARTING
-
-    try:
-        path.mkdir(parents=True)
-        (path / STARTING).touch()
-    except OSError as error:
-        raise TrajectoryError(f"{path}: cannot be written ({error.strerror}); choose another --output") from error
-
-
-def _unmark(path: Path) -> None:
-    from nnsim.trajectory import STARTING, is_starting
-
-    if is_starting(path):
-        (path / STARTING).unlink(missing_ok=True)
-        path.rmdir()
-
-
-def _move_mark(guessed: Path, path: Path) -> None:
-    """Put the mark, of this run or of one that was killed early, where the script wants the trajectory."""
-    from nnsim.trajectory import is_starting
-
-    if is_starting(guessed):
-        if not path.exists():
-            _mark(path)
-        _unmark(guessed)

@@ -121,7 +121,7 @@ def _print_summary(planned: Sweep, seconds: float) -> None:
         table.add_row(cell(name), f"failed: {cell(message)}")
     with unread():
         _console().print(table)
-        say(f"table: {planned.folder / TABLE}")
+        say(f"table: {planned.output / TABLE}")
 
 
 def _counts(planned: Sweep) -> str:

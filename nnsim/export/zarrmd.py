@@ -91,7 +91,7 @@ def _write_groups(root: Path, trajectory: Trajectory) -> None:
     for group in ("h5md/author", "h5md/creator", f"{GROUP}/box", "observables", "parameters/nnsim"):
         ensure_group(root, group)
     write_json(root / "h5md" / ".zattrs", {"version": [1, 1]})
-    author = read_attributes(Path(trajectory.path) / "h5md" / "author")
+    author = read_attributes(trajectory.root / "h5md" / "author")
     write_json(root / "h5md" / "author" / ".zattrs", author or {"name": "unknown"})
     write_json(root / "h5md" / "creator" / ".zattrs", {"name": CREATOR, "version": _version()})
     write_json(root / GROUP / "box" / ".zattrs", {"dimension": 3, "boundary": ["none"] * 3})

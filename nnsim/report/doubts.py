@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
 from nnsim.analysis.convergence import Diagnosis, diagnose
 from nnsim.analysis.snapshots import has_record
 from nnsim.criteria import MOST_OUTSIDE
+from nnsim.errors import TrajectoryError, listed
 from nnsim.report.blocks import NOTE, WARNING, Attempts, Notice
 from nnsim.report.runs import Runs
 from nnsim.trajectory import Trajectory
@@ -39,6 +42,7 @@ class Doubts:
     def notices(self) -> list[Notice]:
         """All of them, the gravest first."""
         found = [
+            *self._missing(),
             *self._unconverged(),
             *self._time_step(),
             *self._temperature(),
@@ -46,11 +50,29 @@ class Doubts:
             *self._diverged(),
             *self._length(),
         ]
-        found += [*self._changed(), *self._not_judged(), *self._one_run(), *self._thinned()]
+        found += [*self._changed(), *self._not_judged(), *self._one_run(), *self._thinned(), *self._foreign()]
         return sorted(found, key=lambda notice: notice.kind != WARNING)
 
     def _of(self, place: int) -> str:
         return f"{self.runs.names[place]}: " if len(self.runs.all) > 1 else ""
+
+    def _missing(self) -> list[Notice]:
+        found = []
+        for place, run in enumerate(self.runs.all):
+            if lost := run.missing():
+                text = (
+                    f"{self._of(place)}missing: {listed(lost)}; what needs them is left out: restore them from a copy."
+                )
+                found.append(Notice(WARNING, "Data lost", text))
+        return found
+
+    def _foreign(self) -> list[Notice]:
+        found = []
+        for place, run in enumerate(self.runs.all):
+            if strange := run.foreign():
+                text = f"{self._of(place)}{listed(strange)}; they were not looked at."
+                found.append(Notice(NOTE, "Files of other programs", text))
+        return found
 
     def _unconverged(self) -> list[Notice]:
         if not self._recorded:
@@ -101,7 +123,7 @@ class Doubts:
         for place, run in enumerate(self.runs.all):
             lost: set[int] = set()
             for name in self.runs.scalars:
-                for block in run[name].blocks():
+                for block in _there(run, name):
                     # ln of a loss of 0 is -inf, which is a value and no divergence
                     wrong = np.isnan(block) | (block == np.inf)
                     lost |= set(np.flatnonzero(wrong.any(axis=0)).tolist())
@@ -153,6 +175,12 @@ class Doubts:
             return []
         text = f"only about one frame in {stride} was read for this page; round trips between them are not counted."
         return [Notice(NOTE, "Long record", text)]
+
+
+def _there(run: Trajectory, name: str) -> Iterator[np.ndarray]:
+    """The blocks of an observable up to the first that is lost, which is told of elsewhere."""
+    with contextlib.suppress(TrajectoryError):
+        yield from run[name].blocks()
 
 
 def _wrong_temperature(run: Trajectory, header: dict[str, object], size: int) -> str | None:

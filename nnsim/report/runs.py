@@ -69,7 +69,7 @@ class Runs:
                     f"run longer than the interval of its record{interval}"
                 )
         self._refuse_different()
-        names = [run.path.resolve().name.removesuffix(".zarr") for run in self.all]
+        names = [run.root.resolve().name.removesuffix(".zarr") for run in self.all]
         self.names = names if len(set(names)) == len(names) else [str(run.path) for run in self.all]
         self.bias = bias
         if bias is not None:
@@ -223,7 +223,7 @@ class Runs:
 
     def recorded(self, run: Trajectory) -> str:
         """When the files of a run were first and last written, by the clock of the file system."""
-        folder = run.path
+        folder = run.root
         times = [path.stat().st_mtime for path in (folder / ".zgroup", folder / "nnsim" / ".zattrs") if path.exists()]
         if not times:
             return "not known"

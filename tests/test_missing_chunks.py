@@ -1,0 +1,77 @@
+"""A chunk that is lost is named, and never read as numbers."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from command_line import error_of, nnsim
+
+from nnsim import Simulation, Trajectory, TrajectoryError, cv, trajectory_columns
+from nnsim.integrators import Langevin
+from nnsim.systems import AnalyticSystem, Harmonic
+from nnsim.trajectory import TrajectoryWriter
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of 40 frames in chunks of 10, of which one is lost."""
+    monkeypatch.setattr(trajectory_columns, "MOST_FRAMES", 10)
+    path = tmp_path / "run.zarr"
+    Simulation(
+        AnalyticSystem(3, Harmonic(), start=0.5), Langevin(0.05, 1.0), observe=[cv.WeightNorm()], walkers=2, every=1
+    ).run(40, output=path, progress=False)
+    assert Trajectory(path).missing() == []
+    (path / "observables" / "weight_norm" / "value" / "2.0").unlink()
+    return path
+
+
+LOST = "observables/weight_norm/value/2.0"
+
+
+def test_every_reader_names_it(run: Path, tmp_path: Path) -> None:
+    trajectory = Trajectory(run)
+    assert trajectory.missing() == [LOST]
+    assert np.isfinite(trajectory["weight_norm"][:20]).all()
+    for read in (lambda: trajectory["weight_norm"][:], lambda: list(trajectory["weight_norm"].blocks())):
+        with pytest.raises(TrajectoryError, match=rf"{LOST}: missing: the trajectory is cut off or damaged"):
+            read()
+    told = nnsim("info", run)
+    assert told.status == 0
+    assert re.search(rf"missing: +{LOST}\n", told.out)
+    for command in (
+        ("plot", "histogram", run, "--observable", "weight_norm", "-o", tmp_path / "b.png"),
+        ("plot", "timeseries", run, "--observable", "weight_norm", "-o", tmp_path / "a.png"),
+        ("export", run, tmp_path / "a.csv"),
+    ):
+        assert f"{LOST}: missing" in error_of(*command)
+    page = tmp_path / "report.html"
+    assert nnsim("report", run, "-o", page).status == 0
+    assert f"{LOST}: missing" in page.read_text() or f"missing: {LOST}" in page.read_text()
+
+
+def test_a_lost_table_is_named(tmp_path: Path) -> None:
+    writer = TrajectoryWriter.create(tmp_path / "run.zarr", {})
+    writer.put("nnsim/bias/b/t", np.ones(3))
+    writer.close()
+    (tmp_path / "run.zarr/nnsim/bias/b/t/0").unlink()
+    assert Trajectory(tmp_path / "run.zarr").missing() == ["nnsim/bias/b/t/0"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "missing"),
+    [("f4", np.nan), ("f8", np.nan), ("c8", complex("nan+0j")), ("i4", -1), ("i8", -1), ("u1", 255), ("?", False)],
+)
+def test_other_programs_find_no_plausible_number(tmp_path: Path, dtype: str, missing: object) -> None:
+    """As zarr reads it: NaN or -1; and frames that are equal to that have a file of their own."""
+    writer = TrajectoryWriter.create(tmp_path / "run.zarr", {})
+    writer.append("observables/x", 1, 0.5, np.full(3, missing, dtype=dtype))
+    writer.put("nnsim/bias/b/t", np.full(3, missing, dtype=dtype))
+    writer.close()
+    for name in ("observables/x/value", "nnsim/bias/b/t"):
+        folder = tmp_path / "run.zarr" / name
+        (file,) = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        file.unlink()
+        read = np.asarray(zarr.open_array(str(folder), mode="r", zarr_format=2)[...])
+        np.testing.assert_array_equal(read, np.full(read.shape, missing, dtype=dtype))
