@@ -41,6 +41,7 @@ _REMEDIES = {
     errno.EACCES: "change its permissions or choose another output",
     errno.EPERM: "change its permissions or choose another output",
     errno.EROFS: "choose another output, on a disk that can be written",
+    errno.ENAMETOOLONG: "choose a shorter name",
     errno.ENOTDIR: "a part of that path is a file; choose another output",
     errno.EEXIST: "a part of that path is a file; choose another output",
 }
