@@ -17,6 +17,7 @@ from nnsim import InputError, NNSimError, NNSimWarning, Trajectory, TrajectoryEr
 from nnsim.errors import printable
 from nnsim.export import export
 from nnsim.trajectory_layout import StoredArray
+from nnsim.trajectory_record import RECORD, _checksum_of, state_of
 from nnsim.trajectory_writer import TrajectoryWriter
 
 ROOT = Path(__file__).parent.parent
@@ -37,7 +38,17 @@ def run(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def change(path: Path, **values: Any) -> None:
+    """Change a file of metadata, and the checksums with it: who makes a file makes these too."""
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    root = next((folder for folder in path.parents if folder.suffix == ".zarr"), None)
+    if root is None:
+        return
+    record = json.loads((root / RECORD).read_text())
+    if path != root / RECORD:
+        name = path.relative_to(root).as_posix()
+        record["checksums"][name] = [state_of(root, name)]
+    record.pop("checksum", None)
+    (root / RECORD).write_text(json.dumps({**record, "checksum": _checksum_of(record)}))
 
 
 def counts_of(run: Path) -> dict[str, int]:
