@@ -363,7 +363,7 @@ def pairs(found: list[dict[str, Any]]) -> str:
             deviation = (one["entropy"] - other["entropy"]) / np.hypot(one["error"], other["error"])
             worst = int(np.nan_to_num(np.abs(deviation)).argmax())
             lines.append(
-                f"{one['method']} - {other['method']}: {deviation[worst]:+.1f} SE at {one['centers'][worst]:.2f}"
+                f"{one['method']} - {other['method']}: {deviation[worst]:+.1f} SE at {one['places'][worst]:.2f}"
             )
     return "\n".join(lines)
 

@@ -72,7 +72,9 @@ def brownian_variances(scheme, a, stiffness, kT, steps):
     return found
 
 
-@pytest.mark.parametrize("ramp", [LinearRamp(2.0, 0.2, 12), ExponentialRamp(0.1, 3.0, 12), quench], ids=str)
+@pytest.mark.parametrize(
+    "ramp", [LinearRamp(2.0, 0.2, 12), ExponentialRamp(0.1, 3.0, 12), quench], ids=["linear", "exponential", "quench"]
+)
 @pytest.mark.parametrize("scheme", ["leimkuhler-matthews", "euler-maruyama"])
 def test_brownian_variance_under_a_ramp(scheme, ramp):
     """10,000 walkers x 3 coordinates from one point, at several steps on the way and after the ramp."""

@@ -80,7 +80,9 @@ def test_a_run_inside_is_the_run_outside_to_the_bit(kind: str, precision: str, m
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("integrator", [Adam(0.01), Adam(0.01, batch_size=7), MonteCarlo(0.1)], ids=str)
+@pytest.mark.parametrize(
+    "integrator", [Adam(0.01), Adam(0.01, batch_size=7), MonteCarlo(0.1)], ids=["Adam", "Adam of batches", "MonteCarlo"]
+)
 def test_training_and_monte_carlo_inside_are_those_outside(integrator: Any, mode: str) -> None:
     outside = run("vmap", "mixed", integrator).advance(5)
     with MODES[mode]():

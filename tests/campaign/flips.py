@@ -18,6 +18,7 @@ from typing import Any
 from campaign import Trial
 from campaign.runs import content, finish, finished, numbers, one_line, same, script
 from nnsim import NNSimError
+from nnsim.checkpoint import previous_path
 from nnsim.storage import checkpoint_path
 
 
@@ -57,6 +58,7 @@ def _longer(run: Path) -> dict[str, Any]:
 def _copy(run: Path, to: Path) -> None:
     shutil.copytree(run, to)
     shutil.copy(checkpoint_path(run), checkpoint_path(to))
+    shutil.copy(previous_path(checkpoint_path(run)), previous_path(checkpoint_path(to)))
 
 
 def _go_on(run: Path) -> tuple[int, str]:
