@@ -200,9 +200,9 @@ def test_kinetic_energies_have_the_maxwell_boltzmann_distribution(name, kT):
 def test_ensembles_at_two_temperatures_have_the_right_ratio(name, energy):
     """ln(P_hot(E) / P_cold(E)) is linear in E with the slope 1 / kT_cold - 1 / kT_hot, to 4.5 of its standard errors.
 
-    A slope that is 9 % off, from both temperatures stated 10 % too high, is found out by more than 7 in full, which is
-    to say that the standard error is below 1.3 % of the slope (in reduced form 3.5 and 2.6 %). The total energy is that
-    of the end of a step, where both parts belong together.
+    A slope that is 9 % off, from both temperatures stated 10 % too high or too low, is found out by more than 7 in
+    full, which is to say that the standard error is below 1.3 % of the slope (in reduced form 3.5 and 2.6 %). The total
+    energy is that of the end of a step, where both parts belong together.
     """
 
     def quantiles(factor: float) -> float:
@@ -210,8 +210,8 @@ def test_ensembles_at_two_temperatures_have_the_right_ratio(name, energy):
         (found,) = ensemble.check(cold, hot, energy == "total", verbosity=0, data_is_uncorrelated=True)
         return found
 
-    right, wrong = quantiles(1.0), quantiles(1.1)
-    print(name, energy, "standard errors off:", right, "stated 10 % too high:", wrong)
+    right, wrong = quantiles(1.0), 0.5 * (quantiles(1.1) + quantiles(1 / 1.1))  # chance adds to one as it takes off one
+    print(name, energy, "standard errors off:", right, "stated 10 % wrong:", wrong)
     assert right < 4.5
     assert wrong > 7 * math.sqrt(statistics_scale())
 

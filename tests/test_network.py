@@ -723,8 +723,8 @@ def test_names_of_cvs():
         (lambda: cv.SmoothedAccuracy(slope=0.0), r"slope = 0 must be"),
         (lambda: cv.SmoothedAccuracy(scale=-1.0), r"scale = -1 must be"),
         (lambda: cv.SmoothedAccuracy(coordinate="log"), r"coordinate = 'log'"),
-        (lambda: cv.Distance(torch.ones(2, 2)), r"reference must be finite"),
-        (lambda: cv.Distance(float("nan")), r"reference must be finite"),
+        (lambda: cv.Distance(torch.ones(2, 2)), r"reference = .* must be finite"),
+        (lambda: cv.Distance(float("nan")), r"reference = .* must be finite"),
         (lambda: cv.Parameter(-1), r"index = -1"),
     ],
 )

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from nnsim.cli.claim import Claim
 from nnsim.cli.options import OutputPath, debug_option
 from nnsim.cli.terminal import say
 from nnsim.errors import InputError
@@ -62,6 +61,8 @@ def run(
     if accept_changes and not resume:
         raise InputError("--accept-changes is for a run that goes on; use it with --resume")
     default = Path(f"{script.stem}.zarr")
+    from nnsim.cli.claim import Claim
+
     with Claim(output or default, resume=resume, overwrite=overwrite, certain=output is not None) as claim:
         from nnsim.script import Script
 
