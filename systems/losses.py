@@ -229,7 +229,7 @@ class CrossEntropy(Loss):
             return counts.to(outputs.dtype)
         return counts * self.weight.to(outputs)[torch.where(counts, labels, 0)]
 
-    def native(self, targets: Tensor, classes: int) -> LossTable:  # type: ignore[override]
+    def native(self, targets: Tensor, classes: int) -> LossTable:
         """Shares are the targets after smoothing, times the weights of the classes."""
         soft, points = targets.is_floating_point(), len(targets)
         labels = torch.zeros(points, dtype=torch.int64) if soft else targets.clone()
@@ -283,7 +283,7 @@ class MeanSquaredError(Loss):
         squares = (outputs - targets).square()
         return squares.mean(dim=(1, 2)) if self.reduction == "mean" else squares.sum(dim=(1, 2))
 
-    def native(self, targets: Tensor, classes: int) -> LossTable:  # type: ignore[override]
+    def native(self, targets: Tensor, classes: int) -> LossTable:
         """Its targets are values."""
         return _table("mse", False, targets, torch.ones_like(targets), self.reduction)
 
@@ -331,7 +331,7 @@ class BinaryCrossEntropy(Loss):
         each = F.binary_cross_entropy_with_logits(outputs, targets, weight, reduction="none", pos_weight=pos_weight)
         return each.mean(dim=(1, 2)) if self.reduction == "mean" else each.sum(dim=(1, 2))
 
-    def native(self, targets: Tensor, classes: int) -> LossTable:  # type: ignore[override]
+    def native(self, targets: Tensor, classes: int) -> LossTable:
         """Both terms of a point share the larger factor, at an answer that is changed accordingly."""
         weight, factor = (1.0 if one is None else one.double() for one in (self.weight, self.pos_weight))
         yes = weight * factor * targets
