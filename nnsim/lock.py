@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
 from nnsim.errors import NNSimWarning, TrajectoryError
+from nnsim.files import is_alive
 from nnsim.trajectory_layout import writing
 
 _held: weakref.WeakSet[Lock] = weakref.WeakSet()
@@ -191,7 +192,7 @@ class OutputLock(Lock, os.PathLike[str]):
         with writing(self.output):
             self.root.parent.mkdir(parents=True, exist_ok=True)
             try:
-                super().__init__(self.root.parent / f".{self.root.name}.lock")
+                super().__init__(_lock_of(self.root))
             except Locked as held:
                 raise TrajectoryError(_in_use(self.output, held.note)) from None
 
@@ -202,6 +203,24 @@ class OutputLock(Lock, os.PathLike[str]):
 
     def __fspath__(self) -> str:
         return str(self.root)
+
+
+def _lock_of(root: Path) -> Path:
+    return root.parent / f".{root.name}.lock"
+
+
+def holder(output: Path | str) -> dict[str, Any]:
+    """What the process that writes an output says of itself: `host`, `process` and `since`.
+
+    Empty where there is none, as far as can be told without taking the lock, which a run that starts just now would
+    find taken: a process of this machine is looked for, one of another is believed.
+    """
+    try:
+        note = json.loads(_lock_of(Path(os.path.realpath(output))).read_text(encoding="utf-8"))
+        here, process = note["host"] == socket.gethostname(), int(note["process"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {} if here and not is_alive(process) else note
 
 
 class Releasable(Protocol):

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -52,16 +53,20 @@ def test_the_first_seconds_of_a_run(tmp_path: Path) -> None:
     assert time.monotonic() - begin < 10  # 2 of them its own; the machine may be busy
     shown = dict(re.findall(r"^(\w[\w ]*): +(.*)$", nnsim("info", path).out, re.MULTILINE))
     step = int(shown["last committed step"])
-    found = re.fullmatch(
-        r"step (\d+) of 100000 \([\d.e-]+ %\), ([\d.]+) steps/s, (.+) left if it is still running", shown["progress"]
-    )
+    found = re.fullmatch(r"step (\d+) of 100000 \([\d.e-]+ %\), ([\d.]+) steps/s, (.+) left", shown["progress"])
     assert found, shown
     assert step <= int(found[1]) < step + 5
     assert float(found[2]) <= 100  # 10 milliseconds a step
     assert re.fullmatch(r"\d+ s ago, at 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", shown["last write"])
     assert checkpoint_path(path).read_bytes() == before
+    assert re.fullmatch(
+        rf"process {process.pid} on {socket.gethostname()} since 20\d\d-\d\d-\d\d [\d:]+", shown["being written by"]
+    )
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    stopped = describe_trajectory(Trajectory(path))
+    assert "being written by" not in stopped
+    assert re.fullmatch(r"step .*, [\d.]+ steps/s", stopped["progress"])
     assert nnsim("run", tmp_path / "input.py", "-o", path, "--resume", "--steps", "20", "--no-progress").status == 0
     assert describe_trajectory(Trajectory(path))["progress"] == "step 20 of 20 (100 %)"
 

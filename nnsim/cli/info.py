@@ -13,6 +13,7 @@ import click
 from nnsim.cli.options import debug_option, trajectory_argument
 from nnsim.cli.terminal import say
 from nnsim.errors import listed, printable
+from nnsim.lock import holder
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
@@ -42,6 +43,7 @@ def describe_trajectory(trajectory: Trajectory) -> dict[str, str]:
     system = header.get("system", {})
     size = sum(math.prod(shape) for shape in header.get("parameters", {}).values())
     versions = header.get("versions", {})
+    writer = holder(trajectory.path)
     rows = {
         "trajectory": str(trajectory.path),
         "made by": ", ".join(f"{name} {version}" for name, version in versions.items()),
@@ -52,7 +54,8 @@ def describe_trajectory(trajectory: Trajectory) -> dict[str, str]:
         "error of time step": _step_error(header),
         "settings": _flat(header.get("settings", {})) or "none",
         "last committed step": str(trajectory.steps),
-        "progress": _progress(header, trajectory.steps, time.time()),
+        "being written by": _writer(writer),
+        "progress": _progress(header, trajectory.steps, time.time(), live=bool(writer)),
         "last write": _last_write(trajectory, time.time()),
         "missing": listed(trajectory.missing()),
         "of other programs": listed(trajectory.foreign()),
@@ -73,8 +76,12 @@ def describe_trajectory(trajectory: Trajectory) -> dict[str, str]:
     return rows
 
 
-def _progress(header: dict[str, Any], committed: int, now: float) -> str:
-    """How far a run is, and how long it takes if it is still running; empty for a file that does not say."""
+def _writer(note: dict[str, Any]) -> str:
+    return f"process {note['process']} on {note['host']} since {note.get('since')}" if note else ""
+
+
+def _progress(header: dict[str, Any], committed: int, now: float, *, live: bool) -> str:
+    """How far a run is, how fast it was, and how long it takes if it is live; empty for a file that does not say."""
     target, written, going = (header.get(name) for name in ("target", "written", "going"))
     if not isinstance(target, int) or target <= 0:
         return ""
@@ -83,8 +90,9 @@ def _progress(header: dict[str, Any], committed: int, now: float) -> str:
     since, first = _numbers(going, "since", "from_step") or (at, step)
     if first < step < target and since < at:
         rate = (step - first) / (at - since)
-        left = max(0.0, (target - step) / rate - (now - at))
-        parts.append(f"{rate:.3g} steps/s, {_duration(left)} left if it is still running")
+        parts.append(f"{rate:.3g} steps/s")
+        if live:
+            parts.append(f"{_duration(max(0.0, (target - step) / rate - (now - at)))} left")
     return ", ".join(parts)
 
 
