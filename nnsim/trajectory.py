@@ -196,8 +196,18 @@ class Trajectory:
 
     @property
     def steps(self) -> int:
-        """The last committed step of all series; 0 without frames."""
-        return max((series.last_step for series in self._series.values()), default=0)
+        """The last committed step of all series; 0 without frames. Series whose steps are `missing` do not count."""
+        found, lost = [], None
+        for series in self._series.values():
+            try:
+                found.append(series.last_step)
+            except TrajectoryError as error:
+                if not series.missing():  # damaged: nobody else names it
+                    raise
+                lost = error
+        if lost is not None and not found:
+            raise lost
+        return max(found, default=0)
 
     def missing(self) -> list[str]:
         """Files of chunks that are lost, as paths in the trajectory; reading their frames raises `TrajectoryError`."""

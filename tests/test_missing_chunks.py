@@ -8,7 +8,8 @@ import pytest
 import zarr
 from command_line import error_of, nnsim
 
-from nnsim import Simulation, Trajectory, TrajectoryError, cv, trajectory_columns
+from nnsim import Simulation, Trajectory, TrajectoryError, cv, report, trajectory_columns
+from nnsim.cli.info import describe_trajectory
 from nnsim.integrators import Langevin
 from nnsim.systems import AnalyticSystem, Harmonic
 from nnsim.trajectory import TrajectoryWriter
@@ -49,6 +50,19 @@ def test_every_reader_names_it(run: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     assert nnsim("report", run, "-o", page).status == 0
     assert f"{LOST}: missing" in page.read_text() or f"missing: {LOST}" in page.read_text()
+
+
+def test_a_report_of_whatever_is_lost_is_a_page(run: Path) -> None:
+    """Every chunk in its turn, also of the clocks: the page names it, and info goes on."""
+    (run / LOST).write_bytes((run / "observables/weight_norm/value/1.0").read_bytes())
+    chunks = [file for file in run.rglob("*") if file.is_file() and not file.name.startswith(".")]
+    assert {file.parent.name for file in chunks} == {"value", "step", "time"}
+    for file in chunks:
+        content, name = file.read_bytes(), file.relative_to(run).as_posix()
+        file.unlink()
+        assert f"missing: {name}" in report.make(run)
+        assert describe_trajectory(Trajectory(run))["missing"] == name
+        file.write_bytes(content)
 
 
 def test_a_lost_table_is_named(tmp_path: Path) -> None:

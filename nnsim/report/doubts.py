@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class Doubts:
     """
 
     def __init__(self, runs: Runs, attempts: Attempts, between: tuple[float, float] | None = None) -> None:
-        self.runs = runs
+        self.runs, self._attempts = runs, attempts
         self.diagnoses: list[Diagnosis] = []
         self._recorded = True
         with attempts.of("the diagnosis of convergence", WARNING):
@@ -40,17 +40,25 @@ class Doubts:
                     self.diagnoses = found
 
     def notices(self) -> list[Notice]:
-        """All of them, the gravest first."""
-        found = [
-            *self._missing(),
-            *self._unconverged(),
-            *self._time_step(),
-            *self._temperature(),
-            *self._outside(),
-            *self._diverged(),
-            *self._length(),
-        ]
-        found += [*self._changed(), *self._not_judged(), *self._one_run(), *self._thinned(), *self._foreign()]
+        """All of them, the gravest first; a check that cannot be made is named in `attempts`."""
+        checks: dict[str, Callable[[], list[Notice]]] = {
+            "lost files": self._missing,
+            "convergence": self._unconverged,
+            "the time step": self._time_step,
+            "the temperature": self._temperature,
+            "the edges of the grid": self._outside,
+            "walkers that diverged": self._diverged,
+            "the length": self._length,
+            "changes along the way": self._changed,
+            "whether it is long enough": self._not_judged,
+            "how many runs there are": self._one_run,
+            "how many frames are read": self._thinned,
+            "files of other programs": self._foreign,
+        }
+        found: list[Notice] = []
+        for what, check in checks.items():
+            with self._attempts.of(f"the check of {what}", WARNING):
+                found += check()
         return sorted(found, key=lambda notice: notice.kind != WARNING)
 
     def _of(self, place: int) -> str:
