@@ -339,7 +339,7 @@ class StoredArray:
         if 0 in self.shape[1:] or (frames is None and 0 in self.shape):
             return []
         chunks = 1 if frames is None else -(-frames // self.chunks[0])
-        there = set(os.listdir(self.folder))
+        there = set(os.listdir(self.folder)) if self.folder.is_dir() else set()
         return [path for path in map(self.chunk_path, range(chunks)) if path.name not in there]
 
     def read_all(self) -> np.ndarray:
