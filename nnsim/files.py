@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import gzip
 import io
 import mmap
@@ -17,10 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnsim.errors import InputError, TrajectoryError
+from nnsim.errors import InputError, NNSimError, TrajectoryError
 from nnsim.interrupt import Interrupt, InterruptedRun
 from nnsim.trajectory_layout import PARTIAL, remove, sync
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 MARK = "made by nnsim"
 """Stands in the metadata of pictures and films, and tells them from those of other programs."""
 # What files begin with that can carry the mark; in others, as a script that quotes it, it means nothing.
@@ -78,10 +80,20 @@ def whole(
                 remove(fresh)
             if interrupt.requested and not isinstance(error, InterruptedRun):
                 interrupt.raise_(stands)  # ffmpeg, which the signal stopped too, has failed
-            if isinstance(error, OSError):
-                what = error.strerror or error
+            if (refused := _refusal(error)) is not None:
+                what = refused.strerror or refused
                 raise TrajectoryError(f"cannot write {output}: {what}; choose another output, or free space") from error
             raise
+
+
+def _refusal(error: BaseException) -> OSError | None:
+    """The error of the disk, also where a library that cleaned up after it failed again, in another way."""
+    if isinstance(error, OSError):
+        return error
+    found: BaseException | None = None if isinstance(error, NNSimError) else error
+    while found is not None and not (isinstance(found, OSError) and found.errno in _FULL):
+        found = found.__cause__ or found.__context__
+    return found
 
 
 def _check_place(

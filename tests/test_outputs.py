@@ -1,5 +1,6 @@
 """What commands and functions write is there whole or not at all, and takes no other file's place."""
 
+import errno
 import os
 import re
 import signal
@@ -147,6 +148,25 @@ def test_a_picture_that_breaks_off_leaves_the_earlier_one(
             plotting.save(drawn(), target)
         assert not isinstance(error, OSError) or "No space left on device; choose another" in str(caught.value)
     assert (names(tmp_path), path.read_bytes()) == (["picture.png"], before)
+
+
+def test_a_disk_that_breaks_a_library_is_told(tmp_path: Path) -> None:
+    """As in a .pdf, where tidying up after the error of the disk fails in another way."""
+
+    def breaks(first: Exception, then: Exception) -> None:
+        with whole(tmp_path / "a.pdf"):
+            try:
+                raise first
+            finally:
+                raise then
+
+    full, other = OSError(errno.ENOSPC, "No space left on device"), FileNotFoundError(errno.ENOENT, "no such font")
+    with pytest.raises(TrajectoryError, match=r"cannot write .*a.pdf: No space left on device; choose another"):
+        breaks(full, AttributeError("pos"))
+    with pytest.raises(AttributeError, match="pos"):
+        breaks(other, AttributeError("pos"))
+    with pytest.raises(TrajectoryError, match="cannot read it"):
+        breaks(full, TrajectoryError("cannot read it"))
 
 
 LIMITED = """
