@@ -157,7 +157,11 @@ def test_repeating_skips_what_is_done_and_retries_what_failed(folder: Path) -> N
     files = [path for seed in (0, 1) for path in point(1, seed).rglob("*") if path.is_file()]
     before = {path: path.stat().st_mtime_ns for path in files}
     (folder / "mended").touch()
+    halves = [Path("input-sweep/.sweep.csv.0f.partial"), point(1, 0) / ".done.json.0f.partial"]
+    for half in halves:  # as a kill leaves them
+        half.touch()
     result = nnsim(*SWEEP)
+    assert not any(half.exists() for half in halves)
     assert (result.status, result.err) == (0, "")
     assert "4 done, 0 failed, 0 left" in result.out
     assert {path: path.stat().st_mtime_ns for path in files} == before
