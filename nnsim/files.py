@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
+import gzip
 import io
 import mmap
 import os
 import re
 import uuid
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnsim.errors import InputError, TrajectoryError
+from nnsim.errors import InputError, NNSimError, TrajectoryError
+from nnsim.interrupt import Interrupt, InterruptedRun
 from nnsim.trajectory_layout import PARTIAL, remove, sync
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 MARK = "made by nnsim"
 """Stands in the metadata of pictures and films, and tells them from those of other programs."""
 # What files begin with that can carry the mark; in others, as a script that quotes it, it means nothing.
 _HEADS = (b"\x89PNG", b"%PDF", b"%!PS", b"<?xml", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
 _FILM = slice(4, 8), b"ftyp"
+_ZIPPED, _MOST_UNZIPPED = b"\x1f\x8b", 10**8  # an .svgz
 _FOREIGN = (b"/PTEX.", b"inkscape:")  # of a paper that includes such a picture, and of one that was drawn on
 
 
@@ -35,7 +41,7 @@ def whole(
     replaceable: Callable[[Path], bool] = Path.is_file,
     ours: Callable[[Path], bool] | None = None,
 ) -> Iterator[Path]:
-    """Give a temporary name beside `output` to write to; rename it in the end, or remove it after any error.
+    """Give a temporary name beside `output` to write to; rename it in the end, or remove it after any error or signal.
 
     Args:
         output: the file or folder to make; its parents are made too.
@@ -47,30 +53,47 @@ def whole(
     Raises:
         InputError: `output` exists and is left alone.
         TrajectoryError: the disk is full or cannot be written.
+        InterruptedRun: Ctrl-C or another signal that asks to stop.
     """
     output = Path(os.path.realpath(output))  # what a link points to is replaced, not the link
     check = partial(_check_place, output, overwrite, kind, replaceable, ours)
     check()
     end = f"{PARTIAL}{output.suffix}"  # the suffix stays last: some writers look at it
     fresh = output.with_name(f".{output.name}.{os.getpid()}.{uuid.uuid4().hex}{end}")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(output, end)
-        yield fresh
-        if fresh.is_file():
-            sync(fresh)
-        check()  # another process may have made it meanwhile
-        if output.is_dir():
-            remove(output)
-        fresh.replace(output)
-        sync(output.parent)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            remove(fresh)
-        if isinstance(error, OSError):
-            what = error.strerror or error
-            raise TrajectoryError(f"cannot write {output}: {what}; choose another output, or free space") from error
-        raise
+    stands = f"while {output} was being written; repeat the same command"
+    with Interrupt(lambda: stands, at_once=True) as interrupt:
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(output, end)
+            yield fresh
+            if fresh.is_file():
+                sync(fresh)
+            if interrupt.requested:  # what it raised did not get through, as in a callback of C
+                interrupt.raise_(stands)
+            check()  # another process may have made it meanwhile
+            if output.is_dir():
+                remove(output)
+            fresh.replace(output)
+            sync(output.parent)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                remove(fresh)
+            if interrupt.requested and not isinstance(error, InterruptedRun):
+                interrupt.raise_(stands)  # ffmpeg, which the signal stopped too, has failed
+            if (refused := _refusal(error)) is not None:
+                what = refused.strerror or refused
+                raise TrajectoryError(f"cannot write {output}: {what}; choose another output, or free space") from error
+            raise
+
+
+def _refusal(error: BaseException) -> OSError | None:
+    """The error of the disk, also where a library that cleaned up after it failed again, in another way."""
+    if isinstance(error, OSError):
+        return error
+    found: BaseException | None = None if isinstance(error, NNSimError) else error
+    while found is not None and not (isinstance(found, OSError) and found.errno in _FULL):
+        found = found.__cause__ or found.__context__
+    return found
 
 
 def _check_place(
@@ -119,12 +142,18 @@ def is_marked(path: Path) -> bool:
     """Whether a file is a picture or film that nnsim has made."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            place, film = _FILM
-            known = content[:8].startswith(_HEADS) or content[place] == film
-            others = any(content.find(text) >= 0 for text in _FOREIGN)
-            return known and content.find(MARK.encode()) >= 0 and not others
-    except (OSError, ValueError):  # an empty file cannot be mapped
+            if content[:2] != _ZIPPED:
+                return _bears_mark(content)
+            with gzip.open(file) as unzipped:
+                return _bears_mark(unzipped.read(_MOST_UNZIPPED))
+    except (OSError, ValueError, EOFError, zlib.error):  # an empty file cannot be mapped
         return False
+
+
+def _bears_mark(content: bytes | mmap.mmap) -> bool:
+    place, film = _FILM
+    known = content[:8].startswith(_HEADS) or content[place] == film
+    return known and content.find(MARK.encode()) >= 0 and all(content.find(text) < 0 for text in _FOREIGN)
 
 
 def write_table(rows: Sequence[Mapping[str, Any]], path: Path | str, *, overwrite: bool = False) -> Path:

@@ -1,4 +1,4 @@
-"""Stopping a run between two steps."""
+"""Stopping when a signal asks for it: a run between two steps, anything else at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 ALWAYS = (signal.SIGINT, signal.SIGTERM)
 # What job schedulers and closing terminals send; only where the program itself makes nothing else of it.
@@ -18,7 +18,7 @@ GO_ON = "repeat the same command with --resume (run(..., resume=True)) to go on"
 
 
 class InterruptedRun(KeyboardInterrupt):
-    """The run was asked to stop and did, after writing its checkpoint.
+    """The work was asked to stop and did: a run after writing its checkpoint, a file by not being there.
 
     Like every `KeyboardInterrupt` it is no `Exception`: a loop that goes on after failures does not go on after this.
 
@@ -58,11 +58,14 @@ class Interrupt:
 
     Args:
         stands: says where the work stands and how to go on, for those who ask twice.
+        at_once: the first signal breaks the work, by `InterruptedRun`, so that what has begun can be cleared away;
+            those that follow count for nothing, but for Ctrl-C. Signals that the program, or a run around this,
+            listens to are left to it.
     """
 
-    def __init__(self, stands: Callable[[], str]) -> None:
+    def __init__(self, stands: Callable[[], str], *, at_once: bool = False) -> None:
         self.signal: int | None = None
-        self._stands = stands
+        self._stands, self._at_once = stands, at_once
 
     @property
     def requested(self) -> bool:
@@ -73,11 +76,15 @@ class Interrupt:
         self._previous = {}
         if threading.current_thread() is threading.main_thread():
             for number in (*ALWAYS, *UNCLAIMED):
-                handler = signal.getsignal(number)
-                # None is a handler that is not of Python, which could not be put back
-                if handler == signal.SIG_DFL or (number in ALWAYS and handler not in (signal.SIG_IGN, None)):
+                if self._takes(number, signal.getsignal(number)):
                     self._previous[number] = signal.signal(number, self._handle)
         return self
+
+    def _takes(self, number: int, handler: Any) -> bool:
+        if self._at_once:
+            return handler in (signal.SIG_DFL, signal.default_int_handler)
+        # None is a handler that is not of Python, which could not be put back
+        return handler == signal.SIG_DFL or (number in ALWAYS and handler not in (signal.SIG_IGN, None))
 
     def __exit__(self, kind: type | None, value: BaseException | None, traceback: TracebackType | None) -> None:
         for number, handler in self._previous.items():
@@ -86,7 +93,10 @@ class Interrupt:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
             raise InterruptedRun(f"stopped at once by a second SIGINT, {self._stands()}", 128 + number)
-        self.signal = number
+        if self.signal is None:
+            self.signal = number
+            if self._at_once:
+                self.raise_(self._stands())
 
     def raise_(self, where: str) -> NoReturn:
         """Raise `InterruptedRun`, which says where the work stands."""

@@ -40,7 +40,7 @@ from nnsim.files import is_alive
 from nnsim.interrupt import Interrupt
 from nnsim.lock import Lock, Locked
 from nnsim.script import Script
-from nnsim.trajectory_layout import PARTIAL, remove, replace_file, write_json, writing
+from nnsim.trajectory_layout import PARTIAL, remove, remove_leftovers, replace_file, write_json, writing
 
 RUN, CHECKPOINT, PREVIOUS, LOG = "run.zarr", "run.checkpoint.npz", "run.checkpoint.previous.npz", "log.txt"
 BEGUN, TABLE, LOCK = "begun.json", "sweep.csv", ".sweep.lock"
@@ -173,6 +173,7 @@ class Sweep:
 
     def _prepare(self) -> None:
         """Write the plan, with the points of earlier commands in it, and see what is done."""
+        self._remove_leftovers()
         exists = (self.folder / PLAN).exists()
         earlier = read_plan(self.folder) if exists else None
         if earlier is not None and self.overwrite:
@@ -188,6 +189,13 @@ class Sweep:
         for point in self.points:
             if not self._is_done(point) and self.records[point.name]["status"] != "left":
                 self._reopen(point)
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed sweep left half-written; what the runs left they remove themselves."""
+        points = [one for one in self.folder.iterdir() if one.is_dir() and not one.is_symlink()]
+        for folder in (self.folder, *points):
+            for name in (PLAN, TABLE) if folder == self.folder else (DONE, FAILED, BEGUN):
+                remove_leftovers(folder, prefix=f".{name}.", suffix=PARTIAL)
 
     def _changes(self, earlier: dict[str, Any]) -> dict[str, Any]:
         """For the plan: the scripts before the present one, each with the points that were done with it."""

@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -57,10 +59,43 @@ def error_of(*arguments: object) -> str:
 
 
 def launch(*arguments: object, cwd: Path, **environment: str) -> subprocess.Popen:
-    """Start `nnsim ARGUMENTS` as a process of its own, on one thread."""
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    command = [*COMMAND, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=cwd, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    """Start `nnsim ARGUMENTS` as a process and a session of its own, as a terminal gives it, on one thread."""
+    return subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ended(process: subprocess.Popen, seconds: float = 120) -> Result:
+    """What a process leaves when it ends; it is killed, and the test fails, if it takes too long."""
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        killed(process)
+        raise
+    return Result(process.returncode, out, err)
+
+
+def killed(process: subprocess.Popen) -> Result:
+    """What a process leaves that is killed by `kill -9` now."""
+    process.kill()
+    return ended(process)
+
+
+def wait_for(
+    condition: Callable[[], Any], process: subprocess.Popen | None = None, seconds: float = 60, pause: float = 0.02
+) -> None:
+    """Wait until it holds, while the process works."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert process is None or process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(pause)
 
 
 def python(code: str, cwd: Path) -> Result:

@@ -13,7 +13,7 @@ from campaign.kills import kills
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("campaign", "count"),
-    [(kills, 6), (flips, 60), (inputs, 150), (disks, 4)],
+    [(kills, 8), (flips, 24), (inputs, 150), (disks, 4)],
     ids=["kills", "flips", "inputs", "disks"],
 )
 def test_nothing_is_lost_silent_or_raw(campaign: Campaign, count: int) -> None:

@@ -339,6 +339,37 @@ def interrupted_after(calls: int) -> Any:
     return indexed
 
 
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from nnsim import TrajectoryError
+from nnsim.export import export
+
+run, out = sys.argv[1], Path(sys.argv[2])
+export(run, out)
+size = out.stat().st_size
+whole = resource.getrlimit(resource.RLIMIT_FSIZE)
+for limit in [*range(0, size, size // 12), size - 300, size - 2, size - 1]:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, whole[1]))
+    try:
+        export(run, out, overwrite=True)
+        print("written")
+    except TrajectoryError as error:
+        assert f"cannot write {out}: " in str(error) and "choose another output, or free space" in str(error), error
+    resource.setrlimit(resource.RLIMIT_FSIZE, whole)
+"""
+
+
+@pytest.mark.parametrize("end", [".h5", ".dcd", ".trr", ".npz", ".csv", ".safetensors"])
+def test_a_full_disk_at_any_byte_is_told(run: Trajectory, tmp_path: Path, end: str) -> None:
+    """Also of the last bytes, which libraries in C lose without a word."""
+    out = tmp_path / "folder" / f"out{end}"
+    command = [sys.executable, "-c", LIMITED, str(run.path), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "written" in done.stdout) == (0, False), done
+    assert [entry.name for entry in out.parent.iterdir()] == [out.name]
+
+
 def test_folders_that_are_no_export_are_left_alone(run: Trajectory, tmp_path: Path) -> None:
     mine = tmp_path / "mine.zarrmd"
     mine.mkdir()

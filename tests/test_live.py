@@ -1,13 +1,12 @@
 """A run shows how it goes while it goes."""
 
 import re
-import signal
 import socket
 import time
 from pathlib import Path
 
 import pytest
-from command_line import arrays_of, launch, nnsim
+from command_line import arrays_of, killed, launch, nnsim, wait_for
 from test_resume import analytic
 
 from nnsim import Reporter, Simulation, Trajectory, simulation
@@ -43,13 +42,9 @@ def test_the_first_seconds_of_a_run(tmp_path: Path) -> None:
     (tmp_path / "input.py").write_text(SCRIPT)
     path = tmp_path / "input.zarr"
     process = launch("run", "input.py", "--no-progress", cwd=tmp_path)
-    while not checkpoint_path(path).exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+    wait_for(checkpoint_path(path).exists, process)
     begin, before = time.monotonic(), checkpoint_path(path).read_bytes()
-    while not Trajectory(path).steps:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+    wait_for(lambda: Trajectory(path).steps, process)
     assert time.monotonic() - begin < 10  # 2 of them its own; the machine may be busy
     shown = dict(re.findall(r"^(\w[\w ]*): +(.*)$", nnsim("info", path).out, re.MULTILINE))
     step = int(shown["last committed step"])
@@ -62,8 +57,7 @@ def test_the_first_seconds_of_a_run(tmp_path: Path) -> None:
     assert re.fullmatch(
         rf"process {process.pid} on {socket.gethostname()} since 20\d\d-\d\d-\d\d [\d:]+", shown["being written by"]
     )
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    killed(process)
     stopped = describe_trajectory(Trajectory(path))
     assert "being written by" not in stopped
     assert re.fullmatch(r"step .*, [\d.]+ steps/s", stopped["progress"])

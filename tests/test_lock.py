@@ -9,12 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import arrays_of, error_of, launch, nnsim, python
+from command_line import arrays_of, ended, error_of, killed, launch, nnsim, python, wait_for
 
 from nnsim import NNSimWarning, Reporter, Simulation, Trajectory, TrajectoryError
 from nnsim.integrators import Langevin
@@ -58,14 +58,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple]:
     return arrays_of(folder / "whole.zarr")
 
 
-def wait_for(condition: Callable[[], Any], process: subprocess.Popen) -> None:
-    until = time.monotonic() + 60
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
 def has_frames(path: Path) -> bool:
     try:
         return Trajectory(path).steps > 0
@@ -79,8 +71,7 @@ def live(folder: Path) -> Iterator[subprocess.Popen]:
     process = launch("run", "input.py", "-o", "run.zarr", "--no-progress", cwd=folder, PAUSE="0.15")
     wait_for(lambda: has_frames(folder / "run.zarr"), process)
     yield process
-    process.kill()
-    process.communicate()
+    killed(process)
 
 
 def holder(process: subprocess.Popen) -> str:
@@ -121,8 +112,7 @@ def test_a_live_run_is_left_alone(folder: Path, live: subprocess.Popen, whole: d
     assert Trajectory("other.zarr").steps == 200
     assert not [*folder.glob(".other*"), *folder.glob("input.zarr"), *folder.glob(".input*")]
     # a killed owner does not block
-    live.kill()
-    live.communicate()
+    killed(live)
     assert (folder / ".run.zarr.lock").exists()
     assert nnsim("run", "input.py", "-o", "run.zarr", "--resume", "--no-progress") == (0, "", "")
     assert arrays_of(folder / "run.zarr") == whole
@@ -136,9 +126,9 @@ def test_processes_that_start_together(folder: Path, how: list[str], whole: dict
         assert nnsim("run", "input.py", "-o", "run.zarr", "--steps", "20", "--no-progress").status == 0
     arguments = ["run", "input.py", "-o", "run.zarr", "--no-progress", *how]
     processes = [launch(*arguments, cwd=folder, PAUSE="0.03") for _ in range(2)]
-    ended = [(process.communicate(timeout=120)[1], process.returncode) for process in processes]
-    assert sorted(status for _, status in ended) == [0, 2]
-    for line, status in ended:
+    results = [ended(process) for process in processes]
+    assert sorted(status for status, _, _ in results) == [0, 2]
+    for status, _, line in results:
         assert (status == 0 and line == "") or ("is being written by process" in line and line.count("\n") == 1)
     assert arrays_of(folder / "run.zarr") == whole
     assert sorted(os.listdir(folder)) == ["input.py", "run.checkpoint.npz", "run.checkpoint.previous.npz", "run.zarr"]

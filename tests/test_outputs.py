@@ -1,7 +1,9 @@
 """What commands and functions write is there whole or not at all, and takes no other file's place."""
 
+import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -10,14 +12,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from command_line import error_of, nnsim
+from command_line import ended, error_of, launch, nnsim, wait_for
 from matplotlib.figure import Figure
 from pictured_runs import make_run
 
 from nnsim import InputError, NNSimError, TrajectoryError, plotting
 from nnsim.files import MARK, is_marked, whole, write_table
+from nnsim.interrupt import Interrupt
 
-PICTURES = ["png", "pdf", "svg", "eps", "ps", "jpg", "tif", "webp", "gif"]
+PICTURES = ["png", "pdf", "svg", "svgz", "eps", "ps", "jpg", "tif", "webp", "gif"]
 SCRIPT = f"import nnsim  # {MARK}, says this script\n"
 ROWS = [{"x": 1, "y": 2.5}, {"x": 2, "y": 3.5}]
 
@@ -147,6 +150,25 @@ def test_a_picture_that_breaks_off_leaves_the_earlier_one(
     assert (names(tmp_path), path.read_bytes()) == (["picture.png"], before)
 
 
+def test_a_disk_that_breaks_a_library_is_told(tmp_path: Path) -> None:
+    """As in a .pdf, where tidying up after the error of the disk fails in another way."""
+
+    def breaks(first: Exception, then: Exception) -> None:
+        with whole(tmp_path / "a.pdf"):
+            try:
+                raise first
+            finally:
+                raise then
+
+    full, other = OSError(errno.ENOSPC, "No space left on device"), FileNotFoundError(errno.ENOENT, "no such font")
+    with pytest.raises(TrajectoryError, match=r"cannot write .*a.pdf: No space left on device; choose another"):
+        breaks(full, AttributeError("pos"))
+    with pytest.raises(AttributeError, match="pos"):
+        breaks(other, AttributeError("pos"))
+    with pytest.raises(TrajectoryError, match="cannot read it"):
+        breaks(full, TrajectoryError("cannot read it"))
+
+
 LIMITED = """
 import resource, sys
 from pathlib import Path
@@ -208,6 +230,65 @@ def test_a_process_that_was_killed_leaves_nothing_for_long(tmp_path: Path) -> No
     alive.communicate("\n")  # made in the meantime: the other one's is not replaced
     assert alive.returncode == 1
     assert names(tmp_path) == ["table.csv"]
+
+
+WAITING = """
+import sys, time
+from nnsim.files import whole
+with whole(sys.argv[1]) as partial:
+    partial.mkdir()
+    (partial / "chunk").write_text("half")
+    try:
+        print("half", flush=True)
+        time.sleep(60)
+    finally:
+        1 / int(sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("breaks", [False, True], ids=["whole", "breaks"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU])
+def test_a_signal_leaves_nothing_half_written(tmp_path: Path, number: signal.Signals, breaks: bool) -> None:
+    """Also where the signal makes something else fail, as it stops ffmpeg too."""
+    command = [sys.executable, "-c", WAITING, str(tmp_path / "out.zarrmd"), str(int(not breaks))]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "half\n"
+    process.send_signal(number)
+    status, _, err = ended(process)
+    assert (status, err) == (
+        128 + number,
+        f"stopped by {number.name} while {tmp_path / 'out.zarrmd'} was being written; repeat the same command\n",
+    )
+    assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(find_spec("imageio_ffmpeg") is None, reason="no films in .mp4")
+@pytest.mark.parametrize("film", ["film.mp4", "film.gif"])
+def test_a_command_that_is_stopped_says_so_in_one_line(run: Path, tmp_path: Path, film: str) -> None:
+    process = launch("movie", run, "-o", film, "--seconds", "5", cwd=tmp_path)
+    wait_for(lambda: names(tmp_path), process)
+    os.killpg(process.pid, signal.SIGTERM)
+    status, _, err = ended(process)
+    assert (status, err.count("\n")) == (143, 1)
+    assert err.startswith(f"stopped by SIGTERM while {tmp_path / film} was being written; repeat")
+    assert names(tmp_path) == []
+
+
+def test_a_signal_is_left_to_whoever_listens(tmp_path: Path) -> None:
+    """A picture that is drawn during a run is finished, as is the step."""
+    with Interrupt(str) as around, whole(tmp_path / "a.csv") as partial:
+        partial.touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert (around.signal, names(tmp_path)) == (signal.SIGTERM, ["a.csv"])
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with whole(tmp_path / "b.csv") as partial:
+            partial.touch()
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert names(tmp_path) == ["a.csv", "b.csv"]
 
 
 def test_many_at_the_same_output(tmp_path: Path) -> None:

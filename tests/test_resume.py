@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from command_line import arrays_of, committed, error_of, launch, nnsim, python, read_all
+from command_line import arrays_of, committed, ended, error_of, killed, launch, nnsim, python, read_all, wait_for
 from torch import Tensor
 from zarr.storage import _local
 
@@ -210,8 +210,7 @@ def kill_when(process: Popen, moment: Callable[[], bool], delay: float = 0.0, pa
         if path is not None:
             read_all(path)
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    killed(process)
 
 
 def test_killed_at_ten_random_moments(folder: Path, uninterrupted: Path) -> None:
@@ -235,9 +234,8 @@ def test_killed_at_ten_random_moments(folder: Path, uninterrupted: Path) -> None
     assert 0 < steps[-1] < 600
     assert len(set(steps)) > 3
 
-    last = run("--resume", pause="0")
-    _, err = last.communicate()
-    assert (last.returncode, err) == (0, "")
+    last = ended(run("--resume", pause="0"))
+    assert (last.status, last.err) == (0, "")
     assert read_all(path) == 600
     assert_equals(path, uninterrupted)
 
@@ -245,13 +243,11 @@ def test_killed_at_ten_random_moments(folder: Path, uninterrupted: Path) -> None
 def test_ctrl_c_saves_and_says_how_to_go_on(folder: Path, uninterrupted: Path) -> None:
     path = folder / "input.zarr"
     process = launch("run", "input.py", cwd=folder, PAUSE="0.01")
-    wait = changed(checkpoint_path(path))
-    while not (wait() and read_all(path) > 0):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+    saved = changed(checkpoint_path(path))
+    wait_for(lambda: saved() and read_all(path) > 0, process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
-    assert process.returncode == 130
+    status, out, err = ended(process, 20)
+    assert status == 130
     step = int(load_checkpoint(checkpoint_path(path))["simulation"]["state"]["step"])
     assert err.splitlines() == [
         f"stopped by SIGINT after step {step}; repeat the same command with --resume (run(..., resume=True)) to go on"
@@ -339,14 +335,11 @@ def test_a_loop_that_goes_on_after_failures_ends() -> None:
 def test_what_a_scheduler_sends_saves_unless_it_is_ignored(folder: Path, number: signal.Signals) -> None:
     path = folder / "input.zarr"
     process = launch("run", "input.py", "--no-progress", cwd=folder, PAUSE="0.01")
-    wait = changed(checkpoint_path(path))
-    while not wait():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+    wait_for(changed(checkpoint_path(path)), process)
     process.send_signal(number)
-    _, err = process.communicate(timeout=20)
+    status, _, err = ended(process, 20)
     step = int(load_checkpoint(checkpoint_path(path))["simulation"]["state"]["step"])
-    assert (process.returncode, len(err.splitlines())) == (128 + number, 1)
+    assert (status, len(err.splitlines())) == (128 + number, 1)
     assert err.startswith(f"stopped by {number.name} after step {step}; repeat the same command with --resume")
 
     before = signal.signal(number, signal.SIG_IGN)  # which processes inherit, as under nohup
@@ -357,7 +350,7 @@ def test_what_a_scheduler_sends_saves_unless_it_is_ignored(folder: Path, number:
     while process.poll() is None:
         process.send_signal(number)
         time.sleep(0.02)
-    assert (process.returncode, process.communicate()[1]) == (0, "")
+    assert ended(process) == (0, "", "")
 
 
 OWN_SCRIPT = """

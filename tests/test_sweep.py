@@ -6,14 +6,12 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from command_line import COMMAND, arrays_of, error_of, nnsim, python
+from command_line import arrays_of, ended, error_of, killed, launch, nnsim, python, wait_for
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
 from matplotlib.patches import Rectangle
@@ -159,7 +157,11 @@ def test_repeating_skips_what_is_done_and_retries_what_failed(folder: Path) -> N
     files = [path for seed in (0, 1) for path in point(1, seed).rglob("*") if path.is_file()]
     before = {path: path.stat().st_mtime_ns for path in files}
     (folder / "mended").touch()
+    halves = [Path("input-sweep/.sweep.csv.0f.partial"), point(1, 0) / ".done.json.0f.partial"]
+    for half in halves:  # as a kill leaves them
+        half.touch()
     result = nnsim(*SWEEP)
+    assert not any(half.exists() for half in halves)
     assert (result.status, result.err) == (0, "")
     assert "4 done, 0 failed, 0 left" in result.out
     assert {path: path.stat().st_mtime_ns for path in files} == before
@@ -207,26 +209,6 @@ def test_a_changed_plan_is_refused_unless_overwritten(folder: Path) -> None:
 # --------------------------------------------------------------------------------------------------------------- stops
 
 
-def start(*arguments: str, pause: float) -> subprocess.Popen:
-    """A sweep in a session of its own, as a terminal gives it, each frame of which takes `pause` seconds."""
-    environment = {**os.environ, "PAUSE": str(pause)}
-    return subprocess.Popen(
-        [*COMMAND, *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for(condition: Any, seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
 def checkpoints(paths: list[Path]) -> list[int]:
     """When the newest checkpoint of each run was written, in nanoseconds; 0 where there is none after some frames."""
     found = []
@@ -250,7 +232,7 @@ def test_killed_runs_and_killed_sweeps(fresh: Path) -> None:
     """A killed run fails alone; after a killed sweep nothing is run twice at a time, and the same bits come out."""
     command = ("sweep", "input.py", "--grid", "n=1,2", "--jobs", "2")
     one, two = paths = [Path("input-sweep/n=1"), Path("input-sweep/n=2")]
-    sweep = start(*command, pause=0.6)
+    sweep = launch(*command, cwd=fresh, PAUSE="0.6")
     wait_for(lambda: all(checkpoints(paths)))
     os.kill(running()[0], signal.SIGKILL)
     wait_for(lambda: status(one) == "failed")
@@ -258,8 +240,7 @@ def test_killed_runs_and_killed_sweeps(fresh: Path) -> None:
     assert json.loads((one / "failed.json").read_text())["message"] == words
     wait_for(lambda: len(running()) == 1)
     assert "another sweep is at work there, process" in error_of(*command)
-    sweep.kill()
-    sweep.communicate()
+    killed(sweep)
     (orphan,) = running()
     line = error_of(*command)
     assert f"the sweep was killed, but runs that it started are still at work, process {orphan}; wait until" in line
@@ -276,11 +257,11 @@ def test_ctrl_c(fresh: Path) -> None:
     """It goes to all of a terminal's processes; the run hears of it once and writes its checkpoint."""
     command = ("sweep", "input.py", "--grid", "n=1,2")
     one, two = paths = [Path("input-sweep/n=1"), Path("input-sweep/n=2")]
-    sweep = start(*command, pause=0.3)
+    sweep = launch(*command, cwd=fresh, PAUSE="0.3")
     wait_for(lambda: all(checkpoints([one])))
     os.killpg(sweep.pid, signal.SIGINT)
-    out, err = sweep.communicate(timeout=60)
-    assert (sweep.returncode, "stopped before the end" in out) == (130, True)
+    status_of_sweep, out, err = ended(sweep, 60)
+    assert (status_of_sweep, "stopped before the end" in out) == (130, True)
     assert err == "stopped by SIGINT with 0 of 2 points done; repeat the same command to go on\n"
     assert (status(one), two.exists()) == ("left", False)
     assert "stopped by SIGINT after step" in (one / "log.txt").read_text().splitlines()[-1]

@@ -19,12 +19,14 @@ translations and no third dimension:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnsim.errors import InputError
+from nnsim.errors import InputError, NNSimError
 from nnsim.export.frames import WalkerFrames, chosen_frames, selected
 from nnsim.export.topology import atom_order, to_topology
 from nnsim.files import whole
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
 
 LARGEST_STEP = 2**31 - 1  # of a .trr file
+_CUT_OFF = "the file was cut off, as on a full disk"
 
 
 def chosen_atoms(
@@ -102,16 +105,21 @@ def write_h5(
     from mdtraj.formats import HDF5TrajectoryFile
 
     frames = chosen_atoms(trajectory, "write_h5", walker, every, selection)
-    with whole(output, overwrite=overwrite) as partial:
+    extra: dict[str, Any] = {"step": frames.step, "time": frames.time, "parameter": frames.columns}
+    with whole(output, overwrite=overwrite) as partial, _by_library():
         with HDF5TrajectoryFile(str(partial), "w") as file:
             for block in frames.blocks():
                 file.write(coordinates=block.xyz, time=block.time)
             file.topology = to_topology(trajectory.parameters, selection)
             file.application = "nnsim export"
-        extra: dict[str, Any] = {"step": frames.step, "time": frames.time, "parameter": frames.columns}
         with tables.open_file(str(partial), "a") as store:
             for name, values in extra.items():
                 store.create_array("/nnsim", name, values, createparents=True)
+        with HDF5TrajectoryFile(str(partial)) as file:
+            _read_back(file, frames)
+        with tables.open_file(str(partial)) as store:
+            if not all(np.array_equal(store.get_node("/nnsim", name)[...], values) for name, values in extra.items()):
+                raise OSError(_CUT_OFF)
     return len(frames)
 
 
@@ -137,9 +145,12 @@ def write_dcd(
     from mdtraj.formats import DCDTrajectoryFile
 
     frames = chosen_atoms(trajectory, "write_dcd", walker, every, selection)
-    with whole(output, overwrite=overwrite) as partial, DCDTrajectoryFile(str(partial), "w") as file:
-        for block in frames.blocks():
-            file.write(block.xyz.astype(np.float32) * np.float32(10))
+    with whole(output, overwrite=overwrite) as partial, _by_library():
+        with DCDTrajectoryFile(str(partial), "w") as file:
+            for block in frames.blocks():
+                file.write(block.xyz.astype(np.float32) * np.float32(10))
+        with DCDTrajectoryFile(str(partial)) as file:
+            _read_back(file, frames, np.float32(10))
     return len(frames)
 
 
@@ -167,12 +178,34 @@ def write_trr(
     frames = chosen_atoms(trajectory, "write_trr", walker, every, selection)
     if frames.step[-1] > LARGEST_STEP:
         raise InputError(f"write_trr: step {frames.step[-1]} must be at most {LARGEST_STEP} in a .trr; export to .h5")
-    with whole(output, overwrite=overwrite) as partial, TRRTrajectoryFile(str(partial), "w") as file:
-        for block in frames.blocks():
-            no_box = np.zeros((len(block.step), 3, 3), np.float32)
-            xyz, time = block.xyz.astype(np.float32), block.time.astype(np.float32)
-            file.write(xyz, time=time, step=block.step.astype(np.int32), box=no_box)
+    with whole(output, overwrite=overwrite) as partial, _by_library():
+        with TRRTrajectoryFile(str(partial), "w") as file:
+            for block in frames.blocks():
+                no_box = np.zeros((len(block.step), 3, 3), np.float32)
+                xyz, time = block.xyz.astype(np.float32), block.time.astype(np.float32)
+                file.write(xyz, time=time, step=block.step.astype(np.int32), box=no_box)
+        with TRRTrajectoryFile(str(partial)) as file:
+            _read_back(file, frames)
     return len(frames)
+
+
+@contextmanager
+def _by_library() -> Iterator[None]:
+    """Turn what a library in C makes of a full disk into an `OSError`: it raises anything, without the reason."""
+    try:
+        yield
+    except (NNSimError, OSError):
+        raise
+    except Exception as error:
+        raise OSError(f"the library that writes it failed ({type(error).__name__}), as on a full disk") from error
+
+
+def _read_back(file: Any, frames: WalkerFrames, factor: np.float32 = np.float32(1)) -> None:  # noqa: B008
+    """Raise `OSError` unless the file holds the frames: such libraries lose their last bytes without a word."""
+    for block in frames.blocks():
+        found = file.read(len(block.step))[0]
+        if not np.array_equal(found, block.xyz.astype(np.float32) * factor, equal_nan=True):
+            raise OSError(_CUT_OFF)
 
 
 def _import_tables() -> Any:

@@ -183,7 +183,7 @@ def save(
         target: the figure, or any of its axes.
         path: for example `landscape.png` or `landscape.pdf`.
         dpi: pixels per inch, for formats made of pixels; None is 150, or what `use_style` says.
-        overwrite: replace a file that is no picture of nnsim, or whose format has no metadata (.pgf, .raw, .svgz).
+        overwrite: replace a file that is no picture of nnsim, or whose format has no metadata (.pgf, .raw).
 
     Returns:
         The path written.
@@ -214,7 +214,7 @@ def _marked(suffix: str) -> dict[str, Any]:
     made = f"{MARK} {version('nnsim')} with Matplotlib {matplotlib.__version__}"
     if suffix == ".png":
         return {"metadata": {"Software": made}}
-    if suffix in (".pdf", ".svg", ".eps", ".ps"):
+    if suffix in (".pdf", ".svg", ".svgz", ".eps", ".ps"):
         return {"metadata": {"Creator": made}}
     if suffix in (".jpg", ".jpeg", ".gif"):
         return {"pil_kwargs": {"comment": made.encode()}}

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
+from subprocess import Popen, TimeoutExpired
 from typing import Any
 
 import numpy as np
+from command_line import ended, launch
 
 from nnsim import EntropyLandscape, Trajectory
+from nnsim.analysis import read_sweep
 
-HERE = Path(__file__).parents[1]
-COMMAND = [sys.executable, "-c", "from nnsim.cli import main; main()"]
+LONGEST_SECONDS, STUCK = 120, -1000
 # Both learn, record every kind of series, and are slow enough to be killed in between.
 SCRIPTS = {
     "dynamics": """
@@ -24,14 +23,15 @@ from nnsim.bias import Metadynamics
 from nnsim.integrators import Langevin
 from nnsim.systems import LossPotential, spiral_classification
 
-def build(steps: int = {steps}) -> nnsim.Simulation:
+def build(steps: int = {steps}, seed: int = 0) -> nnsim.Simulation:
     class Slow:
         def due(self, step): return step - step % 10 + 10
         def report(self, simulation): time.sleep(float(os.environ.get("PAUSE", "0")))
     bias = Metadynamics(cv.LogLoss("train"), Grid(-3, 2, bins=50), height=0.1, sigma=0.2, pace=5)
     system = spiral_classification(hidden=(3,), points_per_class=6, box=Box(3.0), potential=LossPotential(5.0))
     return nnsim.Simulation(system, Langevin(dt=0.01, friction=1.0), bias=bias, observe=[cv.Accuracy("test")],
-        walkers=2, every=5, velocities_every=20, steps=steps, checkpoint_every=40, threads=1, reporters=[Slow()])
+        walkers=2, every=5, velocities_every=20, steps=steps, checkpoint_every=40, threads=1, seed=seed,
+        reporters=[Slow()])
 """,
     "monte_carlo": """
 import nnsim, os, time
@@ -41,14 +41,14 @@ from nnsim.integrators import MixedStep, MonteCarlo
 from nnsim.schedules import RampHoldInverseTime
 from nnsim.systems import spiral_classification
 
-def build(steps: int = {steps}) -> nnsim.Simulation:
+def build(steps: int = {steps}, seed: int = 0) -> nnsim.Simulation:
     class Slow:
         def due(self, step): return step - step % 100 + 100
         def report(self, simulation): time.sleep(float(os.environ.get("PAUSE", "0")))
     bias = WangLandau(cv.LogLoss("train"), Grid(-2, 3, bins=25, kind="bins"), RampHoldInverseTime(0.05, 0, 1e4))
     system = spiral_classification(hidden=(3,), points_per_class=6, box=Box(3.0))
     return nnsim.Simulation(system, MonteCarlo(MixedStep(0.01, 2.0)), bias=bias, observe=[cv.Accuracy("test")],
-        walkers=2, every=50, steps=steps, checkpoint_every=400, threads=1, reporters=[Slow()])
+        walkers=2, every=50, steps=steps, checkpoint_every=400, threads=1, seed=seed, reporters=[Slow()])
 """,
 }
 STEPS = {"dynamics": 400, "monte_carlo": 4000}
@@ -61,34 +61,29 @@ def script(folder: Path, kind: str) -> Path:
     return path
 
 
-def start(*arguments: object, cwd: Path, **environment: str) -> subprocess.Popen[str]:
-    """`nnsim ARGUMENTS` in a process of its own."""
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        env=variables,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def finish(*arguments: object, cwd: Path, seconds: float = 120) -> tuple[int, str]:
+def finish(*arguments: object, cwd: Path, **environment: str) -> tuple[int, str]:
     """Exit status and what was printed on stderr."""
-    process = start(*arguments, cwd=cwd)
+    return end(launch(*arguments, cwd=cwd, **environment))
+
+
+def end(process: Popen[str]) -> tuple[int, str]:
+    """Likewise, of a process that has begun."""
     try:
-        _, err = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return -1, "stuck"
-    return process.returncode, err
+        status, _, err = ended(process, LONGEST_SECONDS)
+    except TimeoutExpired:
+        return STUCK, "stuck"
+    return status, err
+
+
+def failure(status: int, err: str) -> tuple[str, str]:
+    """The outcome of a command that should have worked."""
+    return ("stuck" if status == STUCK else "lost" if one_line(err) else "raw"), err
 
 
 def one_line(text: str) -> bool:
     """Whether what a command says on stderr has one line of error at most, and nothing for programmers."""
-    return "Traceback" not in text and sum(line.startswith("Error") for line in text.splitlines()) <= 1
+    errors = sum(line.startswith("Error") for line in text.splitlines())
+    return errors <= 1 and "Traceback" not in text and "--debug shows where" not in text
 
 
 def content(path: Path) -> dict[str, Any]:
@@ -122,14 +117,45 @@ def same(one: Any, other: Any) -> bool:
 
 
 @cache
-def finished(kind: str, folder: Path) -> Path:
-    """A run that nothing was done to."""
-    folder = folder / f"whole_{kind}"
+def finished(kind: str, folder: Path, *more: object) -> Path:
+    """A run that nothing was done to; `more` are options."""
+    folder = folder / f"whole_{kind}{''.join(map(str, more))}"
     folder.mkdir(parents=True)
     script(folder, kind)
-    status, err = finish("run", "input.py", "--no-progress", cwd=folder)
+    status, err = finish("run", "input.py", "--no-progress", *more, cwd=folder)
     assert status == 0, err
     return folder / "input.zarr"
+
+
+SWEEP = ("sweep", "input.py", "--seeds", "2", "--no-progress")
+
+
+@cache
+def finished_sweep(kind: str, folder: Path) -> dict[str, Any]:
+    """The results of a sweep that nothing was done to."""
+    folder = folder / f"sweep_{kind}"
+    folder.mkdir()
+    script(folder, kind)
+    status, err = finish(*SWEEP, "--jobs", "2", cwd=folder)
+    assert status == 0, err
+    return results(folder / "input-sweep")
+
+
+def results(sweep: Path) -> dict[str, Any]:
+    """What a sweep has computed: its table, but for the seconds, and the numbers of its runs."""
+    table = read_sweep(sweep)
+    columns = {name: np.asarray(table[name]).astype(str) for name in table if name != "seconds"}
+    return {**columns, **{path.parent.name: numbers(path) for path in sorted(sweep.glob("*/run.zarr"))}}
+
+
+# What may begin with a dot: the metadata of arrays and groups.
+ZARR = {".zarray", ".zattrs", ".zgroup"}
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Half-written and hidden files, locks and marks, which nothing that has ended may leave."""
+    found = (path.relative_to(folder) for path in folder.rglob("*"))
+    return sorted(str(path) for path in found if path.name.startswith(".") and path.name not in ZARR)
 
 
 def numbers(path: Path) -> dict[str, Any]:
