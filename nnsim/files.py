@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnsim.errors import InputError, TrajectoryError
+from nnsim.errors import InputError, TrajectoryError, require_flag, require_path
 from nnsim.trajectory_layout import PARTIAL, remove, sync
 
 MARK = "made by nnsim"
@@ -48,6 +48,8 @@ def whole(
         InputError: `output` exists and is left alone.
         TrajectoryError: the disk is full or cannot be written.
     """
+    overwrite = require_flag(kind, "overwrite", overwrite)
+    output = require_path(kind, "output", output)
     output = Path(os.path.realpath(output))  # what a link points to is replaced, not the link
     check = partial(_check_place, output, overwrite, kind, replaceable, ours)
     check()

@@ -68,6 +68,8 @@ class Trajectories(Sequence[Trajectory]):
     def __init__(self, runs: Trajectory | Path | str | Iterable[Trajectory | Path | str]) -> None:
         if isinstance(runs, (str, Path, Trajectory)):
             runs = [runs]
+        if not isinstance(runs, Iterable) or getattr(runs, "ndim", 1) == 0:
+            raise InputError(f"Trajectories: runs = {shown(runs)} must be trajectories or paths; give a list of them")
         self._runs = open_runs(runs)
         if not self._runs:
             raise InputError("Trajectories: no run was given; give at least one path")

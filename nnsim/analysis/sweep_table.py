@@ -293,7 +293,7 @@ def _same(value: Any, wanted: Any) -> bool:
             except ValueError:
                 return False
         return label(value) == wanted.strip("()[] ").replace(", ", ",").replace(",", "x").lower()
-    return bool(np.all(value == wanted)) or label(value) == label(wanted)
+    return bool(np.all(np.asarray(value == wanted))) or label(value) == label(wanted)
 
 
 def _in_order(values: Iterable[Any]) -> list[Any]:

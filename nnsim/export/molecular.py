@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnsim.errors import InputError
-from nnsim.export.frames import WalkerFrames, chosen_frames, selected
+from nnsim.export.frames import WalkerFrames, chosen_frames, opened_run, selected
 from nnsim.export.topology import atom_order, to_topology
 from nnsim.files import whole
 
@@ -71,6 +71,7 @@ def to_mdtraj(trajectory: Trajectory, walker: int = 0, *, every: int = 1, select
     """
     from mdtraj import Trajectory as MDTrajectory
 
+    trajectory = opened_run(trajectory, "to_mdtraj")
     frames = chosen_atoms(trajectory, "to_mdtraj", walker, every, selection)
     xyz = np.zeros((len(frames), len(frames.columns), 3), np.float32)
     first = 0
@@ -101,6 +102,7 @@ def write_h5(
     tables = _import_tables()
     from mdtraj.formats import HDF5TrajectoryFile
 
+    trajectory = opened_run(trajectory, "write_h5")
     frames = chosen_atoms(trajectory, "write_h5", walker, every, selection)
     with whole(output, overwrite=overwrite) as partial:
         with HDF5TrajectoryFile(str(partial), "w") as file:
@@ -136,6 +138,7 @@ def write_dcd(
     """
     from mdtraj.formats import DCDTrajectoryFile
 
+    trajectory = opened_run(trajectory, "write_dcd")
     frames = chosen_atoms(trajectory, "write_dcd", walker, every, selection)
     with whole(output, overwrite=overwrite) as partial, DCDTrajectoryFile(str(partial), "w") as file:
         for block in frames.blocks():
@@ -164,6 +167,7 @@ def write_trr(
     """
     from mdtraj.formats import TRRTrajectoryFile
 
+    trajectory = opened_run(trajectory, "write_trr")
     frames = chosen_atoms(trajectory, "write_trr", walker, every, selection)
     if frames.step[-1] > LARGEST_STEP:
         raise InputError(f"write_trr: step {frames.step[-1]} must be at most {LARGEST_STEP} in a .trr; export to .h5")

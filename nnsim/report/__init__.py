@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnsim.errors import InputError, NNSimWarning
+from nnsim.errors import InputError, NNSimWarning, require_path
 from nnsim.report.blocks import WARNING, Attempts, Notice, Page, Section
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def write(
     """
     from nnsim.files import whole
 
-    path = Path(path)
+    path = require_path("report", "path", path)
     _refuse(path, overwrite)  # before the work
     text = make(trajectory, title=title, bias=bias, between=between)
     with whole(path, overwrite=overwrite, kind="report", ours=is_report) as partial:
