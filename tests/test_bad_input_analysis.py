@@ -16,7 +16,18 @@ from command_line import error_of
 from in_memory import Record
 from pictured_runs import make_run
 
-from nnsim import Box, InputError, Lattice, Simulation, Trajectories, Trajectory, TrajectoryError, cv, per_tensor_limits
+from nnsim import (
+    Box,
+    InputError,
+    Lattice,
+    Simulation,
+    Trajectories,
+    Trajectory,
+    TrajectoryError,
+    cv,
+    per_tensor_limits,
+    report,
+)
 from nnsim import analysis as an
 from nnsim.analysis import Axis, Curve, EntropyLandscape, SweepTable
 from nnsim.analysis.checks import require_fraction
@@ -1025,6 +1036,9 @@ FOUND: list[Case] = [
     ("path", lambda r: Trajectory(3), "Trajectory: path = 3 must be a path; give that of a file or folder"),
     ("line break", lambda r: Trajectory("a\nb"), "a\\nb does not exist; check the path"),
     ("runs", lambda r: Trajectories(3), "Trajectories: runs = 3 must be trajectories or paths; give a list of them"),
+    ("reported", lambda r: report.make(3), "report: runs = 3 must be trajectories or paths; give a list of them"),
+    ("title", lambda r: report.make(r.wl, title=3), "report: title = 3 must be a name; give a text"),
+    ("between", lambda r: report.make(r.wl, between=(NAN, 1)), "report: between = nan must be a finite number; change"),
     ("folder", lambda r: r.wl.simulation(folder=3), "Trajectory.simulation: folder = 3 must be a path; give"),
     ("export", lambda r: write_csv(3, "a.csv"), "write_csv: trajectory = 3 must be a trajectory or its path; give one"),
     ("output", lambda r: export(r.wl, 3), "export: output = 3 must be a path; give that of a file or folder"),
