@@ -129,7 +129,7 @@ class Umbrella(Bias):
         if periods is None:
             return (None,) * k
         given: Any = periods.tolist() if hasattr(periods, "tolist") else periods  # of an array or a tensor
-        values = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+        values = given if isinstance(given, Sequence) and not isinstance(given, (str, bytes)) else [given]
         if len(values) != k:
             raise InputError(
                 f"Umbrella: {len(values)} values of periods for {k} CVs; give one for each CV, None where not periodic"

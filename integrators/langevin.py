@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError, require_number
+from nnsim.errors import InputError, require_number, shown
 from nnsim.forcefield import ForceField
 from nnsim.integrators import pieces
 from nnsim.integrators.mini_batches import MiniBatches, check_batch_size
@@ -82,8 +82,8 @@ class Langevin(Integrator):
         self.batch_size = check_batch_size("Langevin", batch_size)
         if not isinstance(splitting, str) or set(splitting) - set("ABO") or not {"A", "B"} <= set(splitting):
             raise InputError(
-                f"Langevin: splitting = {splitting!r} must be a string of the letters B, A and O in which A and B "
-                "occur, such as 'BAOAB' or 'BOA'"
+                f"Langevin: splitting = {shown(splitting)} must be a string of the letters B, A and O in which A and B "
+                "occur, such as 'BAOAB' or 'BOA'; change splitting"
             )
         if self.friction > 0 and "O" not in splitting:
             raise InputError(

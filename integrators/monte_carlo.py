@@ -251,7 +251,8 @@ def _step_size(step: StepSize | float | None) -> StepSize:
         return step
     if getattr(step, "ndim", 0) or type(step).__name__ in ("bool", "bool_"):  # float() would take them
         raise InputError(
-            f"MonteCarlo: step = {shown(step)} must be a finite number above 0, or a MixedStep, TunedStep or FixedStep"
+            f"MonteCarlo: step = {shown(step)} must be a finite number above 0, or a MixedStep, TunedStep or "
+            "FixedStep; change step"
         )
     return FixedStep(require_number("MonteCarlo", "step", step, above=0.0))
 

@@ -39,7 +39,7 @@ def check_temperature(owner: str, kT: object, **limit: float) -> Temperature:
     Raises:
         InputError: no number within the limit, or a schedule that cannot give one.
     """
-    if not callable(kT):
+    if not callable(kT) or isinstance(kT, type):
         return require_number(owner, "kT", kT, **limit)
     temperature(owner, kT, 0, **limit)
     return kT

@@ -106,9 +106,10 @@ class _Training(Integrator):
         self.learning_rate = require_number(owner, "learning_rate", learning_rate, above=0.0)
         self.weight_decay = require_number(owner, "weight_decay", weight_decay, least=0.0)
         self.batch_size = check_batch_size(owner, batch_size)
-        if schedule is not None and not callable(schedule):
+        if schedule is not None and (isinstance(schedule, type) or not callable(schedule)):
             raise InputError(
-                f"{owner}: schedule = {schedule!r} must be a function of the step; give one, such as StepDecay(...)"
+                f"{owner}: schedule = {shown(schedule)} must be a function of the step; give one, such as "
+                "StepDecay(...)"
             )
         self.schedule = schedule
         self.confine = require_flag(owner, "confine", confine)
@@ -308,8 +309,8 @@ class Adam(_Training):
         confine: bool = False,
     ) -> None:
         super().__init__(learning_rate, weight_decay, batch_size, schedule, confine)
-        if not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) != 2:
-            raise InputError(f"Adam: betas = {betas!r} must be two numbers, such as (0.9, 0.999)")
+        if not isinstance(betas, Sequence) or isinstance(betas, (str, bytes)) or len(betas) != 2:
+            raise InputError(f"Adam: betas = {shown(betas)} must be two numbers, such as (0.9, 0.999); change betas")
         self.betas = (_fraction("Adam", "betas[0]", betas[0]), _fraction("Adam", "betas[1]", betas[1]))
         self.eps = require_number("Adam", "eps", eps, above=0.0)
 

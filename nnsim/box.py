@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError, require_choice, require_number, require_numbers
+from nnsim.errors import InputError, require_choice, require_integer, require_number, require_numbers, shown
 from nnsim.random import Purpose, RandomStreams
 
 KINDS = ("reflecting", "periodic", "open")
@@ -53,7 +53,7 @@ class Box:
             upper = _positive(limit)
             lower = -upper
         elif lower is None or upper is None:
-            raise InputError(f"Box: a {kind} box needs limit, or lower and upper")
+            raise InputError(f"Box: a {kind} box needs limit, or lower and upper; give them")
         self.lower, self.upper = require_numbers("Box", "lower", lower), require_numbers("Box", "upper", upper)
         self._edges = (self.lower, self.upper)
         sizes = {edge.numel() for edge in self._edges if edge.ndim}
@@ -175,9 +175,22 @@ def per_tensor_limits(shapes: Iterable[tuple[int, ...]], scale: float) -> Tensor
     Reference: arXiv 2503.13145, public scripts.
     """
     scale = require_number("per_tensor_limits", "scale", scale, above=0.0)
+    if isinstance(shapes, (str, bytes)) or not hasattr(shapes, "__iter__") or getattr(shapes, "ndim", 1) == 0:
+        raise InputError(
+            f"per_tensor_limits: shapes = {shown(shapes)} must be the shapes of the tensors, such as [(3, 2), (3,)]; "
+            "give a list"
+        )
     limits = []
-    for shape in shapes:
+    for shape in map(_sizes, shapes):
         numel = math.prod(shape)
         fan = numel / shape[1] if len(shape) > 1 else numel
         limits.append(torch.full((numel,), scale / math.sqrt(fan), dtype=torch.float64))
+    if not limits:
+        raise InputError("per_tensor_limits: shapes = [] must hold the shape of one tensor or more; give them")
     return torch.cat(limits)
+
+
+def _sizes(shape: object) -> list[int]:
+    if not isinstance(shape, Sequence) or isinstance(shape, (str, bytes)):
+        raise InputError(f"per_tensor_limits: {shown(shape)} in shapes must be a shape, such as (3, 2); change shapes")
+    return [require_integer("per_tensor_limits", "a size in shapes", size, least=1) for size in shape]

@@ -68,7 +68,7 @@ def torch_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError):
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError):
         there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
         raise InputError(
             f"Simulation: device = {name!r} is not there; on this machine there is {', '.join(there)}"

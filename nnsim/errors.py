@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+
+TOO_LARGE = 2**64  # for any count or seed: neither torch nor numpy can hold it
 
 
 def printable(text: object, keep: str = "") -> str:
@@ -29,10 +32,12 @@ def printable(text: object, keep: str = "") -> str:
 
 
 class NNSimError(Exception):
-    """Base class of every error that nnsim raises on purpose; the command line prints it as one line."""
+    """Base class of every error that nnsim raises on purpose, in one line: a path may hold a line break."""
+
+    keep = ""  # control characters that are shown as they are
 
     def __str__(self) -> str:
-        return printable(super().__str__(), keep="\n")
+        return printable(super().__str__(), keep=self.keep)
 
 
 class InputError(NNSimError, ValueError):
@@ -64,7 +69,7 @@ def require_number(
     if least is not None:
         rule = f"a finite number of at least {least:g}"
     try:
-        if isinstance(value, (str, bytes)) or _is_flag(value):  # float() would take "0.5" and True
+        if _no_real(value):
             raise TypeError
         number = float(value)  # type: ignore[arg-type]  # numpy and torch scalars too
     except (TypeError, ValueError, RuntimeError, OverflowError):
@@ -72,7 +77,7 @@ def require_number(
     bad = not math.isfinite(number) or (above is not None and number <= above) or (least is not None and number < least)
     if bad:
         raise InputError(f"{owner}: {name} = {number:g} must be {rule}; change {name}")
-    return number
+    return number + 0.0  # -0.0 is 0: numpy takes it for a scale below 0
 
 
 def require_integer(owner: str, name: str, value: object, *, least: int) -> int:
@@ -84,6 +89,8 @@ def require_integer(owner: str, name: str, value: object, *, least: int) -> int:
         number = None
     if number is None or isinstance(value, bool) or number < least:
         raise InputError(f"{owner}: {name} = {shown(value)} must be a whole number of at least {least}; change {name}")
+    if number >= TOO_LARGE:
+        raise InputError(f"{owner}: {name} = {shown(value)} must be below 2^64; take a smaller {name}")
     return number
 
 
@@ -97,6 +104,20 @@ def require_flag(owner: str, name: str, value: object) -> bool:
 def _is_flag(value: object) -> bool:
     """Whether it is a truth value, of Python or numpy."""
     return type(value).__name__ in ("bool", "bool_")
+
+
+def _no_real(value: object) -> bool:
+    """Whether it is text, a truth value or complex, which float() and torch would take: "0.5", True, 1j."""
+    kind = str(getattr(value, "dtype", ""))
+    return isinstance(value, (str, bytes)) or _is_flag(value) or kind.endswith("bool") or "complex" in kind
+
+
+def require_integers(owner: str, name: str, value: object, *, least: int) -> list[int]:
+    """Return a list of whole numbers of at least `least`, from any list, array or tensor, or raise `InputError`."""
+    parts = None if isinstance(value, (str, bytes, Mapping)) else _listed(value)
+    if parts is None:
+        raise InputError(f"{owner}: {name} = {shown(value)} must be a list of whole numbers; change {name}")
+    return [require_integer(owner, name, one, least=least) for one in parts]
 
 
 def require_pair(owner: str, name: str, value: object) -> tuple[float, float]:
@@ -144,11 +165,43 @@ def require_choice(owner: str, name: str, value: object, choices: Iterable[str])
     return value
 
 
+def require_text(owner: str, name: str, value: object) -> str:
+    """Return `value`, or raise `InputError` unless it is a text."""
+    if not isinstance(value, str):
+        raise InputError(f"{owner}: {name} = {shown(value)} must be a name; give a text")
+    return value
+
+
+def require_texts(owner: str, name: str, value: object) -> list[str]:
+    """Return a list of texts, from several or a single one, or raise `InputError`."""
+    texts: list[Any] | None = [value] if isinstance(value, (str, bytes)) else _listed(value)
+    if texts is None or not all(isinstance(one, str) for one in texts):
+        raise InputError(f"{owner}: {name} = {shown(value)} must be names; give a text, or a list of them")
+    return texts
+
+
+def require_kind(owner: str, name: str, value: object, kind: type[T], source: str) -> T:
+    """Return `value`, or raise `InputError` unless it is of a kind; `source` tells what makes such objects."""
+    if not isinstance(value, kind):
+        raise InputError(f"{owner}: {name} = {shown(value)} must be of the kind {kind.__name__}; give {source}")
+    return value
+
+
+def require_path(owner: str, name: str, value: object) -> Path:
+    """Return `value` as a path, or raise `InputError` unless it is one or a text."""
+    if not isinstance(value, (str, Path)) or "\0" in str(value):
+        raise InputError(f"{owner}: {name} = {shown(value)} must be a path; give that of a file or folder")
+    return Path(value)
+
+
 def require_numbers(owner: str, name: str, value: object, rule: str = "a number or numbers") -> Tensor:
     """Return a float64 copy of a number, list, array or tensor, or raise `InputError` if it is none or empty."""
+    import numpy as np
     import torch
 
     try:
+        if _no_real(value if hasattr(value, "dtype") else np.asarray(value)):
+            raise TypeError
         numbers = torch.as_tensor(value, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         raise InputError(f"{owner}: {name} = {shown(value)} must be {rule}; give plain numbers") from None

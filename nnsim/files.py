@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnsim.errors import InputError, NNSimError, TrajectoryError
+from nnsim.errors import InputError, NNSimError, TrajectoryError, require_flag, require_path
 from nnsim.interrupt import Interrupt, InterruptedRun
 from nnsim.trajectory_layout import PARTIAL, remove, sync
 
@@ -55,6 +55,8 @@ def whole(
         TrajectoryError: the disk is full or cannot be written.
         InterruptedRun: Ctrl-C or another signal that asks to stop.
     """
+    overwrite = require_flag(kind, "overwrite", overwrite)
+    output = require_path(kind, "output", output)
     output = Path(os.path.realpath(output))  # what a link points to is replaced, not the link
     check = partial(_check_place, output, overwrite, kind, replaceable, ours)
     check()

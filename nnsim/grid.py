@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError, require_choice, require_integer, require_number
+from nnsim.errors import InputError, require_choice, require_flag, require_integer, require_number, shown
 
 LARGEST = 2 * 10**8  # bins; two arrays of 8 bytes each
 
@@ -71,14 +71,16 @@ class Grid:
             if low >= high:
                 raise InputError(f"Grid: lower = {low:g} must be below upper = {high:g}; swap or widen them")
         if (bins is None) == (spacing is None):
-            raise InputError("Grid: give either bins or spacing")
+            raise InputError(f"Grid: bins = {shown(bins)} and spacing = {shown(spacing)}; give either bins or spacing")
         if spacing is not None:
             bins = self._bins_of(_fill(spacing, self.dimensions, "spacing"))
         least = 4 if kind == "spline" else 1
         counts = _fill(bins, self.dimensions, "bins")
         self.shape = tuple(require_integer("Grid", "bins", value, least=least) for value in counts)
         self._refuse_too_large()
-        self.periodic = tuple(bool(value) for value in _fill(periodic, self.dimensions, "periodic"))
+        self.periodic = tuple(
+            require_flag("Grid", "periodic", value) for value in _fill(periodic, self.dimensions, "periodic")
+        )
         self.spacing = tuple((h - lo) / m for lo, h, m in zip(self.lower, self.upper, self.shape, strict=True))
         self.prepare(torch.device("cpu"))
 
@@ -374,7 +376,7 @@ def _stack(tables: list[np.ndarray]) -> np.ndarray:
 
 
 def _sequence(value: Any) -> list[Any]:
-    if isinstance(value, str) or getattr(value, "ndim", 1) == 0:
+    if isinstance(value, (str, bytes)) or getattr(value, "ndim", 1) == 0:
         return [value]
     return list(value) if isinstance(value, (Sequence, np.ndarray, Tensor)) else [value]
 

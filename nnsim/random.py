@@ -299,10 +299,7 @@ def undisturbed() -> Iterator[None]:
 
 def require_seed(owner: str, seed: object) -> int:
     """Return the seed, or raise `InputError` unless it is a whole number from 0 to 2^64 - 1."""
-    number = require_integer(owner, "seed", seed, least=0)
-    if number >= SEEDS:
-        raise InputError(f"{owner}: seed = {number} must be below 2^64; take a smaller seed")
-    return number
+    return require_integer(owner, "seed", seed, least=0)
 
 
 # ---------------------------------------------------------------------- from words to numbers, as in `nnsim.philox`

@@ -79,6 +79,12 @@ def labels(parameters: Mapping[str, Sequence[int]], indices: Sequence[int] | NDA
     return found
 
 
+class _PointingError(InputError):
+    """Shows the text on a line of its own, and below it which word is meant."""
+
+    keep = "\n"
+
+
 @dataclass(frozen=True)
 class _Tensor:
     name: str
@@ -176,8 +182,8 @@ class _Parser:
         place = self.place if place is None else place
         inside = place < len(self.tokens)
         word, column = self.tokens[place] if inside else ("the end", len(self.text.rstrip()) + 1)
-        pointer = f"\n  {self.text}\n  {' ' * column}{'^' * (len(word) if inside else 1)}"
-        return InputError(f"select: {repr(word) if inside else word} {what}{pointer}")
+        pointer = f"\n  {' '.join(self.text.splitlines())}\n  {' ' * column}{'^' * (len(word) if inside else 1)}"
+        return _PointingError(f"select: {repr(word) if inside else word} {what}{pointer}")
 
     def expression(self) -> Mask:
         found = self.term()

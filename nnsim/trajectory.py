@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim import selection
-from nnsim.errors import InputError, TrajectoryError, require_choice, require_integer
+from nnsim.errors import InputError, TrajectoryError, require_choice, require_integer, require_path, require_text
 from nnsim.trajectory_frames import Keep, Series, Slice, ThinnedSeries, positions_in
 from nnsim.trajectory_layout import (
     BIASES,
@@ -76,7 +76,7 @@ class BiasRecord:
 
     def table_attrs(self, table: str) -> dict[str, Any]:
         """Attributes of one table."""
-        return self._checked(self._folder / check_name(table))
+        return self._checked(self._folder / check_name(require_text("BiasRecord", "table", table)))
 
     def _checked(self, folder: Path) -> dict[str, Any]:
         check_metadata(self._root, [f"{self._inside(folder)}/.zattrs"])
@@ -116,7 +116,7 @@ class Trajectory:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = require_path("Trajectory", "path", path)
         self.root = self.path.absolute()
         self._series: dict[str, Series] = {}
         self._system: Any = None  # made from the script when a module is first asked for
@@ -369,7 +369,8 @@ class Trajectory:
         """
         from nnsim.trajectory_network import rebuilt
 
-        return rebuilt(self, None if folder is None else Path(folder), changes)
+        where = None if folder is None else require_path("Trajectory.simulation", "folder", folder)
+        return rebuilt(self, where, changes)
 
     def __repr__(self) -> str:
         particles = [series.name for series in (self.positions, self.velocities) if series is not None]

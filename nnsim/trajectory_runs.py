@@ -15,13 +15,15 @@ from nnsim.errors import InputError, require_choice, shown
 from nnsim.trajectory import Trajectory
 
 
-def open_runs(paths: Iterable[Trajectory | Path | str]) -> list[Trajectory]:
+def open_runs(paths: Iterable[Trajectory | Path | str], owner: str = "Trajectories") -> list[Trajectory]:
     """Open trajectories of independent runs; one that is given twice, also as a copy, would count twice.
 
     Raises:
         InputError: the same run twice.
         TrajectoryError: one that cannot be read.
     """
+    if not isinstance(paths, Iterable) or getattr(paths, "ndim", 1) == 0:
+        raise InputError(f"{owner}: runs = {shown(paths)} must be trajectories or paths; give a list of them")
     runs = [path if isinstance(path, Trajectory) else Trajectory(path) for path in paths]
     seen: dict[Any, Path] = {}
     for run in runs:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nnsim.box import Box
-from nnsim.errors import InputError, require_integer, require_numbers, settle_number
+from nnsim.errors import InputError, require_integer, require_numbers, settle_number, shown
 from nnsim.evaluation import Evaluation
 from nnsim.precision import Precision
 from nnsim.protocols import System
@@ -91,12 +91,19 @@ class AnalyticSystem(System):
     ) -> None:
         self.size = require_integer("AnalyticSystem", "n", n, least=1)
         self.parameters = {"q": (self.size,)}
+        if potential is not None and (isinstance(potential, type) or not callable(potential)):
+            raise InputError(
+                f"AnalyticSystem: potential = {shown(potential)} must be None or a function of positions [W, n], "
+                "such as Harmonic(); change potential"
+            )
         self.potential = potential
         self.box = checked_box("AnalyticSystem", box)
         self.box.check_size(self.size)
         if isinstance(start, str) and start != "uniform":
-            raise InputError(f"AnalyticSystem: start = {start!r} must be 'uniform' or positions")
+            raise InputError(f"AnalyticSystem: start = {start!r} must be 'uniform' or positions; give one of them")
         self.start = start if isinstance(start, str) else require_numbers("AnalyticSystem", "start", start)
+        if isinstance(self.start, Tensor) and not bool(torch.isfinite(self.start).all()):
+            raise InputError(f"AnalyticSystem: start = {shown(start)} must be finite numbers; change start")
 
     def prepare(self, precision: Precision, device: torch.device) -> None:
         """Bring the box to the type and device of the run."""

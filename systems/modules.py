@@ -50,7 +50,7 @@ def mlp(sizes: Sequence[int], activation: Activation = nn.ReLU, *, seed: int = 0
     >>> sum(p.numel() for p in mlp((2, 6, 6, 6, 2)).parameters())
     116
     """
-    given = list(sizes) if isinstance(sizes, Sequence) and not isinstance(sizes, str) else []
+    given = list(sizes) if isinstance(sizes, Sequence) and not isinstance(sizes, (str, bytes)) else []
     widths = [require_integer("mlp", f"sizes[{i}]", size, least=1) for i, size in enumerate(given)]
     if len(widths) < 2:
         raise InputError(
@@ -73,7 +73,17 @@ def _maker(owner: str, activation: Activation) -> Callable[[], nn.Module]:
             f"{owner}: activation = {shown(activation)} must be one of {', '.join(map(repr, ACTIVATIONS))}, or make a "
             "module when it is called, such as torch.nn.Tanh; change activation"
         )
-    return activation
+
+    def make() -> nn.Module:
+        made = activation()
+        if not isinstance(made, nn.Module):
+            raise InputError(
+                f"{owner}: activation = {shown(activation)} makes {shown(made)}, which is no module; give one that "
+                "does, such as torch.nn.Tanh"
+            )
+        return made
+
+    return make
 
 
 def shapes_of(make: Callable[[], nn.Module]) -> list[tuple[int, ...]]:
@@ -88,7 +98,7 @@ def hidden_sizes(owner: str, hidden: Sequence[int] | int) -> tuple[int, ...]:
     Raises:
         InputError: no layer at all, or a width below 1; `owner` names the function that was called.
     """
-    widths = tuple(hidden) if isinstance(hidden, Sequence) else (hidden,)
+    widths = tuple(hidden) if isinstance(hidden, Sequence) and not isinstance(hidden, (str, bytes)) else (hidden,)
     if not widths:
         raise InputError(f"{owner}: hidden = () must hold at least one width; give for example hidden=(6, 6, 6)")
     return tuple(require_integer(owner, "hidden", width, least=1) for width in widths)
@@ -211,6 +221,7 @@ def resnet10(classes: int = 2, *, seed: int = 0) -> nn.Sequential:
 
     Reference: arXiv 2503.13145, selected CIFAR-10.
     """
+    classes = require_integer("resnet10", "classes", classes, least=1)
     with seeded("resnet10", seed):
         return nn.Sequential(
             nn.Conv2d(3, 6, 3, padding=1, bias=False),

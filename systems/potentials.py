@@ -117,7 +117,7 @@ def checked_potential(potential: Any) -> Term | None:
     if potential is not None and (isinstance(potential, type) or not callable(potential)):
         raise InputError(
             f"NeuralNetwork: potential = {shown(potential)} must be None, made of LossPotential(...) and "
-            "GaussianPrior(...), or a function of an evaluation"
+            "GaussianPrior(...), or a function of an evaluation; change potential"
         )
     found: Term | None = potential
     return found

@@ -16,19 +16,34 @@ from command_line import error_of
 from in_memory import Record
 from pictured_runs import make_run
 
-from nnsim import Box, InputError, Lattice, Simulation, Trajectory, TrajectoryError, cv
+from nnsim import (
+    Box,
+    InputError,
+    Lattice,
+    Simulation,
+    Trajectories,
+    Trajectory,
+    TrajectoryError,
+    cv,
+    per_tensor_limits,
+    report,
+)
 from nnsim import analysis as an
 from nnsim.analysis import Axis, Curve, EntropyLandscape, SweepTable
 from nnsim.analysis.checks import require_fraction
 from nnsim.bias import Umbrella, Wall, WangLandau
+from nnsim.cv import ntk
 from nnsim.errors import require_flag, require_number, require_pair
+from nnsim.export import atom_order, export, write_csv
 from nnsim.grid import Grid
 from nnsim.integrators import GradientDescent, Langevin
+from nnsim.plotting import plot_histogram, plot_landscape, plot_layers, plot_parameters, plot_slices, save
 from nnsim.protocols import Integrator
 from nnsim.random import Purpose, RandomStreams
 from nnsim.schedules import FlatnessHalving
 from nnsim.state import State
 from nnsim.systems import AnalyticSystem, CrossEntropy, Harmonic, NeuralNetwork
+from nnsim.systems.modules import mlp, resnet10
 
 NAN, INF = math.nan, math.inf
 Case = tuple[str, Callable[..., Any], str]
@@ -385,7 +400,7 @@ AVERAGES: list[Case] = [
     ("centred", lambda r: r.equilibrium(centred="no"), "centred = 'no' must be True or False; change centred"),
     ("bias", lambda r: r.equilibrium(bias="nope"), "no Wang-Landau bias 'nope'; it has: wl"),
     ("given", lambda r: an.equilibrium(r.wl, "nope", "weight_norm"), "no observable 'nope'; it has 'accuracy_test',"),
-    ("of", lambda r: an.equilibrium(r.wl, "ln_loss_train", None), "no observable None; it has 'accuracy_test',"),
+    ("of", lambda r: an.equilibrium(r.wl, "ln_loss_train", None), "equilibrium: of = None must be a name; give a text"),
     (
         "number for all",
         lambda r: an.equilibrium(r.wl, "ln_loss_train", "wl_increment"),
@@ -972,3 +987,92 @@ def test_commands(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         assert part in line[place:], line
         place = line.index(part, place)
     assert not list(tmp_path.iterdir())
+
+
+# -------------------------------------------------------------------------------- kinds that the campaign has found
+
+KERNEL = torch.eye(3)
+FOUND: list[Case] = [
+    ("complex", lambda r: Box(np.array([1j])), "Box: limit = array([0.+1.j]) must be a number or numbers; give plain"),
+    ("true", lambda r: Box(True), "Box: limit = True must be a number or numbers; give plain numbers"),
+    ("no limits", lambda r: Box(), "Box: a reflecting box needs limit, or lower and upper; give them"),
+    ("huge", lambda r: AnalyticSystem(10**30), "AnalyticSystem: n = 1000 ... must be below 2^64; take a smaller n"),
+    ("bytes", lambda r: Grid(0, 9, bins=b"x"), "Grid: bins = b'x' must be a whole number of at least 4; change bins"),
+    ("flag", lambda r: Grid(0, 9, 9, periodic="no"), "Grid: periodic = 'no' must be True or False; change periodic"),
+    ("either", lambda r: Grid(0, 9), "Grid: bins = None and spacing = None; give either bins or spacing"),
+    ("class", lambda r: Langevin(0.1, 1.0, kT=int), "Langevin: kT = <class 'int'> must be a finite number of at least"),
+    ("schedule", lambda r: GradientDescent(0.1, schedule=int), "GradientDescent: schedule = <class 'int'> must be a "),
+    ("potential", lambda r: AnalyticSystem(2, 1j), "AnalyticSystem: potential = 1j must be None or a function ... cha"),
+    ("start", lambda r: AnalyticSystem(2, start=NAN), "AnalyticSystem: start = nan must be finite numbers; change st"),
+    ("shapes", lambda r: per_tensor_limits(3, 1.0), "per_tensor_limits: shapes = 3 must be the shapes of the tensors"),
+    (
+        "shape",
+        lambda r: per_tensor_limits([3], 1.0),
+        "per_tensor_limits: 3 in shapes must be a shape, such as (3, 2); ",
+    ),
+    (
+        "module",
+        lambda r: mlp((2, 3, 2), lambda: 1),
+        "mlp: activation = <function ... makes 1, which is no module; give",
+    ),
+    (
+        "classes",
+        lambda r: resnet10(1.5),
+        "resnet10: classes = 1.5 must be a whole number of at least 1; change classes",
+    ),
+    ("NTK flag", lambda r: cv.NTKTrace(per_row="no"), "NTKTrace: per_row = 'no' must be True or False; change per_row"),
+    ("NTK seed", lambda r: cv.NTKTrace(seed=None), "NTKTrace: seed = None must be a whole number of at least 0; chang"),
+    (
+        "kernel",
+        lambda r: ntk.entropy([1.0]),
+        "ntk: kernel = [1.0] must be a tensor of floats; give what ntk.kernel giv",
+    ),
+    ("diagonal", lambda r: ntk.magnitudes(KERNEL[0, 0]), "ntk: a diagonal of shape () must be [..., n] with n above 0"),
+    (
+        "labels",
+        lambda r: ntk.class_blocks(KERNEL, [1]),
+        "class_blocks: labels = [1] must be a tensor [N] of integers; ",
+    ),
+    ("path", lambda r: Trajectory(3), "Trajectory: path = 3 must be a path; give that of a file or folder"),
+    ("line break", lambda r: Trajectory("a\nb"), "a\\nb does not exist; check the path"),
+    ("runs", lambda r: Trajectories(3), "Trajectories: runs = 3 must be trajectories or paths; give a list of them"),
+    ("reported", lambda r: report.make(3), "report: runs = 3 must be trajectories or paths; give a list of them"),
+    ("title", lambda r: report.make(r.wl, title=3), "report: title = 3 must be a name; give a text"),
+    ("between", lambda r: report.make(r.wl, between=(NAN, 1)), "report: between = nan must be a finite number; change"),
+    ("folder", lambda r: r.wl.simulation(folder=3), "Trajectory.simulation: folder = 3 must be a path; give"),
+    ("export", lambda r: write_csv(3, "a.csv"), "write_csv: trajectory = 3 must be a trajectory or its path; give one"),
+    ("output", lambda r: export(r.wl, 3), "export: output = 3 must be a path; give that of a file or folder"),
+    ("overwrite", lambda r: save(figure(), "a.png", overwrite=3), "picture: overwrite = 3 must be True or False; chan"),
+    ("target", lambda r: save(3, "a.png"), "save: target = 3 must be a figure or axes; give what a plot function giv"),
+    ("dpi", lambda r: save(figure(), "a.png", 1.5), "save: dpi = 1.5 must be a finite number of at least 10; change d"),
+    ("topology", lambda r: atom_order(3), "atom_order: parameters = 3 must be names and shapes of the tensors; give"),
+    ("axis flag", lambda r: Axis("a", [0.5], [0, 1], periodic="no"), "Axis 'a': periodic = 'no' must be True or False"),
+    ("axis name", lambda r: Axis(3, [0.5], [0, 1]), "Axis: name = 3 must be a name; give a text"),
+    ("flat", lambda r: EntropyLandscape([0.0], [1], (Axis("a", [0.5], [0, 1]),), flat="no"), "flat = 'no' must be Tru"),
+    ("weighted", lambda r: an.fit_power([1, 2, 3], [1, 2, 3], weighted=1), "fit_power: weighted = 1 must be True or "),
+    ("networks", lambda r: an.rename_neurons(np.zeros((3, 2)), {}, []), "rename_neurons: positions of shape (3, 2) mu"),
+    ("note", lambda r: plot_slices(volume(), note=3), "plot: note = 3 must be a name; give a text"),
+    (
+        "landscape",
+        lambda r: plot_slices(3),
+        "plot_slices: landscape = 3 must be of the kind EntropyLandscape; give Ent",
+    ),
+    ("names", lambda r: plot_histogram(r.wl, 3), "plot_histogram: names = 3 must be names; give a text, or a list of"),
+    ("walkers", lambda r: plot_layers(r.wl, walkers=3), "walkers = 3 must be a list of whole numbers; change walkers"),
+    ("count", lambda r: plot_parameters(r.wl, max_panels=-1), "plot_parameters: max_panels = -1 must be a whole numbe"),
+]
+
+
+def figure() -> Any:
+    return plot_landscape(volume().marginal(0, 1))
+
+
+def volume() -> EntropyLandscape:
+    edges = np.linspace(0.0, 1.0, 4)
+    axes = tuple(Axis(name, edges[:-1] + 1 / 6, edges) for name in "abc")
+    return EntropyLandscape(np.zeros((3, 3, 3)), np.ones((3, 3, 3)), axes)
+
+
+@pytest.mark.parametrize(("make", "words"), [one[1:] for one in FOUND], ids=[one[0] for one in FOUND])
+def test_what_the_campaign_has_found(runs: Runs, make: Callable[..., Any], words: str) -> None:
+    refused(lambda: make(runs), words)

@@ -479,6 +479,15 @@ def test_seeds_of_64_bits_keep_all_of_their_digits() -> None:
     assert len(found.where(seed=2**64 - 1)) == 1
 
 
+@pytest.mark.parametrize("value", [10**30, -(10**30)])
+def test_a_whole_number_of_any_length_keeps_its_digits(value: int) -> None:
+    found = make_table(
+        {"swept": ["x"], "points": {"one": {"x": value}, "two": {"x": 1}}},
+        {key: {"status": "waiting"} for key in ("one", "two")},
+    )
+    assert list(found["x"]) == [value, 1]
+
+
 def test_means_over_seeds() -> None:
     found = table(bad={(10, 1, 2): "failed", (100, 2, 0): "left", (100, 2, 1): "failed", (100, 2, 2): "failed"})
     grid = found.mean_over_seeds("width", "depth", "loss_train_first")

@@ -305,7 +305,9 @@ def rename_neurons(
     """
     owner = "rename_neurons"
     q = as_numbers(owner, "positions", positions)
-    shapes = require_parameters(owner, parameters, q.shape[-1] if q.ndim == 1 else -1)
+    if q.ndim != 1:
+        raise InputError(f"{owner}: positions of shape {q.shape} must be those of one network, [n]; take one of them")
+    shapes = require_parameters(owner, parameters, len(q))
     if not np.isfinite(q).all():
         raise InputError(f"{owner}: positions are not all finite; give those of another frame")
     check = require_flag(owner, "check", check)
@@ -332,7 +334,7 @@ def rename_neurons(
 
 def _layer_lists(owner: str, name: str, given: Any) -> tuple[Floats, ...]:
     """Numbers of each hidden layer."""
-    if isinstance(given, str) or not isinstance(given, Iterable):
+    if isinstance(given, str) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
         raise InputError(f"{owner}: {name} = {shown(given)} must be a list for each hidden layer; change {name}")
     return tuple(as_floats(owner, name, one, axes=1) for one in given)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnsim.analysis.checks import as_floats
-from nnsim.errors import InputError, require_number, shown
+from nnsim.errors import InputError, require_flag, require_number, require_text, shown
 
 Floats = NDArray[np.float64]
 Value = Callable[[Floats], ArrayLike]
@@ -42,7 +42,9 @@ class Axis:
     discrete: bool = False
 
     def __post_init__(self) -> None:
-        owner = f"Axis {self.name!r}"
+        owner = f"Axis {require_text('Axis', 'name', self.name)!r}"
+        for flag in ("periodic", "discrete"):
+            require_flag(owner, flag, getattr(self, flag))
         centers, edges = (as_floats(owner, name, getattr(self, name), axes=1) for name in ("centers", "edges"))
         if len(edges) != len(centers) + 1 or not len(centers):
             raise InputError(f"{owner}: {len(centers)} centers and {len(edges)} edges; give one edge more than centers")
@@ -114,8 +116,10 @@ class Curve:
 
     def __post_init__(self) -> None:
         for name in ("x", "y", "error"):
-            if getattr(self, name) is not None:
+            if name != "error" or self.error is not None:
                 object.__setattr__(self, name, as_floats("Curve", name, getattr(self, name)))
+        for name in ("x_name", "y_name"):
+            require_text("Curve", name, getattr(self, name))
         shapes = [one.shape[-1:] for one in (self.x, self.y, self.error) if one is not None]
         if len(set(shapes)) > 1 or self.x.ndim != 1:
             raise InputError(f"Curve: x, y and error end with {shapes} points; give one of each for every point")

@@ -16,7 +16,7 @@ def as_numbers(owner: str, name: str, value: Any) -> NDArray[Any]:
     """An array of real numbers, float32 kept and all else made float64."""
     try:
         array = np.asarray(value)
-        if array.dtype.kind not in "biuf":
+        if array.dtype.kind not in "biuf" or value is True or value is False:  # arrays of those are masks
             raise TypeError
         return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
     except (TypeError, ValueError):

@@ -34,7 +34,7 @@ from nnsim.analysis.learnt import wang_landau_name
 from nnsim.analysis.local_mean import LocalMean, local_mean
 from nnsim.analysis.potentials import biases_of_type
 from nnsim.analysis.weights import frame_weights
-from nnsim.errors import InputError, require_flag, require_number, require_several
+from nnsim.errors import InputError, require_flag, require_number, require_several, require_text
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
@@ -134,6 +134,7 @@ def equilibrium(
     width = require_number("equilibrium", "width", width, above=0.0)
     since = require_fraction("equilibrium", since)
     centred = require_flag("equilibrium", "centred", centred)
+    given, of = require_text("equilibrium", "given", given), require_text("equilibrium", "of", of)
     refuse_mean("equilibrium", trajectory, of)
     if bias is not None:
         biased_quantity(trajectory, bias)  # which refuses one that is not there
@@ -169,6 +170,8 @@ def biased_quantity(trajectory: Trajectory | str | Path, bias: str | None = None
 def averaged_type(trajectory: Trajectory | str | Path, bias: str | None = None) -> str | None:
     """Type of the bias that `equilibrium` makes averages from; None if there is none."""
     trajectory = opened(trajectory, "averaged_type")
+    if bias is not None:
+        require_text("averaged_type", "bias", bias)
     if (weighted := _weighted(trajectory, bias)) is not None:
         return str(weighted["type"])
     settings = boltzmann_settings(trajectory)

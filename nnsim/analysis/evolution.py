@@ -103,7 +103,7 @@ def evolution(
     trajectories = all_opened(trajectory, OWNER)
     require_one_network(trajectories, OWNER)
     require_choice(OWNER, "diverged", diverged, ("refuse", "drop"))
-    if isinstance(leave_out, str) or not isinstance(leave_out, Collection):
+    if isinstance(leave_out, str) or not isinstance(leave_out, Collection) or hasattr(leave_out, "ndim"):
         raise InputError(
             f"{OWNER}: leave_out = {shown(leave_out)} must be a list of runs; name them as in Evolution.runs"
         )

@@ -27,7 +27,7 @@ from nnsim.analysis.landscape_input import Quantity, axes_of, called, index_of, 
 from nnsim.analysis.learnt import discrete_cvs, grid_bias_name, restraints, snapshot
 from nnsim.analysis.within_bins import mean_place, points_of_means, slopes, value_at
 from nnsim.criteria import FEWEST_VISITS
-from nnsim.errors import InputError, require_number, require_several, shown
+from nnsim.errors import InputError, require_flag, require_number, require_several, shown
 
 if TYPE_CHECKING:
     from nnsim.analysis.sampling import FrameSample
@@ -99,6 +99,7 @@ class EntropyLandscape:
             given = getattr(self, name)
             if given is not None and np.shape(given) != shape:
                 raise InputError(f"EntropyLandscape: {name} {np.shape(given)} and axes {shape} differ; make them equal")
+        require_flag("EntropyLandscape", "flat", self.flat)
         object.__setattr__(self, "axes", axes)
         object.__setattr__(self, "visited", visited)
         object.__setattr__(self, "entropy", entropy - entropy[visited].max())

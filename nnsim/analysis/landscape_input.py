@@ -71,6 +71,8 @@ def axes_of(grid: Mapping[str, Any], names: Sequence[str], discrete: Sequence[bo
         )
     require_choice("EntropyLandscape", "kind", grid["kind"], ("spline", "bins"))
     names = [names] if isinstance(names, str) else names
+    if not isinstance(names, Sequence) or isinstance(names, bytes) or not all(isinstance(one, str) for one in names):
+        raise InputError(f"EntropyLandscape: names = {shown(names)} must be those of the CVs; give a list of texts")
     levels = tuple(discrete) if isinstance(discrete, Sequence) else (discrete,)
     columns: list[Any] = [names, *(grid[name] for name in parts), levels or (False,) * len(names)]
     if any(np.ndim(column) != 1 or len(column) != len(names) for column in columns):

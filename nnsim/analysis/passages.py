@@ -79,7 +79,7 @@ def round_trips_by(series: Any, step: ArrayLike, until: ArrayLike, low: float, h
     """
     owner = "round_trips_by"
     steps, asked = as_floats(owner, "step", step, 1), as_floats(owner, "until", until)
-    frames = len(series) if hasattr(series, "__len__") else 0
+    frames = np.shape(series)[0] if np.ndim(series) else 0
     if len(steps) != frames or not (np.diff(steps) > 0).all():
         raise InputError(f"{owner}: step must rise and have one for each of {frames} frames; give series.step")
     # every second arrival ends a round trip

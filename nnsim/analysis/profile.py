@@ -325,7 +325,7 @@ def _bins(bins: int | str | Sequence[int], axes: int) -> list[int | None]:
         if bins != "values":
             raise InputError(f"profile: bins = {bins!r} must be a whole number of at least 1, or 'values'; change bins")
         return [None] * axes
-    several = [bins] * axes if not isinstance(bins, Sequence) else list(bins)
+    several = [bins] * axes if isinstance(bins, bytes) or not isinstance(bins, Sequence) else list(bins)
     if len(several) != axes:
         raise InputError(f"profile: {len(several)} numbers of bins for {axes} observables; give one, or one for each")
     return [require_integer("profile", "bins", one, least=1) for one in several]

@@ -199,8 +199,8 @@ def places_of(parameters: Shapes) -> dict[str, slice]:
     return found
 
 
-def require_parameters(owner: str, parameters: Shapes | None, size: int) -> Shapes:
-    """The names and shapes, or `InputError` if they are unknown or do not make `size` parameters."""
+def require_shapes(owner: str, parameters: Shapes | None) -> Shapes:
+    """The names and shapes, or `InputError` if they are none."""
     if not isinstance(parameters, Mapping):
         raise InputError(
             f"{owner}: parameters = {shown(parameters)} must be names and shapes of the tensors; give "
@@ -211,6 +211,12 @@ def require_parameters(owner: str, parameters: Shapes | None, size: int) -> Shap
             f"{owner}: parameters = {shown(parameters)} must be shapes by the names of tensors; give them as in "
             "{'0.weight': (10, 784), '0.bias': (10,)}"
         )
+    return parameters
+
+
+def require_parameters(owner: str, parameters: Shapes | None, size: int) -> Shapes:
+    """The names and shapes, or `InputError` if they are unknown or do not make `size` parameters."""
+    parameters = require_shapes(owner, parameters)
     total = total_of(parameters)
     if total != size:
         raise InputError(f"{owner}: parameters make {total} numbers, but the positions have {size}; change parameters")

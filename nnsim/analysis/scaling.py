@@ -130,6 +130,7 @@ def fit_power(x: ArrayLike, y: ArrayLike, error: ArrayLike | None = None, *, wei
     >>> round(law.exponent, 12), round(law.prefactor, 12)
     (1.0, 0.2)
     """
+    require_flag("fit_power", "weighted", weighted)
     x, y, error = _checked("fit_power", x, y, error)
     _require_positive("fit_power", "y", y)
     line = _line(np.log(x), np.log(y), None if error is None else error / y, weighted)
@@ -146,6 +147,7 @@ def fit_logarithm(
     >>> round(law.slope, 12), round(law.intercept, 12)
     (1.0, 0.5)
     """
+    require_flag("fit_logarithm", "weighted", weighted)
     x, y, error = _checked("fit_logarithm", x, y, error)
     line = _line(np.log(x), y, error, weighted)
     return LogarithmicLaw(line.slope, line.slope_error, line.intercept, line.intercept_error, line.chi2, len(x))

@@ -293,7 +293,7 @@ def _same(value: Any, wanted: Any) -> bool:
             except ValueError:
                 return False
         return label(value) == wanted.strip("()[] ").replace(", ", ",").replace(",", "x").lower()
-    return bool(np.all(value == wanted)) or label(value) == label(wanted)
+    return bool(np.all(np.asarray(value == wanted))) or label(value) == label(wanted)
 
 
 def _in_order(values: Iterable[Any]) -> list[Any]:
@@ -315,9 +315,11 @@ def _value(stored: Any) -> Any:
 def _column(values: list[Any]) -> NDArray[Any]:
     """An array of integers, floats or texts if all values are, and otherwise of objects."""
     numbers = [value for value in values if is_numeric([value])]
-    if all(type(value) is int for value in values) and max(values, default=0) >= 2**63:  # of seeds
+    whole = all(type(value) is int for value in values)
+    if whole and max(values, default=0) >= 2**63 and min(values) >= 0 and max(values) < 2**64:  # of seeds
         return np.array(values, dtype=np.uint64)
-    for kind in (int, float, str):
+    large = whole and any(not -(2**63) <= value < 2**63 for value in values)
+    for kind in () if large else (int, float, str):
         if all(type(value) is kind or (kind is float and type(value) is int) for value in values):
             return np.array(values, dtype={int: np.int64, float: np.float64, str: np.str_}[kind])
     exact = all(abs(value) <= 2**53 for value in numbers)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from nnsim.analysis.axes import Floats
 from nnsim.analysis.biased_run import BiasedRun, Values, factor_names, joint_states, target_factor
-from nnsim.analysis.checks import require_fraction
+from nnsim.analysis.checks import as_floats, require_fraction
 from nnsim.analysis.frames import common_steps, frames_at, opened
 from nnsim.analysis.independence import Doubts, doubts_of_frames, doubts_of_trips
 from nnsim.analysis.mbar import log_mixture, overlap, solve_mbar
@@ -169,7 +169,7 @@ def frame_weights(
     final_bias: bool = False,
     blocks: int = 8,
     names: Sequence[str] = (),
-    among: NDArray[np.int64] | None = None,
+    among: ArrayLike | None = None,
 ) -> FrameWeights:
     r"""Weights of the frames of a run under any biases, for averages without them.
 
@@ -208,6 +208,7 @@ def frame_weights(
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise InputError(f"{owner}: names = {shown(names)} must be a list of observables; give [name, ...]")
     count = require_integer(owner, "blocks", blocks, least=2)
+    among = None if among is None else as_floats(owner, "among", among)
     trajectory = opened(trajectory, owner)
     run = BiasedRun(trajectory, final_bias)
     wanted = [*run.names, *factor_names(run, beta, kT), *names]

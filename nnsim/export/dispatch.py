@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnsim.errors import InputError, require_choice
+from nnsim.errors import InputError, require_choice, require_path, require_text
 from nnsim.export import molecular, states, tables, zarrmd
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def export(
     """
     from nnsim.analysis.frames import opened
 
-    output = Path(output)
+    output = require_path("export", "output", output)
     name = _format(output, format)
     write, counted, known = _FORMATS[name]
     given = {key: value for key, value in options.items() if value is not None}
@@ -72,7 +72,7 @@ def export(
 def _format(output: Path, asked: str | None) -> str:
     """The format asked for, which must fit the end of the output; or the one that the end stands for."""
     end = output.suffix.lower()
-    name = asked or end.removeprefix(".")
+    name = end.removeprefix(".") if asked is None else require_text("export", "format", asked)
     if name in REFUSED:
         raise InputError(f"export: {REFUSED[name]}")
     if asked is None and end == ".zarr":

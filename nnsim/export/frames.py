@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.errors import InputError, require_integer
+from nnsim.errors import InputError, require_integer, shown
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nnsim.trajectory import Trajectory
     from nnsim.trajectory_frames import Frames
 
@@ -95,6 +97,13 @@ def chosen_frames(
     )
 
 
+def opened_run(trajectory: Trajectory | Path | str, owner: str) -> Trajectory:
+    """What is exported, opened if it is a path."""
+    from nnsim.analysis.frames import opened
+
+    return opened(trajectory, owner)
+
+
 def positions(trajectory: Trajectory, owner: str) -> Frames:
     """The recorded positions, of which there must be at least one frame."""
     series = trajectory.positions
@@ -140,4 +149,6 @@ def is_per_walker(series: Frames, count: int) -> bool:
 
 def chosen_observables(trajectory: Trajectory, names: tuple[str, ...] | None) -> dict[str, Frames]:
     """The observables asked for, by default all; an unknown one is refused."""
+    if names is not None and (isinstance(names, (str, bytes)) or not isinstance(names, Sequence)):
+        raise InputError(f"export: observables = {shown(names)} must be a list of names; change observables")
     return {name: trajectory[name] for name in (trajectory.observables if names is None else names)}

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnsim.errors import InputError, NNSimError
-from nnsim.export.frames import WalkerFrames, chosen_frames, selected
+from nnsim.export.frames import WalkerFrames, chosen_frames, opened_run, selected
 from nnsim.export.topology import atom_order, to_topology
 from nnsim.files import whole
 
@@ -74,6 +74,7 @@ def to_mdtraj(trajectory: Trajectory, walker: int = 0, *, every: int = 1, select
     """
     from mdtraj import Trajectory as MDTrajectory
 
+    trajectory = opened_run(trajectory, "to_mdtraj")
     frames = chosen_atoms(trajectory, "to_mdtraj", walker, every, selection)
     xyz = np.zeros((len(frames), len(frames.columns), 3), np.float32)
     first = 0
@@ -104,6 +105,7 @@ def write_h5(
     tables = _import_tables()
     from mdtraj.formats import HDF5TrajectoryFile
 
+    trajectory = opened_run(trajectory, "write_h5")
     frames = chosen_atoms(trajectory, "write_h5", walker, every, selection)
     extra: dict[str, Any] = {"step": frames.step, "time": frames.time, "parameter": frames.columns}
     with whole(output, overwrite=overwrite) as partial, _by_library():
@@ -144,6 +146,7 @@ def write_dcd(
     """
     from mdtraj.formats import DCDTrajectoryFile
 
+    trajectory = opened_run(trajectory, "write_dcd")
     frames = chosen_atoms(trajectory, "write_dcd", walker, every, selection)
     with whole(output, overwrite=overwrite) as partial, _by_library():
         with DCDTrajectoryFile(str(partial), "w") as file:
@@ -175,6 +178,7 @@ def write_trr(
     """
     from mdtraj.formats import TRRTrajectoryFile
 
+    trajectory = opened_run(trajectory, "write_trr")
     frames = chosen_atoms(trajectory, "write_trr", walker, every, selection)
     if frames.step[-1] > LARGEST_STEP:
         raise InputError(f"write_trr: step {frames.step[-1]} must be at most {LARGEST_STEP} in a .trr; export to .h5")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nnsim.errors import InputError
-from nnsim.export.frames import positions, require_walker
+from nnsim.export.frames import opened_run, positions, require_walker
 from nnsim.files import whole
 
 if TYPE_CHECKING:
@@ -48,10 +48,11 @@ def write_safetensors(
         raise InputError("write_safetensors needs the package safetensors; pip install safetensors") from None
     if frame is not None and step is not None:
         raise InputError(f"write_safetensors: frame = {frame} and step = {step} both choose the frame; give one")
+    trajectory = opened_run(trajectory, "write_safetensors")
     series = positions(trajectory, "write_safetensors")
     walker = require_walker("write_safetensors", walker, series.shape[1])
     tensors = trajectory.parameters_at(-1 if frame is None else frame, walker, step=step)
-    place = range(len(series))[-1 if frame is None else frame] if step is None else int((series.step < step).sum())
+    place = range(len(series))[-1 if frame is None else int(frame)] if step is None else int((series.step < step).sum())
     metadata = {
         "step": str(int(series.step[place])),
         "time": repr(float(series.time[place])),

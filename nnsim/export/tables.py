@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.errors import InputError, require_integer
+from nnsim.errors import InputError, require_flag, require_integer
 from nnsim.export.frames import (
     Indices,
     block_length,
     chosen_observables,
     is_per_walker,
+    opened_run,
     positions,
     require_walker,
     selected,
@@ -61,8 +62,11 @@ def write_npz(
         InputError: the output exists, or something is asked for that was not recorded.
     """
     every = require_integer("write_npz", "every", every, least=1)
+    trajectory = opened_run(trajectory, "write_npz")
     plan = _Plan("write_npz", trajectory, walker, selection, observables)
-    wanted = trajectory.positions is not None if with_positions is None else with_positions
+    wanted = trajectory.positions is not None
+    if with_positions is not None:
+        wanted = require_flag("write_npz", "with_positions", with_positions)
     arrays = dict(plan.observables)
     if wanted:
         if "position" in arrays:
@@ -120,9 +124,12 @@ def write_csv(
         InputError: the output exists, or something is asked for that was not recorded.
     """
     every = require_integer("write_csv", "every", every, least=1)
+    trajectory = opened_run(trajectory, "write_csv")
     plan = _Plan("write_csv", trajectory, walker, selection, observables)
     series = dict(plan.observables)
-    wanted = selection is not None if with_positions is None else with_positions
+    wanted = selection is not None
+    if with_positions is not None:
+        wanted = require_flag("write_csv", "with_positions", with_positions)
     recorded = positions(trajectory, "write_csv") if wanted else None
     clock = [recorded] if recorded is not None else [*series.values()]
     if not clock:

@@ -58,7 +58,7 @@ def atom_order(parameters: Shapes) -> Indices:
     """
     places = [
         place
-        for tensors in _layers(parameters).values()
+        for tensors in _layers(_checked("atom_order", parameters)).values()
         for neuron in range(_neurons(tensors))
         for tensor in tensors
         if neuron < tensor.rows
@@ -83,7 +83,7 @@ def to_topology(parameters: Shapes, selection: str | None = None) -> Topology:
 
     from nnsim.export.frames import selected
 
-    shapes = {name: tuple(shape) for name, shape in parameters.items()}
+    shapes = {name: tuple(shape) for name, shape in _checked("to_topology", parameters).items()}
     kept = np.isin(selected(shapes, None), selected(shapes, selection)).tolist()
     topology = Topology()
     for layer, tensors in _layers(parameters).items():
@@ -99,6 +99,12 @@ def to_topology(parameters: Shapes, selection: str | None = None) -> Topology:
             for atom in atoms:
                 topology.add_atom(atom, element.virtual, residue)
     return topology
+
+
+def _checked(owner: str, parameters: Shapes) -> Shapes:
+    from nnsim.analysis.recorded import require_shapes
+
+    return require_shapes(owner, parameters)
 
 
 def _layers(parameters: Shapes) -> dict[str, list[_Tensor]]:

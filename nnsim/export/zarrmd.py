@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.errors import InputError, require_choice
-from nnsim.export.frames import Indices, WalkerFrames, block_length, chosen_observables, is_per_walker, walkers
+from nnsim.errors import InputError, require_choice, require_path
+from nnsim.export.frames import (
+    Indices,
+    WalkerFrames,
+    block_length,
+    chosen_observables,
+    is_per_walker,
+    opened_run,
+    walkers,
+)
 from nnsim.export.molecular import chosen_atoms
 from nnsim.files import whole
 from nnsim.trajectory_columns import Column, SeriesColumns, create_array
@@ -68,7 +76,8 @@ def write_zarrmd(
     References:
         de Buyl et al., Comput. Phys. Commun. 185, 1546 (2014), doi:10.1016/j.cpc.2014.01.018: H5MD 1.1.
     """
-    require_choice("write_zarrmd", "the end of the output", Path(output).suffix, (".zarrmd", ".zarr"))
+    trajectory, output = opened_run(trajectory, "write_zarrmd"), require_path("write_zarrmd", "output", output)
+    require_choice("write_zarrmd", "the end of the output", output.suffix, (".zarrmd", ".zarr"))
     frames = chosen_atoms(trajectory, "write_zarrmd", walker, every, selection)
     recorded = chosen_observables(trajectory, observables)
     for name in recorded:
@@ -78,7 +87,7 @@ def write_zarrmd(
         _write_groups(partial, trajectory)
         _write_positions(partial, frames)
         for name, series in recorded.items():
-            own = walker if is_per_walker(series, walkers(trajectory)) else None
+            own = frames.walker if is_per_walker(series, walkers(trajectory)) else None
             _write_observable(partial / "observables", name, series, frames.step, own)
     return len(frames)
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from nnsim.analysis.training import FinalAdvantage
-from nnsim.errors import InputError
+from nnsim.errors import InputError, require_several, require_texts
 from nnsim.plotting.style import COLORS, new_axes, readable, styled
 
 
@@ -25,6 +25,8 @@ def plot_advantages(labels: Sequence[str], advantages: Sequence[FinalAdvantage],
     Raises:
         InputError: no comparison, or another number of labels.
     """
+    labels = require_texts("plot_advantages", "labels", labels)
+    advantages = require_several("plot_advantages", "advantages", advantages, FinalAdvantage, "final_advantage(...)")
     if not advantages or len(labels) != len(advantages):
         raise InputError(f"plot_advantages: {len(labels)} labels for {len(advantages)} comparisons; give each one")
     place = np.arange(len(labels))

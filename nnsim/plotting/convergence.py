@@ -15,7 +15,7 @@ from nnsim.analysis.convergence import ConvergenceRecord
 from nnsim.analysis.landscape import EntropyLandscape
 from nnsim.analysis.snapshots import EntropyDifference, entropy_difference
 from nnsim.criteria import CONVERGED_FLATNESS, CONVERGED_INCREMENT, CONVERGED_ROUND_TRIPS
-from nnsim.errors import InputError
+from nnsim.errors import InputError, require_several
 from nnsim.plotting.style import COLORS, as_panels, frame, label_steps, readable, styled, write_note
 
 _LABELS = (
@@ -54,7 +54,7 @@ def plot_convergence(
     Raises:
         InputError: no record, records of different CVs, ends or grids, or a number of axes other than five.
     """
-    runs = [records] if isinstance(records, ConvergenceRecord) else list(records)
+    runs = require_several("plot_convergence", "records", records, ConvergenceRecord, "convergence_records(...)")
     if not runs:
         raise InputError("plot_convergence: no record; give at least one")
     if len({(run.cv, run.low, run.high) for run in runs}) > 1:

@@ -17,7 +17,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from nnsim.analysis.evolution import Evolution, evolution, running_average
-from nnsim.errors import InputError
+from nnsim.errors import InputError, printable, require_flag, require_text, require_texts, shown
 from nnsim.plotting.style import COLORS, NOTICE, WIDTH, active_style, as_panels, readable, styled
 
 if TYPE_CHECKING:
@@ -78,12 +78,20 @@ def plot_evolution(
         InputError: no run, none of the quantities recorded (the message lists what there is), a quantity that several
             observables fit, one without any value above 0 on a logarithmic axis, and all that `evolution` refuses.
     """
+    if not isinstance(runs, Mapping) or not all(isinstance(label, str) for label in runs):
+        raise InputError(f"{OWNER}: runs = {shown(runs)} must be runs by their label; give {{label: trajectory}}")
+    names, splits = require_texts(OWNER, "names", names), require_texts(OWNER, "splits", splits)
+    log = require_texts(OWNER, "log", log)
+    for flag, chosen in {"log_x": log_x, "raw": raw, "wide": wide}.items():
+        require_flag(OWNER, flag, chosen)
+    if title is not None:
+        require_text(OWNER, "title", title)
     sequences = {key: _listed(one) for key, one in runs.items()}
     if not sequences:
         raise InputError(f"{OWNER}: no runs; give at least one, as label: trajectory")
     if not 1 <= len(splits) <= len(STYLES):
         raise InputError(f"{OWNER}: {len(splits)} splits; give 1 to {len(STYLES)}, such as 'train' and 'test'")
-    found = _find_all(sequences, [names] if isinstance(names, str) else names, splits)
+    found = _find_all(sequences, names, splits)
     options: dict[str, Any] = {"window": window, "epoch": epoch, "diverged": diverged}
     drawn = _evolutions(sequences, found, options)
     colors = _colors(list(sequences))
@@ -273,7 +281,9 @@ def _label_epochs(panels: list[Axes], last: float, log_x: bool) -> None:
 def _legend(panels: list[Axes], colors: dict[str, Any], splits: list[tuple[str, str]], own_figure: bool) -> None:
     """Above a figure of its own, and otherwise to the right of the last panel: never over the data."""
     handles = [
-        Line2D([], [], color=color, linewidth=2.0, label=textwrap.fill(key, 44)) for key, color in colors.items() if key
+        Line2D([], [], color=color, linewidth=2.0, label=textwrap.fill(printable(key), 44))
+        for key, color in colors.items()
+        if key
     ]
     handles += [
         Line2D([], [], color="0.25", linestyle=cast(Any, style), linewidth=2.0, label=split) for split, style in splits
@@ -300,7 +310,7 @@ def _legend(panels: list[Axes], colors: dict[str, Any], splits: list[tuple[str, 
 
 def _write_above(panel: Axes, title: str | None, note: str | None) -> None:
     if title:
-        panel.set_title(title, loc="left", pad=(22.0 if note else 6.0) * active_style().scale)
+        panel.set_title(printable(title), loc="left", pad=(22.0 if note else 6.0) * active_style().scale)
     if note:
         panel.annotate(
             note, (0.0, 1.02), xycoords="axes fraction", ha="left", va="bottom", color=NOTICE, fontsize="medium"

@@ -11,7 +11,8 @@ from matplotlib.patheffects import withStroke
 
 from nnsim.analysis.axes import Curve, Floats, Value, natural_value
 from nnsim.analysis.landscape import EntropyLandscape
-from nnsim.errors import InputError, require_number
+from nnsim.analysis.landscape_input import Quantity
+from nnsim.errors import InputError, require_kind, require_number, require_text, shown
 from nnsim.plotting.style import COLORS, frame, new_axes, readable, styled, write_note
 
 
@@ -56,6 +57,18 @@ def plot_landscape(
     Raises:
         InputError: three axes, or an equilibrium or training curve on a landscape of one.
     """
+    require_kind("plot_landscape", "landscape", landscape, EntropyLandscape, "EntropyLandscape.from_trajectory(...)")
+    for name, one in (("equilibrium", equilibrium), ("reference", reference), ("training", training)):
+        if one is not None:
+            require_kind("plot_landscape", name, one, Curve, "a nnsim.analysis.Curve")
+    labels = {"equilibrium_label": equilibrium_label, "reference_label": reference_label}
+    for name, text in {**labels, "training_label": training_label, "value_label": value_label}.items():
+        if text is not None:
+            require_text("plot_landscape", name, text)
+    if value is not None and (isinstance(value, type) or not callable(value)):
+        raise InputError(
+            f"plot_landscape: value = {shown(value)} must be a function of the CV, such as np.exp; give one"
+        )
     if len(landscape.axes) > 2:
         raise InputError(
             f"plot_landscape: a landscape of {len(landscape.axes)} axes cannot be drawn; "
@@ -103,7 +116,7 @@ def _draw_map(
     ax: Axes, landscape: EntropyLandscape, value: Value | None, value_label: str | None, span: float | None
 ) -> None:
     x, y = landscape.axes
-    heights = y.edges if value is None else np.asarray(value(y.edges), dtype=np.float64)
+    heights = y.edges if value is None else Quantity(value)(y.edges)
     s = landscape.entropy
     low, clipped = colour_floor(s[landscape.visited], span)
     mesh = ax.pcolormesh(

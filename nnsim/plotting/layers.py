@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Floats
+from nnsim.analysis.checks import as_floats
 from nnsim.analysis.frames import opened
-from nnsim.errors import InputError, require_integer, require_number
-from nnsim.plotting.style import COLORS, active_style, as_panels, frame, new_figure, styled, write_note
+from nnsim.errors import InputError, require_integer, require_integers, require_number
+from nnsim.plotting.style import COLORS, active_style, as_panels, frame, joined, new_figure, styled, write_note
 
 if TYPE_CHECKING:
     from nnsim.trajectory import Trajectory
@@ -59,9 +60,10 @@ def plot_layers(
     positions = run.positions
     if positions is None or not len(positions):
         raise InputError(f"{OWNER}: the trajectory has no positions; set positions_every, and run at least so long")
-    shares = [require_number(OWNER, "bands", share, above=0.0) for share in bands]
+    shares = np.atleast_1d(as_floats(OWNER, "bands", bands)).tolist()
+    shares = [require_number(OWNER, "bands", share, above=0.0) for share in shares]
     if not shares or max(shares) >= 1:
-        raise InputError(f"{OWNER}: bands = {list(bands)} must be shares above 0 and below 1; change bands")
+        raise InputError(f"{OWNER}: bands = {shares} must be shares above 0 and below 1; change bands")
     groups = layer_groups(run.header["parameters"])
     names = list(groups)[: require_integer(OWNER, "max_layers", max_layers, least=1)]
     chosen = _walkers(positions.shape[1], walkers)
@@ -77,7 +79,7 @@ def plot_layers(
             _label(panel, key, len(place))
         _finish(panels, names, keys, own_figure=ax is None)
         left_out = f"{len(names)} of {len(groups)} layers" if len(names) < len(groups) else None
-        write_note(panels[0], "; ".join(filter(None, (note, left_out))) or None, pad=24.0)
+        write_note(panels[0], joined(note, left_out), pad=24.0)
     return panels
 
 
@@ -102,7 +104,7 @@ def layer_groups(parameters: dict[str, Sequence[int]]) -> dict[str, dict[str, ND
 def _walkers(there: int, walkers: Sequence[int] | None) -> list[int]:
     if walkers is None:
         return list(range(there))
-    chosen = [require_integer(OWNER, "walkers", one, least=0) for one in walkers]
+    chosen = require_integers(OWNER, "walkers", walkers, least=0)
     if not chosen or max(chosen) >= there:
         raise InputError(f"{OWNER}: walkers = {chosen} must be among 0 to {there - 1}, at least one; change walkers")
     return chosen

@@ -12,8 +12,8 @@ from matplotlib.patches import Rectangle
 
 from nnsim.analysis.axes import Floats
 from nnsim.analysis.sweep_table import SweepGrid, is_numeric, label
-from nnsim.errors import InputError, require_choice
-from nnsim.plotting.style import COLORS, active_style, new_axes, readable, styled, write_note
+from nnsim.errors import InputError, require_choice, require_flag, require_kind
+from nnsim.plotting.style import COLORS, active_style, joined, new_axes, readable, styled, write_note
 
 SCALES = ("even", "linear", "log")
 MOST_WRITTEN = 60  # cells of a map with their values written in them
@@ -49,6 +49,8 @@ def plot_sweep(
         InputError: an unknown scale, one that does not fit the values of the setting, values that have no logarithm,
             or a grid without any result.
     """
+    require_kind("plot_sweep", "grid", grid, SweepGrid, "what mean_over_seeds of a SweepTable gives")
+    log = require_flag("plot_sweep", "log", log)
     if not np.isfinite(grid.mean).any():
         raise InputError(f"plot_sweep: no point has a result of {grid.value} yet; wait until the first is done")
     if log and np.nanmin(grid.mean) <= 0:
@@ -64,8 +66,7 @@ def plot_sweep(
             x = _scale("x_scale", x_scale, grid.x, grid.x_values)
             y = _scale("y_scale", y_scale, grid.y, grid.y_values)
             _draw_map(ax, grid, x, y, log)
-        said = [one for one in (note, missing(grid)) if one]
-        write_note(ax, "; ".join(said))
+        write_note(ax, joined(note, missing(grid)))
     return ax
 
 

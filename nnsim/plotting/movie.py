@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Floats
 from nnsim.analysis.frames import common_steps, opened
-from nnsim.errors import InputError, TrajectoryError, require_integer, require_number
+from nnsim.errors import InputError, TrajectoryError, require_integer, require_number, require_path
 from nnsim.files import MARK, is_marked, whole
 from nnsim.plotting.paths import choose_walkers, cut_at_edges
 from nnsim.plotting.style import COLORS, active_style, frame, new_axes, readable, styled
@@ -120,7 +120,7 @@ def make_movie(
 
 
 def _target(path: str | Path) -> Path:
-    target = Path(path)
+    target = require_path(OWNER, "path", path)
     if target.suffix not in FORMATS:
         raise InputError(f"{OWNER}: {str(path)!r} must end in {' or '.join(FORMATS)}; change the name")
     if not target.parent.is_dir():

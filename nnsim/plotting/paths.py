@@ -19,7 +19,7 @@ from nnsim.analysis.axes import Axis as GridAxis
 from nnsim.analysis.axes import Floats
 from nnsim.analysis.frames import common_steps, opened
 from nnsim.analysis.landscape import EntropyLandscape
-from nnsim.errors import InputError, require_integer
+from nnsim.errors import InputError, require_integer, require_integers, require_kind, require_texts, shown
 from nnsim.plotting.landscapes import colour_floor, entropy_label
 from nnsim.plotting.style import COLORS, active_style, new_axes, readable, styled, write_note
 
@@ -63,6 +63,10 @@ def plot_paths(
             landscape or was not recorded.
     """
     run = opened(trajectory)
+    if landscape is not None:
+        require_kind(OWNER, "landscape", landscape, EntropyLandscape, "EntropyLandscape.from_trajectory(...)")
+    if cvs is not None and len(require_texts(OWNER, "cvs", cvs)) != 2:
+        raise InputError(f"{OWNER}: cvs = {shown(cvs)} must be the names of two CVs; give both")
     found = landscape or EntropyLandscape.from_trajectory(run, bias)
     if len(found.axes) < 2:
         raise InputError(f"{OWNER}: a landscape of {found.names[0]} alone has no paths; draw them with plot_timeseries")
@@ -121,9 +125,9 @@ def choose_walkers(owner: str, there: int, walkers: Sequence[int] | None, defaul
     """The walkers asked for, or a few evenly spread ones."""
     if walkers is None:
         return [int(one) for one in np.unique(np.linspace(0, there - 1, min(default, there)).round())]
-    chosen = [require_integer(owner, "walkers", one, least=0) for one in walkers]
+    chosen = require_integers(owner, "walkers", walkers, least=0)
     if not chosen or len(set(chosen)) < len(chosen):
-        raise InputError(f"{owner}: walkers = {chosen} must be different walkers, at least one")
+        raise InputError(f"{owner}: walkers = {chosen} must be different walkers, at least one; change walkers")
     if max(chosen) >= there:
         raise InputError(f"{owner}: walker {max(chosen)} must be one of 0 to {there - 1}; change walkers")
     return chosen

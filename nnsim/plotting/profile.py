@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from nnsim.analysis.axes import Floats
 from nnsim.analysis.profile import Profile
-from nnsim.errors import InputError, require_choice
+from nnsim.errors import InputError, require_choice, require_kind
 from nnsim.plotting.style import COLORS, as_panels, frame, new_axes, new_figure, readable, styled, write_note
 
 QUANTITIES = ("entropy", "free_energy", "probability")
@@ -36,8 +36,9 @@ def plot_profile(
     Raises:
         InputError: an unknown quantity, more or fewer axes, or a map of discrete values.
     """
+    require_kind("plot_profile", "profile", profile, Profile, "nnsim.analysis.profile(...)")
     default = "probability" if profile.discrete else "entropy" if profile.flat else "free_energy"
-    kind = require_choice("plot_profile", "quantity", quantity or default, QUANTITIES)
+    kind = require_choice("plot_profile", "quantity", default if quantity is None else quantity, QUANTITIES)
     if profile.discrete and len(profile.along) > 1:
         raise InputError("plot_profile: a map of discrete values cannot be drawn; take bins = a number")
     with styled():

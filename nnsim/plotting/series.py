@@ -13,13 +13,15 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from nnsim.analysis.axes import Floats
+from nnsim.analysis.frames import opened
 from nnsim.analysis.images import in_periodic_box, recorded_period
-from nnsim.errors import InputError, require_integer, require_number
+from nnsim.errors import InputError, require_integer, require_number, require_texts
 from nnsim.plotting.style import (
     COLORS,
     active_style,
     as_panels,
     frame,
+    joined,
     label_steps,
     new_axes,
     readable,
@@ -58,7 +60,9 @@ def plot_timeseries(
     Raises:
         InputError: an observable that was not recorded (the message lists those that were) or is not a scalar.
     """
-    wanted = [names] if isinstance(names, str) else list(names)
+    trajectory, wanted = opened(trajectory, "plot_timeseries"), require_texts("plot_timeseries", "names", names)
+    max_walkers = require_integer("plot_timeseries", "max_walkers", max_walkers, least=1)
+    max_points = require_integer("plot_timeseries", "max_points", max_points, least=1)
     series = [_scalar(trajectory, name) for name in wanted]
     with styled():
         panels = as_panels(ax, len(wanted), "plot_timeseries")
@@ -113,7 +117,7 @@ def plot_histogram(
         InputError: an observable that was not recorded or is not a scalar, more than two of them, a pair that was never
             recorded at the same step, or a fraction outside (0, 1].
     """
-    wanted = [names] if isinstance(names, str) else list(names)
+    trajectory, wanted = opened(trajectory, "plot_histogram"), require_texts("plot_histogram", "names", names)
     if not 1 <= len(wanted) <= 2:
         raise InputError(f"plot_histogram: {len(wanted)} observables; give one or two")
     fraction = require_number("plot_histogram", "last", last, above=0.0)
@@ -162,6 +166,12 @@ def plot_parameters(
     Raises:
         InputError: no recorded positions, a walker or tensor that does not exist.
     """
+    trajectory = opened(trajectory, "plot_parameters")
+    most = {"max_traces": max_traces, "max_panels": max_panels, "max_points": max_points}
+    max_traces, max_panels, max_points = (
+        require_integer("plot_parameters", name, number, least=1) for name, number in most.items()
+    )
+    walker = require_integer("plot_parameters", "walker", walker, least=0)
     positions, offsets = trajectory.positions, _offsets(trajectory)
     if positions is None or not len(positions.step):
         raise InputError(
@@ -170,7 +180,7 @@ def plot_parameters(
     walkers = positions.shape[1]
     if not 0 <= walker < walkers:
         raise InputError(f"plot_parameters: walker = {walker} must be one of 0 to {walkers - 1}; change walker")
-    wanted = list(offsets)[:max_panels] if layers is None else ([layers] if isinstance(layers, str) else list(layers))
+    wanted = list(offsets)[:max_panels] if layers is None else require_texts("plot_parameters", "layers", layers)
     unknown = [name for name in wanted if name not in offsets]
     if unknown or not wanted:
         raise InputError(f"plot_parameters: no parameter {', '.join(unknown)!r}; choose from {', '.join(offsets)}")
@@ -191,7 +201,7 @@ def plot_parameters(
             frame(panel, (step[0], step[-1]))
         label_steps(panels, f"step (walker {walker})")
         left_out = f"{len(wanted)} of {len(offsets)} tensors" if layers is None and len(wanted) < len(offsets) else None
-        write_note(panels[0], "; ".join(filter(None, (note, left_out))) or None)
+        write_note(panels[0], joined(note, left_out))
     return panels
 
 

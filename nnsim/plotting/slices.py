@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Axis, natural_value
 from nnsim.analysis.landscape import EntropyLandscape
-from nnsim.errors import InputError, require_integer
+from nnsim.errors import InputError, require_integer, require_kind
 from nnsim.plotting.landscapes import colour_floor, entropy_label
 from nnsim.plotting.style import fitted, readable, small_multiples, styled, write_above, write_note
 
@@ -49,6 +49,7 @@ def plot_slices(
     Raises:
         InputError: another number of axes, an unknown CV, a value outside the grid or in a bin not visited.
     """
+    require_kind(OWNER, "landscape", landscape, EntropyLandscape, "EntropyLandscape.from_trajectory(...)")
     if len(landscape.axes) != 3:
         raise InputError(f"{OWNER}: a landscape of {len(landscape.axes)} axes has no slices; give one of three")
     third = landscape.axis_index(along)

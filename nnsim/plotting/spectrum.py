@@ -56,7 +56,9 @@ def plot_spectrum(
     count = require_integer(OWNER, "times", times, least=1)
     span = require_number(OWNER, "decades", decades, above=0.0)
     series = run[of]
-    if walker is not None and require_integer(OWNER, "walker", walker, least=0) >= series.shape[1]:
+    if walker is not None:
+        walker = require_integer(OWNER, "walker", walker, least=0)
+    if walker is not None and walker >= series.shape[1]:
         raise InputError(f"{OWNER}: walker = {walker} must be one of 0 to {series.shape[1] - 1}; change walker")
     frames = np.unique(
         np.linspace(len(series) - 1 if count == 1 else 0, len(series) - 1, min(count, len(series))).round()

@@ -27,10 +27,20 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from nnsim.errors import InputError, TrajectoryError, require_choice
+from nnsim.errors import (
+    InputError,
+    TrajectoryError,
+    printable,
+    require_choice,
+    require_number,
+    require_path,
+    require_text,
+    shown,
+)
 from nnsim.files import MARK, is_marked, whole
 
 WIDTH = 5.0  # inches
+LEAST_DPI, MOST_DPI = 10.0, 10_000.0  # letters of less than a pixel, and pictures of gigabytes, cannot be drawn
 # 12 points at this width are 8 points in a column of 3.4 inches.
 STYLE: dict[Any, Any] = {
     "font.size": 12,
@@ -142,7 +152,7 @@ def readable(name: str) -> str:
     >>> readable("ntk_entropy_train_200points")
     'NTK entropy (train, 200 points)'
     """
-    if match := re.fullmatch(r"([0-9.]+)x_(.+)", name):
+    if match := re.fullmatch(r"([0-9.]+)x_(.+)", require_text("readable", "name", name)):
         return f"{match[1]} × {readable(match[2])}"
     if name.startswith("logit_"):
         return f"logit of {readable(name.removeprefix('logit_'))}"
@@ -192,7 +202,10 @@ def save(
         InputError: an ending that is not known, a folder that does not exist or cannot be written to, or another file.
     """
     figure = figure_of(target)
-    path = Path(path)
+    path = require_path("save", "path", path)
+    dpi = active_style().dpi if dpi is None else require_number("save", "dpi", dpi, least=LEAST_DPI)
+    if dpi > MOST_DPI:
+        raise InputError(f"save: dpi = {dpi:g} must be at most {MOST_DPI:g}; lower it")
     formats = figure.canvas.get_supported_filetypes()
     if path.suffix.lower().removeprefix(".") not in formats:
         known = ", ".join(f".{name}" for name in sorted(formats))
@@ -203,7 +216,7 @@ def save(
         raise InputError(f"save: cannot write {str(path)!r}, which is a folder; choose another path")
     try:
         with whole(path, overwrite=overwrite, kind="picture", ours=is_marked) as partial, styled():
-            figure.savefig(partial, dpi=dpi or active_style().dpi, **_marked(path.suffix.lower()))
+            figure.savefig(partial, dpi=dpi, **_marked(path.suffix.lower()))
     except TrajectoryError as problem:
         raise InputError(f"save: {problem}") from problem
     return path
@@ -229,7 +242,10 @@ def figure_of(target: Axes | Figure | Sequence[Axes]) -> Figure:
     """Return the figure that axes belong to."""
     if isinstance(target, Figure):
         return target
-    first = target if isinstance(target, Axes) else target[0]
+    several: Any = [target] if isinstance(target, Axes) else target
+    first = several[0] if isinstance(several, (Sequence, np.ndarray)) and len(several) else None
+    if not isinstance(first, Axes):
+        raise InputError(f"save: target = {shown(target)} must be a figure or axes; give what a plot function gives")
     figure = first.get_figure(root=True)
     return cast(Figure, figure)
 
@@ -291,7 +307,9 @@ def step_bar(panels: Axes | Sequence[Axes], colors: ScalarMappable, label: str =
 def write_above(figure: Figure, heading: str | None, note: str | None) -> None:
     """Write a note and a heading above all axes of a figure, in lines as long as it is wide."""
     letters = max(20, int(10.5 / active_style().scale * figure.get_figwidth()))
-    lines = [(text, color) for text, color in ((note, NOTICE), (heading, "black")) if text]
+    if note is not None:
+        require_text("plot", "note", note)
+    lines = [(printable(text), color) for text, color in ((note, NOTICE), (heading, "black")) if text]
     if not lines:
         return
     nothing = [Line2D([], [], linestyle="none") for _ in lines]
@@ -335,12 +353,19 @@ def frame(ax: Axes, limits: tuple[float, float]) -> None:
         ax.set_xlim(*limits)
 
 
+def joined(note: str | None, *more: str | None) -> str | None:
+    """A note of the user's and others as one; None without any."""
+    if note is not None:
+        require_text("plot", "note", note)
+    return "; ".join(filter(None, (note, *more))) or None
+
+
 def write_note(ax: Axes, note: str | None, pad: float = 6.0) -> None:
     """Write a note above the axes, in lines as long as the axes and their colour bar are wide."""
-    if not note:
+    if note is None or not require_text("plot", "note", note):
         return
     figure, cell = cast(Figure, ax.get_figure(root=True)), ax.get_subplotspec()
     share = cell.get_topmost_subplotspec().get_position(figure).width if cell else ax.get_position().width
     scale = active_style().scale
     letters = max(20, int(11.5 / scale * share * figure.get_figwidth()))  # of 12 points, about 0.09 inches each
-    ax.set_title(textwrap.fill(note, letters), loc="left", fontsize="medium", color=NOTICE, pad=pad * scale)
+    ax.set_title(textwrap.fill(printable(note), letters), loc="left", fontsize="medium", color=NOTICE, pad=pad * scale)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnsim.errors import InputError, NNSimWarning
+from nnsim.errors import InputError, NNSimWarning, require_flag, require_pair, require_path, require_text
 from nnsim.report.blocks import WARNING, Attempts, Notice, Page, Section
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ def make(
             unknown bias.
         TrajectoryError: one that cannot be read.
     """
+    if title is not None:
+        require_text("report", "title", title)
+    if between is not None:
+        between = require_pair("report", "between", between)
     from nnsim.report.page import render
     from nnsim.report.runs import Runs
 
@@ -96,8 +100,8 @@ def write(
     """
     from nnsim.files import whole
 
-    path = Path(path)
-    _refuse(path, overwrite)  # before the work
+    path = require_path("report", "path", path)
+    _refuse(path, require_flag("report", "overwrite", overwrite))  # before the work
     text = make(trajectory, title=title, bias=bias, between=between)
     with whole(path, overwrite=overwrite, kind="report", ours=is_report) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -57,7 +57,7 @@ class Runs:
 
     def __init__(self, given: Any, bias: str | None = None) -> None:
         one = isinstance(given, (str, Path, Trajectory))
-        self.all = open_runs([given] if one else list(given))
+        self.all = open_runs([given] if one else given, "report")
         if not self.all:
             raise InputError("report: no run was given; give at least one trajectory")
         for run in self.all:

@@ -13,7 +13,7 @@ from rich.progress import track
 from campaign import BAD, GOOD, Campaign, Trial
 from campaign.disks import disks
 from campaign.flips import flips
-from campaign.inputs import inputs
+from campaign.inputs import every_call, every_line, inputs
 from campaign.kills import kills
 
 FULL: dict[str, tuple[Campaign, int]] = {
@@ -22,6 +22,7 @@ FULL: dict[str, tuple[Campaign, int]] = {
     "inputs": (inputs, 500),
     "disks": (disks, 40),
 }
+WHOLE = {"calls": every_call, "lines": every_line}  # every bad input to all that is public, and every bad word: an hour
 
 
 def table(found: dict[str, list[Trial]]) -> str:
@@ -36,15 +37,20 @@ def table(found: dict[str, list[Trial]]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("names", nargs="*", choices=[*FULL, []], default=list(FULL))
+    parser.add_argument("names", nargs="*", choices=[*FULL, *WHOLE, []], default=list(FULL))
     parser.add_argument("-n", type=int, help="trials of each, in place of the full number")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     console, found = Console(stderr=True), {}
     for name in arguments.names:
-        campaign, count = FULL[name]
-        count, found[name] = arguments.n or count, []
-        for trial in track(campaign(count, random.Random(arguments.seed)), name, total=count, console=console):
+        found[name] = []
+        if name in WHOLE:
+            count, trials = None, WHOLE[name]()
+        else:
+            campaign, count = FULL[name]
+            count = arguments.n or count
+            trials = campaign(count, random.Random(arguments.seed))
+        for trial in track(trials, name, total=count, console=console):
             found[name].append(trial)
             if trial.outcome in BAD:
                 print(f"{trial.outcome.upper()}: {trial.kind} {trial.what}: {trial.detail[:500]}", flush=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nnsim.cv.ntk.tangent import TangentKernel
-from nnsim.errors import InputError
+from nnsim.errors import InputError, require_flag, shown
 from nnsim.modes import undisturbed
 from nnsim.networks.copies import evaluated_copy, unwrapped
 from nnsim.networks.layout import Layout
@@ -90,11 +90,14 @@ def _prepared(
     dtype = next(iter(named.values())).dtype
     if any(p.dtype != dtype for p in named.values()):
         raise InputError("ntk: the parameters are of several types; convert the module, as by module.double()")
+    create_graph = require_flag("ntk", "create_graph", create_graph)
     layout = Layout({name: tuple(p.shape) for name, p in named.items()})
     x = checked_points(points, dtype)
     if positions is None:
         flat = torch.cat([p.flatten() for p in named.values()])[None]
         positions = flat if create_graph else flat.detach()
+    elif not isinstance(positions, Tensor) or not positions.is_floating_point():
+        raise InputError(f"ntk: positions = {shown(positions)} must be a tensor of floats; give [W, n], or None")
     elif positions.ndim != 2 or positions.shape[1] != sum(layout.sizes):
         raise InputError(
             f"ntk: positions have shape {tuple(positions.shape)}, but the module has {sum(layout.sizes)} parameters; "

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError
+from nnsim.errors import InputError, require_flag, shown
 
 SMALLEST = 1e-14  # eigenvalues are clipped there: a kernel has exact zeros, and rounding makes some of them negative
 
@@ -39,14 +39,14 @@ def entropy(kernel: Tensor, *, normalised: bool = False) -> Tensor:
     >>> bool(torch.isclose(ntk.entropy(torch.eye(4)), torch.tensor(math.log(4))))
     True
     """
-    size = _size(kernel)
+    size, normalised = _size(kernel), require_flag("ntk", "normalised", normalised)
     found: Tensor = _Entropy.apply(kernel)
     return found / math.log(size) if normalised and size > 1 else found
 
 
 def trace(kernel: Tensor, *, per_row: bool = False) -> Tensor:
     """Sum of the diagonal, [...]; with `per_row` its mean."""
-    size = _size(kernel)
+    size, per_row = _size(kernel), require_flag("ntk", "per_row", per_row)
     found = kernel.diagonal(dim1=-2, dim2=-1).sum(-1)
     return found / size if per_row else found
 
@@ -69,6 +69,9 @@ def magnitudes(diagonal: Tensor) -> Tensor:
     Args:
         diagonal: K_ii [..., n].
     """
+    _require_reals("diagonal", diagonal)
+    if not diagonal.ndim or not diagonal.shape[-1]:
+        raise InputError(f"ntk: a diagonal of shape {tuple(diagonal.shape)} must be [..., n] with n above 0; give one")
     dead = diagonal <= 0  # where the slope of a root is infinite; here it is zero
     lengths = torch.where(dead, 0, torch.where(dead, 1, diagonal).sqrt())
     total = lengths.sum(-1, keepdim=True)
@@ -78,7 +81,7 @@ def magnitudes(diagonal: Tensor) -> Tensor:
 
 def magnitude_entropy(diagonal: Tensor, *, normalised: bool = False) -> Tensor:
     """Shannon entropy of the magnitudes m, -sum_i m_i ln m_i, in nats, [...]; of the diagonal K_ii [..., n]."""
-    m = magnitudes(diagonal)
+    m, normalised = magnitudes(diagonal), require_flag("ntk", "normalised", normalised)
     found = torch.special.entr(torch.where(m == 0, 1, m)).sum(-1)  # 0 ln 0 = 1 ln 1, but its slope is infinite
     size = diagonal.shape[-1]
     return found / math.log(size) if normalised and size > 1 else found
@@ -86,7 +89,8 @@ def magnitude_entropy(diagonal: Tensor, *, normalised: bool = False) -> Tensor:
 
 def magnitude_variance(diagonal: Tensor) -> Tensor:
     """Variance over the points of n m, the magnitudes in units of their mean, [...]; of the diagonal K_ii [..., n]."""
-    return (diagonal.shape[-1] * magnitudes(diagonal)).var(-1, correction=0)
+    m = magnitudes(diagonal)
+    return (m.shape[-1] * m).var(-1, correction=0)
 
 
 def spectrum(kernel: Tensor) -> Tensor:
@@ -107,7 +111,10 @@ def class_blocks(kernel: Tensor, labels: Tensor) -> dict[int, Tensor]:
     Raises:
         InputError: the number of labels does not divide the size of the kernel.
     """
-    size, points = _size(kernel), len(labels)
+    size = _size(kernel)
+    if not isinstance(labels, Tensor) or labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
+        raise InputError(f"class_blocks: labels = {shown(labels)} must be a tensor [N] of integers; change labels")
+    points = len(labels)
     if not points or size % points:
         raise InputError(f"class_blocks: {points} labels do not fit a kernel of size {size}; give one for each point")
     rows = labels.repeat_interleave(size // points)
@@ -120,9 +127,19 @@ def class_blocks(kernel: Tensor, labels: Tensor) -> dict[int, Tensor]:
 
 def _size(kernel: Tensor) -> int:
     """The n of a kernel [..., n, n]; raises `InputError` for another shape."""
+    _require_reals("kernel", kernel)
     if kernel.ndim < 2 or kernel.shape[-1] != kernel.shape[-2] or not kernel.shape[-1]:
-        raise InputError(f"ntk: a kernel of shape {tuple(kernel.shape)} must be square, [..., n, n] with n above 0")
+        raise InputError(
+            f"ntk: a kernel of shape {tuple(kernel.shape)} must be square, [..., n, n] with n above 0; give one"
+        )
     return kernel.shape[-1]
+
+
+def _require_reals(name: str, values: Any) -> None:
+    """Raise `InputError` unless it is a tensor of real numbers, which all that is done here needs."""
+    if not isinstance(values, Tensor) or not values.is_floating_point():
+        given = f"a tensor of {values.dtype}" if isinstance(values, Tensor) else shown(values)
+        raise InputError(f"ntk: {name} = {given} must be a tensor of floats; give what ntk.{name} gives")
 
 
 def _finite(kernel: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from nnsim.cv.ntk import measures
 from nnsim.cv.ntk.tangent import OUTPUTS
 from nnsim.cv.split import SPLITS, SplitCV
-from nnsim.errors import InputError, require_choice, require_integer
+from nnsim.errors import InputError, require_choice, require_flag, require_integer
 from nnsim.evaluation import Evaluation
 from nnsim.protocols import Observable
 
@@ -57,8 +57,10 @@ class _NTKVariable(SplitCV):
         require_choice(owner, "outputs", self.outputs, OUTPUTS)
         for name, least in (("points", 1), ("label", 0), ("subsamples", 1), ("seed", 0)):
             value = getattr(self, name)
-            if value is not None:
+            if value is not None or name in ("subsamples", "seed"):
                 object.__setattr__(self, name, require_integer(owner, name, value, least=least))
+        for name in {"normalised", "per_row"} & {field.name for field in fields(self)}:
+            require_flag(owner, name, getattr(self, name))
         if self.points is None and self.subsamples > 1:
             raise InputError(
                 f"{owner}: subsamples = {self.subsamples} of all points would be all the same; give points, such as 20"
