@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nnsim.criteria import MOST_OUTSIDE
 from nnsim.errors import InputError, require_cv, require_number, shown
-from nnsim.grid import Grid, Kernel
+from nnsim.grid.grid import Grid, Kernel
 from nnsim.protocols import Bias, CollectiveVariable
 
 

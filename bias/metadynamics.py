@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nnsim.bias.grid_bias import GridBias
 from nnsim.errors import InputError, require_integer, require_number, require_numbers
-from nnsim.grid import Grid, Kernel
+from nnsim.grid.grid import Grid, Kernel
 from nnsim.protocols import CollectiveVariable
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from nnsim.bias.grid_bias import GridBias
 from nnsim.criteria import CONVERGED_INCREMENT
 from nnsim.errors import InputError, shown
-from nnsim.grid import Grid, Kernel
+from nnsim.grid.grid import Grid, Kernel
 from nnsim.protocols import CollectiveVariable
 from nnsim.schedules import IncrementSchedule
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nnsim.errors import DivergedError, InputError, NNSimError, NNSimWarning, TrajectoryError
     from nnsim.evaluation import Evaluation
     from nnsim.forcefield import ForceField
-    from nnsim.grid import Grid
+    from nnsim.grid.grid import Grid
     from nnsim.lattice import Lattice
     from nnsim.protocols import Bias, CollectiveVariable, Integrator, Observable, Platform, Reporter, System
     from nnsim.simulation import Simulation
@@ -30,7 +30,7 @@ _HOMES = {
     "nnsim.errors": ["DivergedError", "InputError", "NNSimError", "NNSimWarning", "TrajectoryError"],
     "nnsim.evaluation": ["Evaluation"],
     "nnsim.forcefield": ["ForceField"],
-    "nnsim.grid": ["Grid"],
+    "nnsim.grid.grid": ["Grid"],
     "nnsim.lattice": ["Lattice"],
     "nnsim.protocols": [
         "Bias",

@@ -16,7 +16,7 @@ from exact_laws import assert_same_bits, check
 from nnsim import Box, InputError, Simulation, cv
 from nnsim.bias import Wall, WangLandau
 from nnsim.describe import describe
-from nnsim.grid import Grid
+from nnsim.grid.grid import Grid
 from nnsim.integrators import Brownian, HybridMonteCarlo, Langevin, MonteCarlo, NoseHoover
 from nnsim.platforms.reference import ReferencePlatform
 from nnsim.progress import summary

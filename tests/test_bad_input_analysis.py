@@ -35,7 +35,7 @@ from nnsim.bias import Umbrella, Wall, WangLandau
 from nnsim.cv import ntk
 from nnsim.errors import require_flag, require_number, require_pair
 from nnsim.export import atom_order, export, write_csv
-from nnsim.grid import Grid
+from nnsim.grid.grid import Grid
 from nnsim.integrators import GradientDescent, Langevin
 from nnsim.plotting import plot_histogram, plot_landscape, plot_layers, plot_parameters, plot_slices, save
 from nnsim.protocols import Integrator

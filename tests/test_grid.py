@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.interpolate import BSpline
 
 from nnsim import Grid, InputError
-from nnsim.grid import Kernel
+from nnsim.grid.grid import Kernel
 
 GRIDS = {
     "1d": Grid(-1.0, 2.0, 9),

@@ -342,7 +342,7 @@ def test_analysis_does_not_import_torch_or_matplotlib() -> None:
 
 def test_node_values_agree_with_the_grid() -> None:
     torch = pytest.importorskip("torch")
-    from nnsim.grid import Grid
+    from nnsim.grid.grid import Grid
 
     grid = Grid((0, 0), (1, 1), (5, 6), periodic=(True, False))
     c = torch.randn(5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnsim.grid import native_scratch
+from nnsim.grid.grid import native_scratch
 from nnsim.platforms import monte_carlo_kernel as kernel
 from nnsim.platforms.obstacles import main_bias, walls
 from nnsim.random import WALKERS, Purpose

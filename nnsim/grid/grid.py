@@ -176,7 +176,7 @@ class Grid:
         return self._evaluate_native(coefficients, s) if self._native else self._evaluate_torch(coefficients, s)
 
     def _evaluate_native(self, coefficients: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        from nnsim import grid_native
+        from nnsim.grid import compiled as grid_native
 
         value, gradient, scratch = np.empty(len(s)), np.empty(tuple(s.shape)), native_scratch()
         flat, tables = coefficients.view(-1).numpy(), (*self.native_tables, self.native_nodes)
@@ -341,7 +341,7 @@ class Kernel:
         """
         if not self._native:
             return self._deposit_torch(coefficients, visits, s, height)
-        from nnsim import grid_native
+        from nnsim.grid import compiled as grid_native
 
         flat, counts = coefficients.view(-1).numpy(), visits.view(-1).numpy()  # views, or deposits would be lost
         where = s.double().contiguous().numpy()
