@@ -29,7 +29,7 @@ def rows() -> dict[str, tuple[Callable[[], object], int]]:
     import torch
 
     from nnsim import State
-    from nnsim.random import Purpose, RandomStreams
+    from nnsim.random.streams import Purpose, RandomStreams
 
     torch.set_num_threads(1)
     streams, plain, numpys = RandomStreams(1), torch.Generator().manual_seed(1), np.random.default_rng(1)

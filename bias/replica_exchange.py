@@ -14,7 +14,7 @@ from nnsim.bias.boltzmann import Boltzmann
 from nnsim.criteria import FEWEST_TRIPS
 from nnsim.errors import InputError, require_integer, shown
 from nnsim.protocols import CollectiveVariable, Integrator
-from nnsim.random import Purpose, RandomStreams
+from nnsim.random.streams import Purpose, RandomStreams
 
 AS_GIVEN = 0.2  # share of the given ladder's spacing in that of the pilot run
 PILOT_ROUNDS = 5  # the pilot run spaces the ladder anew after 1/16, 1/8, 1/4, 1/2 and all of its steps

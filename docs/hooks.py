@@ -22,7 +22,12 @@ FOREIGN = re.compile(
     r"<(?:script|img|iframe|source|video)[^>]+src=\"?(?:https?:)?//"
     r"|<link[^>]+rel=\"?(?:stylesheet|preconnect|preload)[^>]+href=\"?(?:https?:)?//"
 )
-MODULES = ["nnsim.schedules", "nnsim.integrators.pieces", "nnsim.random", "nnsim.selection"]  # beside the packages
+MODULES = [
+    "nnsim.schedules",
+    "nnsim.integrators.pieces",
+    "nnsim.random.streams",
+    "nnsim.selection",
+]  # beside the packages
 
 
 # ---------------------------------------------------------------- what there is

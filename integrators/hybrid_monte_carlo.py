@@ -12,7 +12,7 @@ from nnsim.errors import InputError, require_integer, require_number
 from nnsim.forcefield import ForceField
 from nnsim.integrators import pieces
 from nnsim.protocols import Integrator
-from nnsim.random import Purpose
+from nnsim.random.streams import Purpose
 from nnsim.state import State
 
 

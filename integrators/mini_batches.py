@@ -10,7 +10,7 @@ from torch import Tensor
 from nnsim.errors import InputError, require_integer
 from nnsim.forcefield import ForceField
 from nnsim.protocols import System
-from nnsim.random import Purpose
+from nnsim.random.streams import Purpose
 from nnsim.state import State
 
 

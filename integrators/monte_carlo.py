@@ -15,7 +15,7 @@ from nnsim.forcefield import ForceField
 from nnsim.integrators import pieces
 from nnsim.lattice import Lattice
 from nnsim.protocols import Integrator, Observable
-from nnsim.random import Purpose, RandomStreams, below, unit
+from nnsim.random.streams import Purpose, RandomStreams, below, unit
 from nnsim.state import State
 
 SMALLEST = 1e-6  # of the largest size, to which a tuned one may fall

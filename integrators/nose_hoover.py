@@ -10,7 +10,7 @@ from nnsim.evaluation import Evaluation
 from nnsim.forcefield import ForceField
 from nnsim.integrators import pieces
 from nnsim.protocols import Integrator, Observable
-from nnsim.random import Purpose
+from nnsim.random.streams import Purpose
 from nnsim.state import State
 
 # Fourth-order factorisation of a thermostat's propagator: w1, w1, 1 - 4 w1, w1, w1 with w1 = 1 / (4 - 4^(1/3)).

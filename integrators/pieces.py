@@ -21,7 +21,7 @@ from nnsim.box import Box
 from nnsim.errors import InputError, first_line, require_number, require_numbers, shown
 from nnsim.forcefield import ForceField
 from nnsim.integrators.mini_batches import MiniBatches
-from nnsim.random import Purpose, RandomStreams
+from nnsim.random.streams import Purpose, RandomStreams
 from nnsim.state import State
 
 Masses = float | Tensor

@@ -29,7 +29,7 @@ from nnsim.errors import InputError, first_line, require_flag, require_integer, 
 from nnsim.forcefield import ForceField
 from nnsim.integrators.mini_batches import MiniBatches, check_batch_size, train_points
 from nnsim.protocols import Integrator
-from nnsim.random import RandomStreams
+from nnsim.random.streams import RandomStreams
 from nnsim.state import State
 
 # From the number of updates done so far to a factor of the learning rate.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nnsim.errors import InputError, require_choice, require_integer, require_number, require_numbers, shown
-from nnsim.random import Purpose, RandomStreams
+from nnsim.random.streams import Purpose, RandomStreams
 
 KINDS = ("reflecting", "periodic", "open")
 

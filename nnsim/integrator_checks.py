@@ -20,7 +20,7 @@ from nnsim.errors import (
 )
 from nnsim.forcefield import ForceField
 from nnsim.protocols import Integrator
-from nnsim.random import RandomStreams
+from nnsim.random.streams import RandomStreams
 from nnsim.state import State
 
 FLAGS = ("follows_loss", "metropolis", "multiple_time_stepping", "needs_gradients", "symmetric")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nnsim.errors import InputError, require_numbers, shown
-from nnsim.random import Purpose, RandomStreams
+from nnsim.random.streams import Purpose, RandomStreams
 
 
 class Lattice:

@@ -126,7 +126,7 @@ def _display(first_step: int, target: int) -> _Display:
 
 def _console() -> Any:
     """A console that leaves a broken pipe to `unread`, where rich would end the program."""
-    from nnsim.random import undisturbed
+    from nnsim.random.streams import undisturbed
 
     with undisturbed():
         from rich.console import Console

@@ -29,7 +29,7 @@ from nnsim.platforms.choose import choose
 from nnsim.platforms.reference import ReferencePlatform, check_finite
 from nnsim.precision import Precision
 from nnsim.protocols import Bias, Integrator, Observable, Reporter, System
-from nnsim.random import RandomStreams, require_seed
+from nnsim.random.streams import RandomStreams, require_seed
 from nnsim.reporters import History, Recorder, particle_series, standard_series
 from nnsim.source_code import LENGTH
 from nnsim.step_error import StepError

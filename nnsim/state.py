@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from nnsim.random import Purpose, RandomStreams
+from nnsim.random.streams import Purpose, RandomStreams
 
 
 @dataclass

@@ -16,7 +16,7 @@ from scipy.special import erfcinv
 
 from nnsim import shadow_work
 from nnsim.criteria import LARGEST_SPREAD_ERROR, LEAST_ACCEPTANCE
-from nnsim.random import Purpose
+from nnsim.random.streams import Purpose
 from nnsim.schedules import temperature_at
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nnsim.box import Box
 from nnsim.errors import InputError, require_integer
-from nnsim.random import undisturbed
+from nnsim.random.streams import undisturbed
 from nnsim.systems.modules import Activation, equal_sizes, mlp
 from nnsim.systems.network import NeuralNetwork
 

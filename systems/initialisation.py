@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from nnsim.errors import InputError
 from nnsim.networks.scaled import EMBEDDINGS, NORMS, fans
-from nnsim.random import Purpose, RandomStreams
+from nnsim.random.streams import Purpose, RandomStreams
 
 CUT = 2.0
 # Standard deviation of a normal number of variance 1 that is cut at +-2.

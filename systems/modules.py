@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nnsim.errors import InputError, require_choice, require_integer, shown
-from nnsim.random import RandomStreams, require_seed
+from nnsim.random.streams import RandomStreams, require_seed
 
 Activation = str | Callable[[], nn.Module]
 

@@ -26,7 +26,7 @@ from nnsim.platforms.native import DenseNetwork
 from nnsim.platforms.obstacles import unknown
 from nnsim.precision import Precision
 from nnsim.protocols import System
-from nnsim.random import MERSENNE, Purpose, RandomStreams, mersenne_state
+from nnsim.random.streams import MERSENNE, Purpose, RandomStreams, mersenne_state
 from nnsim.systems.checks import (
     checked_box,
     checked_parameters,

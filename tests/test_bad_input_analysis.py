@@ -39,7 +39,7 @@ from nnsim.grid.grid import Grid
 from nnsim.integrators import GradientDescent, Langevin
 from nnsim.plotting import plot_histogram, plot_landscape, plot_layers, plot_parameters, plot_slices, save
 from nnsim.protocols import Integrator
-from nnsim.random import Purpose, RandomStreams
+from nnsim.random.streams import Purpose, RandomStreams
 from nnsim.schedules import FlatnessHalving
 from nnsim.state import State
 from nnsim.systems import AnalyticSystem, CrossEntropy, Harmonic, NeuralNetwork

@@ -13,7 +13,7 @@ import torch
 from command_line import python
 from scipy import stats
 
-from nnsim import Box, InputError, Lattice, NNSimWarning, Simulation, State, philox
+from nnsim import Box, InputError, Lattice, NNSimWarning, Simulation, State
 from nnsim.integrators import (
     Brownian,
     GradientDescent,
@@ -24,7 +24,8 @@ from nnsim.integrators import (
     VelocityVerlet,
 )
 from nnsim.protocols import Integrator
-from nnsim.random import Purpose, RandomStreams, below, mersenne_state, unit
+from nnsim.random import philox
+from nnsim.random.streams import Purpose, RandomStreams, below, mersenne_state, unit
 from nnsim.systems import AnalyticSystem, Harmonic, NeuralNetwork
 from nnsim.systems.initialisation import SCHEMES
 from nnsim.systems.modules import mlp
@@ -116,7 +117,7 @@ def test_every_coordinate_of_a_counter_counts() -> None:
 def test_the_same_numbers_in_another_process_and_on_other_threads(tmp_path: Path) -> None:
     code = (
         "import torch; torch.set_num_threads(2)\n"
-        "from nnsim.random import *\n"
+        "from nnsim.random.streams import *\n"
         "s = RandomStreams(5); print(s.normal(Purpose.NOISE, (3, 100), step=4).sum().item().hex(), "
         "torch.randn(10, generator=s).sum().item().hex())"
     )

@@ -14,8 +14,8 @@ import math
 import numpy as np
 from numba import njit
 
-from nnsim import philox
 from nnsim.grid import compiled as grid_native
+from nnsim.random import philox
 
 RELU, TANH, SILU, SIGMOID = range(4)
 CROSS_ENTROPY, MSE, WEIGHTED_CROSS_ENTROPY, BCE, WEIGHTED_BCE = range(5)

@@ -11,7 +11,7 @@ import numpy as np
 from nnsim.grid.grid import native_scratch
 from nnsim.platforms import monte_carlo_kernel as kernel
 from nnsim.platforms.obstacles import main_bias, walls
-from nnsim.random import WALKERS, Purpose
+from nnsim.random.streams import WALKERS, Purpose
 
 if TYPE_CHECKING:
     from nnsim.forcefield import ForceField

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nnsim.errors import InputError, NNSimWarning, require_integer, shown
 
-SEEDS, WALKERS, DRAWS = 2**64, 2**26, 2**16  # how many there can be, see `nnsim.philox`
+SEEDS, WALKERS, DRAWS = 2**64, 2**26, 2**16  # how many there can be, see `nnsim.random.philox`
 NO_STEP = 2**47  # and more stand for draws that belong to no step, in the place of the step
 DIRECT = {torch.float64, torch.float32, torch.int64}  # what compiled code can fill
 
@@ -36,10 +36,10 @@ class Purpose(IntEnum):
 class RandomStreams(torch.Generator):
     r"""Random numbers by counter: each is a function of (seed, purpose, walker, step, number of the draw in the step).
 
-    They come from Philox4x32-10 (see `nnsim.philox`), one function compiled for all: the same numbers on the reference
-    and the native platform, for any number of threads, processes and other walkers, and after any restart. A walker has
-    the same ones in a run of 4 walkers as in one of 8, and two seeds, also consecutive ones and such that are equal
-    modulo 2^32, have nothing in common.
+    They come from Philox4x32-10 (`nnsim.random.philox`), one function compiled for all: the same numbers on the
+    reference and the native platform, for any number of threads, processes and other walkers, and after any restart. A
+    walker has the same ones in a run of 4 walkers as in one of 8, and two seeds, also consecutive ones and such that
+    are equal modulo 2^32, have nothing in common.
 
     | method | numbers | type |
     |---|---|---|
@@ -70,7 +70,7 @@ class RandomStreams(torch.Generator):
 
     Reference: J. K. Salmon et al., SC11 (2011), doi:10.1145/2063384.2063405.
 
-    >>> from nnsim.random import Purpose, RandomStreams
+    >>> from nnsim.random.streams import Purpose, RandomStreams
     >>> streams = RandomStreams(seed=1)
     >>> eight, four = (streams.normal(Purpose.NOISE, (walkers, 3), step=7, draw=0) for walkers in (8, 4))
     >>> bool((eight[:4] == four).all())
@@ -94,7 +94,7 @@ class RandomStreams(torch.Generator):
         """Compiled code, which takes a while to load; there is none for GPUs."""
         if self.device.type != "cpu":
             return None
-        from nnsim import philox
+        from nnsim.random import philox
 
         return philox
 
@@ -302,7 +302,7 @@ def require_seed(owner: str, seed: object) -> int:
     return require_integer(owner, "seed", seed, least=0)
 
 
-# ---------------------------------------------------------------------- from words to numbers, as in `nnsim.philox`
+# --------------------------------------------------------------- from words to numbers, as in `nnsim.random.philox`
 
 
 def unit(words: Tensor) -> Tensor:
