@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from nnsim.changes import Differences
 from nnsim.errors import InputError, NNSimError, first_line, require_integer
 from nnsim.evaluation import Evaluation
-from nnsim.identity import identity, same
+from nnsim.identity.changes import Differences
+from nnsim.identity.parts import identity, same
 from nnsim.modes import undisturbed
 from nnsim.protocols import Bias, CollectiveVariable, System
 from nnsim.trajectory_layout import folder_name

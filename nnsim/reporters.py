@@ -11,7 +11,7 @@ import torch
 
 from nnsim.errors import InputError
 from nnsim.forcefield import difference
-from nnsim.identity import same
+from nnsim.identity.parts import same
 from nnsim.protocols import Bias, Observable, Reporter
 from nnsim.trajectory_layout import folder_name
 

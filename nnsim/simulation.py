@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from nnsim import checks, forces, ownership
+from nnsim import checks, forces
 from nnsim.describe import describe, remembering
 from nnsim.errors import DivergedError, InputError, NNSimWarning, require_flag, require_integer, shown
 from nnsim.forcefield import ForceField
-from nnsim.identity import identity
+from nnsim.identity import ownership
+from nnsim.identity.parts import identity
+from nnsim.identity.source_code import LENGTH
 from nnsim.integrator_checks import check_conserved, check_integrator, started
 from nnsim.interrupt import GO_ON, Interrupt
 from nnsim.modes import undisturbed
@@ -31,7 +33,6 @@ from nnsim.precision import Precision
 from nnsim.protocols import Bias, Integrator, Observable, Reporter, System
 from nnsim.random.streams import RandomStreams, require_seed
 from nnsim.reporters import History, Recorder, particle_series, standard_series
-from nnsim.source_code import LENGTH
 from nnsim.step_error import StepError
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nnsim.changes import DESCRIPTION, UNSEEDED, Differences, without_scripts
 from nnsim.describe import Network, describe, differences
 from nnsim.errors import InputError, NNSimWarning, shown
-from nnsim.identity import identity
+from nnsim.identity.changes import DESCRIPTION, UNSEEDED, Differences, without_scripts
+from nnsim.identity.parts import identity
 from nnsim.script import Script
 
 if TYPE_CHECKING:

@@ -278,7 +278,7 @@ def things() -> dict[str, Any]:
 
 if __name__ == "__main__":
     from nnsim.describe import describe
-    from nnsim.identity import identity
+    from nnsim.identity.parts import identity
 
     found = {}
     for name, thing in things().items():

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from nnsim import Box, Grid, InputError, NNSimWarning, Simulation, Trajectory, cv
 from nnsim.bias import Metadynamics
+from nnsim.identity.source_code import changed_lines, same_code, script_code
 from nnsim.integrators import Adam, Langevin, MonteCarlo
-from nnsim.source_code import changed_lines, same_code, script_code
 from nnsim.systems import AnalyticSystem, Harmonic, NeuralNetwork
 
 TOLD = r"was made with other settings, so it cannot be resumed with these \("

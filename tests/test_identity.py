@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 from nnsim import Box, CollectiveVariable, Evaluation, Grid, Simulation, State, cv
 from nnsim.bias import Metadynamics, Wall
-from nnsim.changes import Differences
 from nnsim.describe import Network, describe
-from nnsim.identity import UNSEEN, identity, same
+from nnsim.identity.changes import Differences
+from nnsim.identity.parts import UNSEEN, identity, same
 from nnsim.integrators import Langevin, MonteCarlo
 from nnsim.systems import AnalyticSystem, Harmonic, LossPotential, NeuralNetwork
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from nnsim import source_code
-from nnsim.source_code import Node, is_library, is_library_module, is_nnsim
+from nnsim.identity import source_code
+from nnsim.identity.source_code import Node, is_library, is_library_module, is_nnsim
 
 # Methods that are called in the course of a run: what they set on their own object changes along it.
 _RUNNING = (

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nnsim.attributes import changes_itself
 from nnsim.errors import InputError
+from nnsim.identity.attributes import changes_itself
 from nnsim.protocols import Bias
 
 if TYPE_CHECKING:

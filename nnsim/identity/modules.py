@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor, nn
 
-from nnsim.attributes import attributes
-from nnsim.source_code import is_library, name_of
+from nnsim.identity.attributes import attributes
+from nnsim.identity.source_code import is_library, name_of
 
 if TYPE_CHECKING:
     from nnsim.describe import Network
-    from nnsim.identity import Walk
+    from nnsim.identity.parts import Walk
 
 _DATA = (
     *(type(None), bool, int, float, complex, str, list, tuple, dict, set, Tensor, np.ndarray, type),

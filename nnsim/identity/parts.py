@@ -30,8 +30,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from nnsim import source_code
-from nnsim.attributes import (
+from nnsim.describe import Network, checksum, describe, dtype_of, in_order, is_opaque, on_host, settings_of
+from nnsim.identity import modules as networks
+from nnsim.identity import source_code
+from nnsim.identity.attributes import (
     attributes,
     functions_of,
     inside,
@@ -42,10 +44,8 @@ from nnsim.attributes import (
     through_modules,
     written_on,
 )
-from nnsim.describe import Network, checksum, describe, dtype_of, in_order, is_opaque, on_host, settings_of
-from nnsim.networks import fixed as networks
+from nnsim.identity.source_code import has_name, is_library, is_nnsim, name_of, without_script
 from nnsim.protocols import Reporter
-from nnsim.source_code import has_name, is_library, is_nnsim, name_of, without_script
 
 FEW = 8  # elements of an array, up to which they are recorded themselves
 MANY = 64  # plain values of a list, beyond which it is recorded by a checksum

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnsim.describe import arrow
 from nnsim.errors import InputError, NNSimWarning
-from nnsim.source_code import changed_lines, same_code, script_code, without_script
+from nnsim.identity.source_code import changed_lines, same_code, script_code, without_script
 
 if TYPE_CHECKING:
     from nnsim.simulation import Simulation
