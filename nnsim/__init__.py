@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from nnsim.protocols import Bias, CollectiveVariable, Integrator, Observable, Platform, Reporter, System
     from nnsim.simulation import Simulation
     from nnsim.state import State
-    from nnsim.trajectory import Trajectory
-    from nnsim.trajectory_runs import Trajectories
+    from nnsim.trajectory.reader import Trajectory
+    from nnsim.trajectory.runs import Trajectories
 
 _HOMES = {
     "nnsim.analysis.landscape": ["EntropyLandscape"],
@@ -43,8 +43,8 @@ _HOMES = {
     ],
     "nnsim.simulation": ["Simulation"],
     "nnsim.state": ["State"],
-    "nnsim.trajectory": ["Trajectory"],
-    "nnsim.trajectory_runs": ["Trajectories"],
+    "nnsim.trajectory.reader": ["Trajectory"],
+    "nnsim.trajectory.runs": ["Trajectories"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 _MODULES = ("analysis", "bias", "cv", "export", "integrators", "plotting", "report", "schedules", "systems")

@@ -20,7 +20,7 @@ from typing import Any
 
 from nnsim.errors import InputError, NNSimError, TrajectoryError, require_flag, require_path
 from nnsim.interrupt import Interrupt, InterruptedRun
-from nnsim.trajectory_layout import PARTIAL, remove, sync
+from nnsim.trajectory.layout import PARTIAL, remove, sync
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 MARK = "made by nnsim"

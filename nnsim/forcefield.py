@@ -14,7 +14,7 @@ from nnsim.identity.changes import Differences
 from nnsim.identity.parts import identity, same
 from nnsim.modes import undisturbed
 from nnsim.protocols import Bias, CollectiveVariable, System
-from nnsim.trajectory_layout import folder_name
+from nnsim.trajectory.layout import folder_name
 
 
 class Forces(NamedTuple):

@@ -16,7 +16,7 @@ from typing import IO, Any, Protocol, Self
 
 from nnsim.errors import NNSimWarning, TrajectoryError
 from nnsim.files import is_alive
-from nnsim.trajectory_layout import writing
+from nnsim.trajectory.layout import writing
 
 _held: weakref.WeakSet[Lock] = weakref.WeakSet()
 

@@ -13,7 +13,7 @@ from nnsim.errors import InputError
 from nnsim.forcefield import difference
 from nnsim.identity.parts import same
 from nnsim.protocols import Bias, Observable, Reporter
-from nnsim.trajectory_layout import folder_name
+from nnsim.trajectory.layout import folder_name
 
 if TYPE_CHECKING:
     from nnsim.evaluation import Evaluation

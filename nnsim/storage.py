@@ -20,8 +20,8 @@ from nnsim.errors import InputError, NNSimWarning, TrajectoryError
 from nnsim.identity import changes
 from nnsim.lock import OutputLock, released_on_error
 from nnsim.reporters import Recorder, bias_numbers, particle_series, standard_series
-from nnsim.trajectory import Trajectory, is_starting
-from nnsim.trajectory_writer import TrajectoryWriter
+from nnsim.trajectory.reader import Trajectory, is_starting
+from nnsim.trajectory.writer import TrajectoryWriter
 
 if TYPE_CHECKING:
     from nnsim.protocols import Bias

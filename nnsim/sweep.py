@@ -40,7 +40,7 @@ from nnsim.files import is_alive
 from nnsim.interrupt import Interrupt
 from nnsim.lock import Lock, Locked
 from nnsim.script import Script
-from nnsim.trajectory_layout import PARTIAL, remove, remove_leftovers, replace_file, write_json, writing
+from nnsim.trajectory.layout import PARTIAL, remove, remove_leftovers, replace_file, write_json, writing
 
 RUN, CHECKPOINT, PREVIOUS, LOG = "run.zarr", "run.checkpoint.npz", "run.checkpoint.previous.npz", "log.txt"
 BEGUN, TABLE, LOCK = "begun.json", "sweep.csv", ".sweep.lock"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from nnsim import Trajectory
-from nnsim.trajectory_writer import TrajectoryWriter
+from nnsim.trajectory.writer import TrajectoryWriter
 
 BINS, SNAPSHOTS, FRAMES, WALKERS = 12, 5, 40, 3
 NAMES = ("ln_loss_train", "accuracy_test", "weight_norm")

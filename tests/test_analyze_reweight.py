@@ -24,7 +24,7 @@ from nnsim.plotting import plot_profile
 from nnsim.schedules import FlatnessHalving, LinearRamp
 from nnsim.simulation import Simulation
 from nnsim.systems import AnalyticSystem, Harmonic, LossPotential, spiral_classification
-from nnsim.trajectory_writer import TrajectoryWriter
+from nnsim.trajectory.writer import TrajectoryWriter
 
 NINE = 9  # standard errors of 7 degrees of freedom, as unlikely as 4 to 5 sigma
 

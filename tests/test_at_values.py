@@ -21,7 +21,7 @@ from nnsim.bias import Wall, WangLandau
 from nnsim.integrators import Langevin
 from nnsim.schedules import InverseTime
 from nnsim.systems import AnalyticSystem, Harmonic
-from nnsim.trajectory_writer import TrajectoryWriter
+from nnsim.trajectory.writer import TrajectoryWriter
 
 LOW, HIGH = -2.0, 1.0
 

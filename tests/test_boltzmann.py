@@ -19,7 +19,7 @@ from nnsim.platforms.native import NativeMonteCarlo
 from nnsim.schedules import InverseTime
 from nnsim.systems import AnalyticSystem, Harmonic, NeuralNetwork, spiral_classification
 from nnsim.systems.modules import mlp
-from nnsim.trajectory_writer import TrajectoryWriter
+from nnsim.trajectory.writer import TrajectoryWriter
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "spiral_boltzmann.py"
 PLATFORMS = {"reference": ReferencePlatform, "native": NativeMonteCarlo}

@@ -29,7 +29,7 @@ from nnsim.integrators import MixedStep, MonteCarlo
 from nnsim.plotting import COLORS, plot_convergence
 from nnsim.schedules import InverseTime
 from nnsim.systems import AnalyticSystem
-from nnsim.trajectory_writer import TrajectoryWriter
+from nnsim.trajectory.writer import TrajectoryWriter
 
 KT = 2.0
 # S along s (4 bins of width 1 from 0) in four snapshots at steps 10, 20, 30 and 40. The constants 5 and 9 mean nothing.

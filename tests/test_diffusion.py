@@ -19,7 +19,7 @@ from nnsim.analysis import (
     velocity_autocorrelation,
 )
 from nnsim.errors import InputError
-from nnsim.trajectory import Trajectory, TrajectoryWriter
+from nnsim.trajectory.reader import Trajectory, TrajectoryWriter
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pytest
 
 from nnsim.analysis import overlap, recorded, rmsd, rmsf
 from nnsim.errors import InputError
-from nnsim.trajectory import Trajectory, TrajectoryWriter
+from nnsim.trajectory.reader import Trajectory, TrajectoryWriter
 
 SHAPES = {"0.weight": [3, 2], "0.bias": [3], "2.weight": [2, 3], "2.bias": [2]}  # 17 parameters
 

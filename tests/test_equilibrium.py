@@ -13,7 +13,7 @@ from command_line import error_of, nnsim
 from nnsim import Trajectory
 from nnsim.analysis import Diagnosis, diagnose, equilibrium, jackknife, mean_curve
 from nnsim.errors import InputError
-from nnsim.trajectory_writer import TrajectoryWriter
+from nnsim.trajectory.writer import TrajectoryWriter
 
 FRAMES = 1600
 

@@ -20,9 +20,9 @@ from nnsim import InputError, Simulation, Trajectory, TrajectoryError, cv, expor
 from nnsim.export import frames as export_frames
 from nnsim.export import molecular
 from nnsim.integrators import Langevin
-from nnsim.selection import labels
 from nnsim.systems import NeuralNetwork
-from nnsim.trajectory import TrajectoryWriter
+from nnsim.trajectory.reader import TrajectoryWriter
+from nnsim.trajectory.selection import labels
 
 SHAPES = {"0.weight": (4, 3), "0.bias": (4,), "2.weight": (2, 4), "2.bias": (2,)}
 SIZE = 26
@@ -326,7 +326,7 @@ def test_outputs_are_refused_replaced_and_never_half_written(
 
 def interrupted_after(calls: int) -> Any:
     """Indexing that is broken by Ctrl-C, as if in the middle of a file."""
-    from nnsim.trajectory_frames import Frames
+    from nnsim.trajectory.frames import Frames
 
     plain, left = Frames.__getitem__, [calls]
 

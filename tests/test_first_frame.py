@@ -27,7 +27,7 @@ from nnsim.integrators import (
 from nnsim.schedules import InverseTime
 from nnsim.storage import checkpoint_path
 from nnsim.systems import AnalyticSystem, Harmonic, spiral_classification
-from nnsim.trajectory_writer import TrajectoryWriter
+from nnsim.trajectory.writer import TrajectoryWriter
 
 
 def langevin(record_start: bool = True, **changed: Any) -> Simulation:

@@ -16,9 +16,9 @@ from test_sweep import SCRIPT
 from nnsim import InputError, NNSimError, NNSimWarning, Trajectory, TrajectoryError
 from nnsim.errors import printable
 from nnsim.export import export
-from nnsim.trajectory_layout import StoredArray
-from nnsim.trajectory_record import RECORD, _checksum_of, state_of
-from nnsim.trajectory_writer import TrajectoryWriter
+from nnsim.trajectory.layout import StoredArray
+from nnsim.trajectory.record import RECORD, _checksum_of, state_of
+from nnsim.trajectory.writer import TrajectoryWriter
 
 ROOT = Path(__file__).parent.parent
 EVIL = "\x1b]0;owned\x07\x1b[2J\u202etxt.exe\r\n[link=file:///etc/passwd]x[/link]<script>alert(1)</script>"

@@ -12,7 +12,7 @@ from test_resume import analytic
 from nnsim import Reporter, Simulation, Trajectory, simulation
 from nnsim.cli.info import describe_trajectory
 from nnsim.storage import checkpoint_path
-from nnsim.trajectory_writer import TrajectoryWriter
+from nnsim.trajectory.writer import TrajectoryWriter
 
 SCRIPT = """
 import time

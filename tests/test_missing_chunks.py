@@ -8,11 +8,12 @@ import pytest
 import zarr
 from command_line import error_of, nnsim
 
-from nnsim import Simulation, Trajectory, TrajectoryError, cv, report, trajectory_columns
+from nnsim import Simulation, Trajectory, TrajectoryError, cv, report
 from nnsim.cli.info import describe_trajectory
 from nnsim.integrators import Langevin
 from nnsim.systems import AnalyticSystem, Harmonic
-from nnsim.trajectory import TrajectoryWriter
+from nnsim.trajectory import columns as trajectory_columns
+from nnsim.trajectory.reader import TrajectoryWriter
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from nnsim.checkpoint import DamagedCheckpoint, load_checkpoint, previous_path, 
 from nnsim.integrators import Langevin
 from nnsim.storage import checkpoint_path
 from nnsim.systems import AnalyticSystem, Harmonic
-from nnsim.trajectory_layout import PARTIAL
+from nnsim.trajectory.layout import PARTIAL
 
 
 def simulation(**more: Any) -> Simulation:

@@ -24,7 +24,7 @@ from nnsim.errors import InputError, NNSimWarning, TrajectoryError
 from nnsim.report import doubts, make, write
 from nnsim.report import runs as report_runs
 from nnsim.report.blocks import Attempts, nice, with_error
-from nnsim.trajectory_writer import TrajectoryWriter
+from nnsim.trajectory.writer import TrajectoryWriter
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -32,7 +32,6 @@ from nnsim import (
     Trajectory,
     TrajectoryError,
     cv,
-    trajectory_columns,
 )
 from nnsim.bias import Wall, WangLandau
 from nnsim.checkpoint import load_checkpoint, previous_path
@@ -42,6 +41,7 @@ from nnsim.protocols import Bias
 from nnsim.schedules import FlatnessHalving, IncrementSchedule, RampHoldInverseTime
 from nnsim.storage import checkpoint_path
 from nnsim.systems import AnalyticSystem, Harmonic, spiral_classification
+from nnsim.trajectory import columns as trajectory_columns
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import pytest
 from torch import nn
 
 from nnsim import InputError
-from nnsim.selection import labels, select
+from nnsim.trajectory.selection import labels, select
 
 DENSE = {"0.weight": (3, 2), "0.bias": (3,), "2.weight": (3, 3), "2.bias": (3,), "4.weight": (2, 3), "4.bias": (2,)}
 # 0..5, 6..8; 9..17, 18..20; 21..26, 27..28

@@ -18,9 +18,9 @@ import pytest
 import zarr
 from zarr.storage import _local
 
-from nnsim import trajectory_columns
 from nnsim.errors import InputError, TrajectoryError
-from nnsim.trajectory import LAYOUT_VERSION, STARTING, Trajectory, TrajectoryWriter, is_starting
+from nnsim.trajectory import columns as trajectory_columns
+from nnsim.trajectory.reader import LAYOUT_VERSION, STARTING, Trajectory, TrajectoryWriter, is_starting
 
 POSITION = "particles/parameters/position"
 LOSS = "observables/ln_loss_train"
@@ -714,9 +714,9 @@ import sys
 from pathlib import Path
 
 import test_trajectory
-from nnsim import trajectory_columns
+from nnsim.trajectory import columns as trajectory_columns
 from nnsim.checkpoint import load_checkpoint, save_checkpoint
-from nnsim.trajectory import TrajectoryWriter, is_starting
+from nnsim.trajectory.reader import TrajectoryWriter, is_starting
 
 trajectory_columns.CHUNK_BYTES, trajectory_columns.MOST_FRAMES = 7 * 2 * 3 * 4, 11
 path, checkpoint, steps = Path(sys.argv[1]), Path(sys.argv[1]).with_suffix(".npz"), int(sys.argv[2])
@@ -791,7 +791,7 @@ def test_neither_torch_nor_zarr_is_imported(tmp_path: Path) -> None:
     finished(tmp_path / "run.zarr", 5)
     code = """
 import sys
-import nnsim.trajectory
+import nnsim.trajectory.reader
 trajectory = nnsim.trajectory.Trajectory(sys.argv[1])
 print(trajectory.header, trajectory.observables, trajectory["ln_loss_train"])
 assert not {"torch", "zarr", "numcodecs"} & set(sys.modules)

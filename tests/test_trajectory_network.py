@@ -14,17 +14,7 @@ import torch
 from conftest import statistics_scale
 from torch import nn
 
-from nnsim import (
-    EntropyLandscape,
-    Grid,
-    InputError,
-    NNSimWarning,
-    Simulation,
-    Trajectory,
-    TrajectoryError,
-    cv,
-    trajectory_columns,
-)
+from nnsim import EntropyLandscape, Grid, InputError, NNSimWarning, Simulation, Trajectory, TrajectoryError, cv
 from nnsim.analysis import weights
 from nnsim.analysis.axes import Axis
 from nnsim.analysis.sampling import systematic
@@ -33,9 +23,10 @@ from nnsim.integrators import Adam, Langevin, MonteCarlo
 from nnsim.schedules import InverseTime
 from nnsim.script import Script
 from nnsim.systems import AnalyticSystem, Harmonic, NeuralNetwork, spiral_classification
-from nnsim.trajectory import TrajectoryWriter
-from nnsim.trajectory_layout import StoredArray
-from nnsim.trajectory_runs import Trajectories
+from nnsim.trajectory import columns as trajectory_columns
+from nnsim.trajectory.layout import StoredArray
+from nnsim.trajectory.reader import TrajectoryWriter
+from nnsim.trajectory.runs import Trajectories
 
 SHAPES = {"0.weight": [3, 2], "0.bias": [3], "2.weight": [1, 3]}
 POSITION, VELOCITY, LOSS = "particles/parameters/position", "particles/parameters/velocity", "observables/loss"

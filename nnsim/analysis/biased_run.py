@@ -27,7 +27,7 @@ from nnsim.analysis.potentials import StateFamily
 from nnsim.errors import InputError, require_number
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 
 class Values:

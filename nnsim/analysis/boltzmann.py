@@ -26,7 +26,7 @@ from nnsim.analysis.images import refuse_mean
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 
 def boltzmann_settings(trajectory: Trajectory | str | Path) -> dict[str, Any] | None:

@@ -41,7 +41,7 @@ from nnsim.criteria import (
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def mean_squared_displacement(
     Args:
         frames: `Trajectory`, its path, its positions, or an array [T, W, n], in evenly spaced frames.
         max_lag: longest lag in frames, below T; None is a quarter of a group's record (see `MeanSquaredDisplacement`).
-        selection: of parameters: None (all), a slice, indices, a mask, or words as in `nnsim.selection`.
+        selection: of parameters: None (all), a slice, indices, a mask, or words as in `nnsim.trajectory.selection`.
         parameters: names and shapes of the tensors, for a selection in words; a trajectory knows its own.
         period: width of a periodic box, a number or [n]; None takes that of a trajectory. Moves of more than half of it
             between two frames are taken for passages through the edge: where moves come near to that, they are told

@@ -70,7 +70,7 @@ def rmsd(
         reference: number of a frame (negative counts from the end; each walker to itself at that frame), or
             parameters [n] or [W, n].
         selection: of the parameters that are counted: None (all), a slice, indices, a mask [n], or words such as
-            `"layer 1 and weight"` (`nnsim.selection`). The alignment uses all parameters nevertheless.
+            `"layer 1 and weight"` (`nnsim.trajectory.selection`). The alignment uses all parameters nevertheless.
         by_layer: also for each layer alone, the tensors of one module, by the module's name.
         align: rename hidden neurons of each frame to come closest to the reference first (`nnsim.analysis.align`, which
             says what is known to leave a network as it is, and is refused otherwise).

@@ -37,7 +37,7 @@ from nnsim.analysis.weights import frame_weights
 from nnsim.errors import InputError, require_flag, require_number, require_several, require_text
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 MOST_BINS = 100_000
 GROUPS = 16  # of walkers, left out one at a time for the standard error

@@ -19,7 +19,7 @@ from nnsim.analysis.sweep_table import label, read_plan, read_sweep
 from nnsim.errors import InputError, NNSimWarning, require_choice, require_integer, shown
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 OWNER = "evolution"
 AVERAGED = 1 / 20  # of the frames, by default
@@ -214,7 +214,7 @@ def sweep_runs(folder: Path | str, **where: Any) -> dict[str, list[Trajectory]]:
     Raises:
         InputError: no sweep, a setting that was not swept or a value that no point has, or no point that is done.
     """
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
     table, folder = read_sweep(folder), Path(folder)
     points = read_plan(folder)["points"]

@@ -14,13 +14,13 @@ from nnsim.analysis.axes import Floats
 from nnsim.errors import InputError, shown
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 
 def opened(trajectory: Trajectory | str | Path, owner: str = "Trajectory") -> Trajectory:
     """A trajectory, opened if it is a path; raises `InputError` for anything else."""
     if isinstance(trajectory, (str, Path)):
-        from nnsim.trajectory import Trajectory
+        from nnsim.trajectory.reader import Trajectory
 
         return Trajectory(trajectory)
     if not _is_trajectory(trajectory):

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Floats
 from nnsim.errors import InputError, NNSimWarning
-from nnsim.trajectory_record import read_header
+from nnsim.trajectory.record import read_header
 
 Average = Callable[[Callable[[Floats], NDArray[Any]]], NDArray[Any]]  # of a function of the values, over the values
 

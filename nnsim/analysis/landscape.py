@@ -31,7 +31,7 @@ from nnsim.errors import InputError, require_flag, require_number, require_sever
 
 if TYPE_CHECKING:
     from nnsim.analysis.sampling import FrameSample
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 
 @dataclass(frozen=True, eq=False)

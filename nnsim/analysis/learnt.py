@@ -14,7 +14,7 @@ from nnsim.analysis.axes import Axis, Floats
 from nnsim.errors import InputError, shown
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 LOOKED_AT = 20_000  # frames by which it is told whether a CV is discrete
 

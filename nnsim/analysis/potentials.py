@@ -20,7 +20,7 @@ from nnsim.analysis.axes import Floats
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 Values = Callable[[str], Floats]  # the record [T, W] of an observable at the frames that are looked at
 

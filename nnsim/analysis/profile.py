@@ -27,7 +27,7 @@ from nnsim.analysis.within_bins import points_of_means
 from nnsim.errors import InputError, require_integer, require_number, shown
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 MOST_BINS = 10**6
 MOST_VALUES = 10_000

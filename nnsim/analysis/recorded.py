@@ -15,11 +15,11 @@ from nnsim.analysis.checks import as_numbers
 from nnsim.analysis.frames import opened
 from nnsim.analysis.images import centre, period_of_positions
 from nnsim.errors import InputError, require_number, shown
-from nnsim.selection import select
-from nnsim.trajectory_record import read_header
+from nnsim.trajectory.record import read_header
+from nnsim.trajectory.selection import select
 
 Shapes = Mapping[str, Sequence[int]]
-Selection = Any  # None, a slice, indices [k], a mask [n], or words as in nnsim.selection
+Selection = Any  # None, a slice, indices [k], a mask [n], or words as in nnsim.trajectory.selection
 
 BLOCK_BYTES = 16 * 2**20  # of frames, as float64
 BATCH_BYTES = 192 * 2**20  # of columns, as they are stored
@@ -234,7 +234,7 @@ def indices_of(owner: str, selection: Selection, size: int, parameters: Shapes |
     Args:
         owner: who asks, for messages.
         selection: None (all), a slice, indices [k], a mask [n], or words such as `"layer 1 and weight"`
-            (`nnsim.selection`).
+            (`nnsim.trajectory.selection`).
         size: number of parameters.
         parameters: names and shapes, for words.
 

@@ -28,7 +28,7 @@ from nnsim.errors import InputError, require_integer, require_number
 
 if TYPE_CHECKING:
     from nnsim.analysis.landscape import EntropyLandscape
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ def sample_frames(
     final_bias: bool,
 ) -> FrameSample:
     """What `EntropyLandscape.sample` does; see there."""
-    from nnsim.trajectory_runs import Trajectories
+    from nnsim.trajectory.runs import Trajectories
 
     owner = "EntropyLandscape.sample"
     count = require_integer(owner, "n", n, least=1)

@@ -17,7 +17,7 @@ from nnsim.analysis.learnt import wang_landau_name
 from nnsim.errors import InputError, shown
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import BiasRecord, Trajectory
+    from nnsim.trajectory.reader import BiasRecord, Trajectory
 
 # The later part of a run begins at the snapshot nearest to its half, if that leaves at least a quarter on both sides.
 _LATE = (0.25, 0.75)

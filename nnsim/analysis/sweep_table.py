@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nnsim.analysis.axes import Floats
 from nnsim.errors import InputError, TrajectoryError, shown
-from nnsim.trajectory import Trajectory, check_name
+from nnsim.trajectory.reader import Trajectory, check_name
 
 PLAN = "sweep.json"
 DONE, FAILED = "done.json", "failed.json"

@@ -32,7 +32,7 @@ from nnsim.analysis.potentials import biases_of_type
 from nnsim.errors import InputError, require_integer, require_number, require_several, shown
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 MOST_LEVELS = 100_000
 LEARNING = ("WangLandau", "Metadynamics", "ReplicaExchange")  # biases that no training has

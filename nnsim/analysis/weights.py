@@ -28,7 +28,7 @@ from nnsim.analysis.reweight import jackknife
 from nnsim.errors import InputError, require_flag, require_integer, shown
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 LARGEST = 10**7  # frames x states that MBAR is given; its time and memory grow with their product
 MOST_STATES = 2000

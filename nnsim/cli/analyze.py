@@ -79,7 +79,7 @@ def equilibrium(
       nnsim analyze equilibrium spiral_wlmd.zarr --of accuracy_test --between -2 0 -o equilibrium.csv
     """
     from nnsim import analysis
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
     opened = Trajectory(trajectory)
     kind = analysis.averaged_type(opened, bias)
@@ -151,7 +151,7 @@ def reweight(
       nnsim analyze reweight run.zarr --along x --along y --between -2 2 --between 0 1 --bins 40 --bins 20
     """
     from nnsim import analysis, plotting
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
     if between and len(between) != len(along):
         raise InputError(
@@ -248,7 +248,7 @@ def boltzmann(trajectory: Path, of: str, given: str, since: float, output: Path 
       nnsim analyze boltzmann spiral_boltzmann.zarr --of accuracy_test
     """
     from nnsim import analysis
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
     rows = analysis.boltzmann_averages(Trajectory(trajectory), of, given=given, since=since)
     save_table(rows, output)

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from nnsim.errors import TrajectoryError
 from nnsim.lock import OutputLock
-from nnsim.trajectory_layout import STARTING, is_starting, looks_like_trajectory, writing
+from nnsim.trajectory.layout import STARTING, is_starting, looks_like_trajectory, writing
 
 
 class Claim:

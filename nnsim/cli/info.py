@@ -16,7 +16,7 @@ from nnsim.errors import listed, printable
 from nnsim.lock import holder
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 
 @click.command()
@@ -29,7 +29,7 @@ def info(trajectory: Path) -> None:
     Example:
       nnsim info spiral_wlmd.zarr
     """
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
     rows = describe_trajectory(Trajectory(trajectory))
     width = max(len(name) for name in rows) + 2

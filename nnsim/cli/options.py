@@ -11,7 +11,7 @@ import click
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 
 class OutputPath(click.Path):
@@ -72,7 +72,7 @@ between_option = click.option(
 
 def open_runs(paths: Sequence[Path]) -> list[Trajectory]:
     """Open trajectories of independent runs; one that is given twice, also as a copy, would count twice."""
-    from nnsim.trajectory_runs import open_runs as opened
+    from nnsim.trajectory.runs import open_runs as opened
 
     return opened(paths)
 

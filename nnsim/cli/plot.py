@@ -25,7 +25,7 @@ from nnsim.errors import InputError
 if TYPE_CHECKING:
     from nnsim.analysis.axes import Curve
     from nnsim.analysis.landscape import EntropyLandscape
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 WIDTH = 0.5  # of the bins of a mean, in units of the CV
 SCALES = ("even", "linear", "log")  # as in nnsim.plotting.maps, which imports matplotlib
@@ -277,7 +277,7 @@ def timeseries(trajectory: Path, names: tuple[str, ...], output: Path | None) ->
       nnsim plot timeseries spiral_wlmd.zarr --observable ln_loss_train --observable kinetic_temperature
     """
     from nnsim import plotting
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
     opened = Trajectory(trajectory)
     _save(plotting.plot_timeseries(opened, names or _default_names(opened)), output, trajectory, "timeseries")
@@ -296,7 +296,7 @@ def histogram(trajectory: Path, names: tuple[str, ...], output: Path | None) -> 
       nnsim plot histogram spiral_wlmd.zarr --observable ln_loss_train
     """
     from nnsim import plotting
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
     opened = Trajectory(trajectory)
     _save(plotting.plot_histogram(opened, names or _default_names(opened)), output, trajectory, "histogram")
@@ -315,7 +315,7 @@ def parameters(trajectory: Path, walker: int, output: Path | None) -> None:
       nnsim plot parameters spiral_wlmd.zarr --walker 3
     """
     from nnsim import plotting
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
     _save(plotting.plot_parameters(Trajectory(trajectory), walker=walker), output, trajectory, "parameters")
 

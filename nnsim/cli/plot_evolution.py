@@ -13,7 +13,7 @@ from nnsim.cli.plot_more import save_picture
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 PLAN = "sweep.json"  # as in nnsim.analysis.sweep_table, which imports numpy
 

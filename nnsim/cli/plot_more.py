@@ -12,7 +12,7 @@ from nnsim.cli.terminal import say
 
 if TYPE_CHECKING:
     from nnsim.analysis.landscape import EntropyLandscape
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 STYLE_NAMES = ("screen", "column", "wide", "slides")  # as in nnsim.plotting.style, which imports matplotlib
 QUANTITIES = ("bias", "entropy")  # as in nnsim.plotting.growth
@@ -84,7 +84,7 @@ def paths(
     """
     from nnsim import plotting
     from nnsim.errors import InputError
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
     if everyone and walkers:
         raise InputError("--all and --walker exclude each other; leave one out")

@@ -10,7 +10,7 @@ from nnsim.errors import InputError, require_choice, require_path, require_text
 from nnsim.export import molecular, states, tables, zarrmd
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 _ATOMS = ("walker", "every", "selection")
 _TABLE = (*_ATOMS, "observables", "with_positions")

@@ -15,8 +15,8 @@ from nnsim.errors import InputError, require_integer, shown
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nnsim.trajectory import Trajectory
-    from nnsim.trajectory_frames import Frames
+    from nnsim.trajectory.frames import Frames
+    from nnsim.trajectory.reader import Trajectory
 
 BLOCK_BYTES = 16_000_000
 Indices = NDArray[np.int64]
@@ -124,10 +124,10 @@ def require_walker(owner: str, walker: object, walkers: int) -> int:
 
 
 def selected(parameters: dict[str, tuple[int, ...]], text: str | None) -> Indices:
-    """Places in the flat positions, increasing: all, or those of a selection in words (`nnsim.selection`)."""
+    """Places in the flat positions, increasing: all, or those of a selection in words (`trajectory.selection`)."""
     if text is None:
         return np.arange(sum(math.prod(shape) for shape in parameters.values()))
-    from nnsim.selection import select
+    from nnsim.trajectory.selection import select
 
     return select(parameters, text)
 

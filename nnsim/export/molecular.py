@@ -34,7 +34,7 @@ from nnsim.files import whole
 if TYPE_CHECKING:
     from mdtraj import Trajectory as MDTrajectory
 
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 LARGEST_STEP = 2**31 - 1  # of a .trr file
 _CUT_OFF = "the file was cut off, as on a full disk"
@@ -64,7 +64,7 @@ def to_mdtraj(trajectory: Trajectory, walker: int = 0, *, every: int = 1, select
         trajectory: with recorded positions.
         walker: one of the walkers, from 0.
         every: every so many frames.
-        selection: only these parameters, in the words of `nnsim.selection`.
+        selection: only these parameters, in the words of `nnsim.trajectory.selection`.
 
     Returns:
         `xyz` [T, n, 3] float32, `time` [T] in reduced units.

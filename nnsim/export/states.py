@@ -12,7 +12,7 @@ from nnsim.export.frames import opened_run, positions, require_walker
 from nnsim.files import whole
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 
 def write_safetensors(

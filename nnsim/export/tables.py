@@ -27,8 +27,8 @@ from nnsim.export.frames import (
 from nnsim.files import whole
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
-    from nnsim.trajectory_frames import Frames
+    from nnsim.trajectory.frames import Frames
+    from nnsim.trajectory.reader import Trajectory
 
 
 def write_npz(
@@ -53,7 +53,7 @@ def write_npz(
         output: the file.
         walker: only this one; the axis W is left out then.
         every: every so many frames of each quantity.
-        selection: only these parameters, in the words of `nnsim.selection`.
+        selection: only these parameters, in the words of `nnsim.trajectory.selection`.
         observables: their names; None is all.
         with_positions: None is as recorded: with them if there are any.
         overwrite: replace an existing file.
@@ -115,7 +115,7 @@ def write_csv(
         output: the file.
         walker: only this one.
         every: every so many steps.
-        selection: only these parameters, in the words of `nnsim.selection`.
+        selection: only these parameters, in the words of `nnsim.trajectory.selection`.
         observables: their names; None is all.
         with_positions: None is no, or yes where a selection is given.
         overwrite: replace an existing file.
@@ -191,7 +191,7 @@ class _Plan:
                 values = np.repeat(values[:, None], len(chosen), axis=1)
             cells |= _columns(name, values)
         if recorded is not None:
-            from nnsim.selection import labels
+            from nnsim.trajectory.selection import labels
 
             values = _at_steps(recorded, steps)[:, chosen][..., self.columns]
             flat = values.reshape(-1, len(self.columns))

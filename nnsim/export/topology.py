@@ -72,7 +72,7 @@ def to_topology(parameters: Shapes, selection: str | None = None) -> Topology:
 
     Args:
         parameters: name and shape of each tensor: `trajectory.parameters`.
-        selection: only these parameters, in the words of `nnsim.selection`.
+        selection: only these parameters, in the words of `nnsim.trajectory.selection`.
 
     Returns:
         A topology without bonds and with virtual elements. Chains and segments have the name of the layer.

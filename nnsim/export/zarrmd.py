@@ -22,12 +22,12 @@ from nnsim.export.frames import (
 )
 from nnsim.export.molecular import chosen_atoms
 from nnsim.files import whole
-from nnsim.trajectory_columns import Column, SeriesColumns, create_array
-from nnsim.trajectory_layout import ensure_group, read_attributes, write_json
+from nnsim.trajectory.columns import Column, SeriesColumns, create_array
+from nnsim.trajectory.layout import ensure_group, read_attributes, write_json
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
-    from nnsim.trajectory_frames import Frames
+    from nnsim.trajectory.frames import Frames
+    from nnsim.trajectory.reader import Trajectory
 
 GROUP = "particles/parameters"
 CREATOR = "nnsim export"
@@ -66,7 +66,7 @@ def write_zarrmd(
         output: the folder, which must end in .zarrmd or .zarr for zarrtraj to open it.
         walker: one of the walkers, from 0.
         every: every so many frames of the positions.
-        selection: only these parameters, in the words of `nnsim.selection`.
+        selection: only these parameters, in the words of `nnsim.trajectory.selection`.
         observables: their names; None is all. Of each, the frames at the exported steps are written.
         overwrite: replace an earlier export; nothing else is ever replaced.
 

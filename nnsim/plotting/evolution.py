@@ -21,7 +21,7 @@ from nnsim.errors import InputError, printable, require_flag, require_text, requ
 from nnsim.plotting.style import COLORS, NOTICE, WIDTH, active_style, as_panels, readable, styled
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 OWNER = "plot_evolution"
 NAMES = ("ntk_entropy", "ntk_trace", "loss")

@@ -29,7 +29,7 @@ from nnsim.plotting.style import (
 from nnsim.plotting.tables import BiasTables
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 OWNER = "plot_growth"
 QUANTITIES = ("bias", "entropy")

@@ -18,7 +18,7 @@ from nnsim.errors import InputError, require_integer, require_integers, require_
 from nnsim.plotting.style import COLORS, active_style, as_panels, frame, joined, new_figure, styled, write_note
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 OWNER = "plot_layers"
 BANDS = (0.9, 0.5)  # shares of the parameters inside the bands around the median

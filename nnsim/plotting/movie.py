@@ -26,7 +26,7 @@ from nnsim.plotting.style import COLORS, active_style, frame, new_axes, readable
 from nnsim.plotting.tables import BiasTables
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 OWNER = "make_movie"
 FORMATS = (".mp4", ".gif")

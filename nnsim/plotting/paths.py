@@ -24,7 +24,7 @@ from nnsim.plotting.landscapes import colour_floor, entropy_label
 from nnsim.plotting.style import COLORS, active_style, new_axes, readable, styled, write_note
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 OWNER = "plot_paths"
 # Light greys, which every colour of a path stands out from, in print too; white is where nothing was visited.

@@ -30,7 +30,7 @@ from nnsim.plotting.style import (
 )
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 # Of what comes round, whose lines would cross the panel at each passage through the edge.
 POINTS: dict[str, Any] = {"linestyle": "none", "marker": ".", "markersize": 1.5, "alpha": 0.6}

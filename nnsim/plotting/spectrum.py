@@ -14,7 +14,7 @@ from nnsim.errors import InputError, require_integer, require_number
 from nnsim.plotting.style import frame, new_axes, readable, step_bar, step_colors, styled, write_note
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 OWNER = "plot_spectrum"
 START = "ntk_spectrum_"

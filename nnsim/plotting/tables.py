@@ -14,7 +14,7 @@ from nnsim.analysis.snapshots import reports_of
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 
 class BiasTables:

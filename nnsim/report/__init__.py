@@ -17,7 +17,7 @@ from nnsim.report.blocks import WARNING, Attempts, Notice, Page, Section
 
 if TYPE_CHECKING:
     from nnsim.report.runs import Runs
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 __all__ = ["make", "write"]
 

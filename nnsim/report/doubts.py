@@ -14,7 +14,7 @@ from nnsim.criteria import MOST_OUTSIDE
 from nnsim.errors import TrajectoryError, listed
 from nnsim.report.blocks import NOTE, WARNING, Attempts, Notice
 from nnsim.report.runs import Runs
-from nnsim.trajectory import Trajectory
+from nnsim.trajectory.reader import Trajectory
 
 # As in nnsim.monitor, which warns during the run; that module imports torch.
 TOLERANCE = 0.05

@@ -13,8 +13,8 @@ from nnsim.analysis.equilibrium import averaged_type
 from nnsim.analysis.landscape import EntropyLandscape
 from nnsim.analysis.learnt import grid_bias_name
 from nnsim.errors import InputError
-from nnsim.trajectory import Trajectory
-from nnsim.trajectory_runs import open_runs
+from nnsim.trajectory.reader import Trajectory
+from nnsim.trajectory.runs import open_runs
 
 MOST_NUMBERS = 4_000_000  # of an observable, frames x walkers, that are read; of more only some frames, for the memory
 MOST_WITH_STATES = 2_000_000  # frames x walkers x states that MBAR is given, several times, in a few seconds each

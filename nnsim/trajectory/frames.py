@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnsim.errors import InputError, TrajectoryError, require_integer, shown
-from nnsim.trajectory_layout import COLUMNS, StoredArray, damaged
-from nnsim.trajectory_record import read_record
+from nnsim.trajectory.layout import COLUMNS, StoredArray, damaged
+from nnsim.trajectory.record import read_record
 
 Indices = NDArray[np.int64]
 

@@ -21,8 +21,8 @@ import numpy as np
 
 from nnsim.errors import InputError, TrajectoryError
 from nnsim.lock import OutputLock, released_on_error
-from nnsim.trajectory_columns import SeriesColumns, create_array, open_array
-from nnsim.trajectory_layout import (
+from nnsim.trajectory.columns import SeriesColumns, create_array, open_array
+from nnsim.trajectory.layout import (
     BIASES,
     COLUMNS,
     GROUP,
@@ -45,7 +45,7 @@ from nnsim.trajectory_layout import (
     write_json,
     writing,
 )
-from nnsim.trajectory_record import (
+from nnsim.trajectory.record import (
     Record,
     RecordKeeper,
     check_metadata,

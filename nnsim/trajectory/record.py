@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from nnsim.errors import InputError, TrajectoryError, shown
-from nnsim.trajectory_layout import (
+from nnsim.trajectory.layout import (
     COLUMNS,
     HEADER,
     LAYOUT_VERSION,

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim import selection
 from nnsim.errors import InputError, require_choice, shown
-from nnsim.trajectory import Trajectory
+from nnsim.trajectory import selection
+from nnsim.trajectory.reader import Trajectory
 
 
 def open_runs(paths: Iterable[Trajectory | Path | str], owner: str = "Trajectories") -> list[Trajectory]:

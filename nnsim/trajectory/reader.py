@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim import selection
 from nnsim.errors import InputError, TrajectoryError, require_choice, require_integer, require_path, require_text
-from nnsim.trajectory_frames import Keep, Series, Slice, ThinnedSeries, positions_in
-from nnsim.trajectory_layout import (
+from nnsim.trajectory import selection
+from nnsim.trajectory.frames import Keep, Series, Slice, ThinnedSeries, positions_in
+from nnsim.trajectory.layout import (
     BIASES,
     LAYOUT_VERSION,
     STARTING,
@@ -26,8 +26,8 @@ from nnsim.trajectory_layout import (
     read_attributes,
     stored_name,
 )
-from nnsim.trajectory_record import check_metadata, foreign_files, read_header, read_record
-from nnsim.trajectory_writer import TrajectoryWriter
+from nnsim.trajectory.record import check_metadata, foreign_files, read_header, read_record
+from nnsim.trajectory.writer import TrajectoryWriter
 
 if TYPE_CHECKING:
     import torch
@@ -228,7 +228,9 @@ class Trajectory:
         return {name: tuple(shape) for name, shape in self.header["parameters"].items()}
 
     def select(self, text: str) -> NDArray[np.int64]:
-        """Places in the flat positions of parameters selected in words, as `layer 1 and weight` (`nnsim.selection`).
+        """Places in the flat positions of parameters selected in words, such as `layer 1 and weight`.
+
+        The words are those of `nnsim.trajectory.selection`.
 
         Raises:
             InputError: a word that is not known, a number beyond what there is, or nothing selected.
@@ -343,7 +345,7 @@ class Trajectory:
         Raises:
             InputError: no such frame, no script recorded, or a network with other parameters.
         """
-        from nnsim.trajectory_network import network_with
+        from nnsim.trajectory.network import network_with
 
         tensors = self.state_dict(frame, walker, step=step)
         if system is None and module is None:
@@ -367,7 +369,7 @@ class Trajectory:
             InputError: no script was recorded, a setting cannot be restored, the script fails, or what it builds now
                 is another system than the recorded one (other data, for example).
         """
-        from nnsim.trajectory_network import rebuilt
+        from nnsim.trajectory.network import rebuilt
 
         where = None if folder is None else require_path("Trajectory.simulation", "folder", folder)
         return rebuilt(self, where, changes)

@@ -24,7 +24,7 @@ from nnsim.script import Script
 
 if TYPE_CHECKING:
     from nnsim.simulation import Simulation
-    from nnsim.trajectory import Trajectory
+    from nnsim.trajectory.reader import Trajectory
 
 
 def network_with(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnsim.errors import InputError
-from nnsim.trajectory_layout import COLUMNS, StoredArray, check_codecs, import_zarr, read_json
+from nnsim.trajectory.layout import COLUMNS, StoredArray, check_codecs, import_zarr, read_json
 
 CHUNK_BYTES = 4_000_000
 MOST_FRAMES = 16384
