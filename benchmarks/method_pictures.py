@@ -20,7 +20,7 @@ import nnsim
 from nnsim import plotting
 from nnsim.analysis import boltzmann_averages, convergence_records, profile
 from nnsim.plotting.style import frame, new_axes, styled
-from nnsim.script import Script
+from nnsim.running.script import Script
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = Path("method_pictures")

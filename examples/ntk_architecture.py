@@ -27,8 +27,8 @@ from nnsim import plotting
 from nnsim.analysis import Scaling, SweepTable, read_sweep, scaling
 from nnsim.cli.sweep import sweep_display
 from nnsim.files import write_table
-from nnsim.script import Script
-from nnsim.sweep import Sweep
+from nnsim.running.script import Script
+from nnsim.running.sweep import Sweep
 
 WIDTHS = ",".join(str(round(width)) for width in np.geomspace(10, 3162, 20))
 PAPER = (f"width={WIDTHS}", "depth=1,2,3,4,5,6,7,8,9,10"), ("epochs=500", "every=500", "kernel_points=none", "runs=3")

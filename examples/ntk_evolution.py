@@ -25,8 +25,8 @@ import nnsim
 from nnsim import plotting
 from nnsim.analysis import sweep_runs
 from nnsim.cli.sweep import sweep_display
-from nnsim.script import Script
-from nnsim.sweep import Sweep
+from nnsim.running.script import Script
+from nnsim.running.sweep import Sweep
 
 TRAINING = Path(__file__).with_name("ntk_training.py")
 QUANTITIES = ("ntk_entropy", "ntk_trace", "loss")

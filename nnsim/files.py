@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nnsim.errors import InputError, NNSimError, TrajectoryError, require_flag, require_path
-from nnsim.interrupt import Interrupt, InterruptedRun
+from nnsim.running.interrupt import Interrupt, InterruptedRun
 from nnsim.trajectory.layout import PARTIAL, remove, sync
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)

@@ -278,7 +278,8 @@ class Integrator(Protocol):
     def conserved(self, state: State) -> Tensor | None:
         """What exact steps would keep, but for the heat that is counted in `state.heat`, [W]; None if nothing is known.
 
-        Its change tells the error of the time step, see `nnsim.shadow_work`. `pieces.ornstein_uhlenbeck_` counts heat.
+        Its change tells the error of the time step, see `nnsim.running.step_error.shadow_work`.
+        `pieces.ornstein_uhlenbeck_` counts heat.
         """
         return None
 

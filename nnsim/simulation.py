@@ -16,28 +16,29 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from nnsim import checks, forces
 from nnsim.describe import describe, remembering
 from nnsim.errors import DivergedError, InputError, NNSimWarning, require_flag, require_integer, shown
 from nnsim.forcefield import ForceField
 from nnsim.identity import ownership
 from nnsim.identity.parts import identity
 from nnsim.identity.source_code import LENGTH
-from nnsim.integrator_checks import check_conserved, check_integrator, started
-from nnsim.interrupt import GO_ON, Interrupt
 from nnsim.modes import undisturbed
-from nnsim.monitor import Monitor
 from nnsim.platforms.choose import choose
 from nnsim.platforms.reference import ReferencePlatform, check_finite
 from nnsim.precision import Precision
 from nnsim.protocols import Bias, Integrator, Observable, Reporter, System
 from nnsim.random.streams import RandomStreams, require_seed
-from nnsim.reporters import History, Recorder, particle_series, standard_series
-from nnsim.step_error import StepError
+from nnsim.running.checks import forces
+from nnsim.running.checks import parts as checks
+from nnsim.running.checks.integrators import check_conserved, check_integrator, started
+from nnsim.running.interrupt import GO_ON, Interrupt
+from nnsim.running.monitor import Monitor
+from nnsim.running.recording import History, Recorder, particle_series, standard_series
+from nnsim.running.step_error.watch import StepError
 
 if TYPE_CHECKING:
     from nnsim.lock import OutputLock
-    from nnsim.storage import Storage
+    from nnsim.running.storage import Storage
 
 LOOK_UP_SECONDS = 0.2  # how often a run looks up from its steps: progress, interrupts, checkpoints by the clock
 COMMIT_SECONDS = 2.0  # after which a run is on disk for the first time, so that it can be looked at
@@ -104,7 +105,7 @@ class Simulation:
             interval above 1 under an integrator that cannot leave it out (as Monte Carlo, or Brownian dynamics), one
             that moves, one whose own `pace` or `every` is no multiple of the interval, or its CVs or the bias energy
             recorded at other steps; under a dynamics, a potential, loss, CV or bias whose gradient is not its
-            derivative (see `nnsim.gradients`).
+            derivative (see `nnsim.running.checks.gradients`).
 
     Reference: multiple time stepping: M. Tuckerman, B. J. Berne and G. J. Martyna, J. Chem. Phys. 97, 1990 (1992),
     doi:10.1063/1.463137; of biases: M. J. Ferrarotti, S. Bottaro, A. Perez-Villa and G. Bussi, J. Chem. Theory Comput.
@@ -283,7 +284,7 @@ class Simulation:
 
         with Interrupt(stands) as interrupt:  # from before the first thing is written
             if path is not None:
-                from nnsim.storage import Storage
+                from nnsim.running.storage import Storage
 
                 storage = Storage.open(self, path, resume=resume, overwrite=overwrite, accept_changes=accept_changes)
             try:
@@ -336,7 +337,7 @@ class Simulation:
         self, target: int, reporters: list[Reporter], storage: Storage | None, show: bool, interrupt: Interrupt
     ) -> None:
         """Advance to the target with checkpoints and progress, until the interrupt."""
-        from nnsim.progress import Progress
+        from nnsim.running.progress import Progress
 
         shown = time.monotonic()
         due = shown + COMMIT_SECONDS

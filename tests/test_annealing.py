@@ -19,7 +19,7 @@ from nnsim.describe import describe
 from nnsim.grid.grid import Grid
 from nnsim.integrators import Brownian, HybridMonteCarlo, Langevin, MonteCarlo, NoseHoover
 from nnsim.platforms.reference import ReferencePlatform
-from nnsim.progress import summary
+from nnsim.running.progress import summary
 from nnsim.schedules import ExponentialRamp, InverseTime, LinearRamp, temperature_at
 from nnsim.systems import AnalyticSystem, Harmonic, spiral_classification
 

@@ -13,10 +13,10 @@ import nnsim as package
 from nnsim import Bias, Box, Grid, InputError, Simulation, TrajectoryError, cv
 from nnsim.analysis import align, autocorrelation, overlap, rmsf
 from nnsim.bias import Umbrella, Wall, WangLandau
-from nnsim.checkpoint import previous_path
 from nnsim.integrators import Langevin, VelocityVerlet
+from nnsim.running.checkpoint import previous_path
+from nnsim.running.storage import checkpoint_path
 from nnsim.schedules import FlatnessHalving
-from nnsim.storage import checkpoint_path
 from nnsim.systems import AnalyticSystem, BinaryCrossEntropy, CrossEntropy, NeuralNetwork
 
 SCRIPT = """

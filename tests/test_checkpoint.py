@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from nnsim import checkpoint
-from nnsim.checkpoint import load_checkpoint, save_checkpoint
 from nnsim.errors import InputError, TrajectoryError
+from nnsim.running import checkpoint
+from nnsim.running.checkpoint import load_checkpoint, save_checkpoint
 
 
 def bits(number: float) -> bytes:
@@ -148,7 +148,7 @@ def test_full_disk_keeps_the_previous_one(tmp_path: Path, monkeypatch: pytest.Mo
 LIMITED = """
 import resource, sys
 import numpy as np
-from nnsim.checkpoint import load_checkpoint, save_checkpoint
+from nnsim.running.checkpoint import load_checkpoint, save_checkpoint
 from nnsim.errors import TrajectoryError
 save_checkpoint(sys.argv[1], {"x": np.ones(100)})
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))

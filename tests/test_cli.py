@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from command_line import COMMAND, error_of, nnsim, python, read_all
 
-from nnsim import Trajectory, progress
-from nnsim.storage import checkpoint_path
+from nnsim import Trajectory
+from nnsim.running import progress
+from nnsim.running.storage import checkpoint_path
 
 SCRIPT = '''
 """Particles in a box."""
@@ -101,7 +102,7 @@ class Blocked:
 
 sys.meta_path.insert(0, Blocked())
 import nnsim, pathlib
-from nnsim.script import Script
+from nnsim.running.script import Script
 script = Script(pathlib.Path("input.py"))
 simulation = script.simulation(script.settings())
 simulation.run(20)
@@ -340,7 +341,7 @@ def test_a_script_that_changed_within_a_second_is_read_anew(folder: Path) -> Non
     ],
 )
 def test_set_converts(folder: Path, text: str, value: object) -> None:
-    from nnsim.script import Script
+    from nnsim.running.script import Script
 
     found = Script(folder / "input.py").settings([text])[text.partition("=")[0]]
     assert found == value
@@ -442,7 +443,7 @@ def test_a_run_goes_on_when_nobody_reads(folder: Path, seconds: float) -> None:
     """`nnsim run input.py | head -1`, with the pipe closed before the first line, or before the summary."""
     code = f"""
 import subprocess, sys
-start = "from nnsim import progress; progress.LINE_SECONDS = {seconds}; from nnsim.cli import main; main()"
+start = "from nnsim.running import progress; progress.LINE_SECONDS = {seconds}; from nnsim.cli import main; main()"
 run = subprocess.Popen(
     [sys.executable, "-c", start, "run", "input.py", "--steps", "60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
 )

@@ -9,10 +9,9 @@ import torch
 from command_line import arrays_of, committed, launch, nnsim, read_all
 from test_resume import SCRIPT, assert_equals, assert_same_bits, kill_when
 
-from nnsim import Grid, InputError, Integrator, Simulation, Trajectory, cv, storage
+from nnsim import Grid, InputError, Integrator, Simulation, Trajectory, cv
 from nnsim.analysis import round_trips
 from nnsim.bias import Metadynamics, Wall, WangLandau
-from nnsim.checkpoint import load_checkpoint
 from nnsim.integrators import (
     Acceptance,
     Adam,
@@ -24,8 +23,10 @@ from nnsim.integrators import (
     NoseHoover,
     VelocityVerlet,
 )
+from nnsim.running import storage
+from nnsim.running.checkpoint import load_checkpoint
+from nnsim.running.storage import checkpoint_path
 from nnsim.schedules import InverseTime
-from nnsim.storage import checkpoint_path
 from nnsim.systems import AnalyticSystem, Harmonic, spiral_classification
 from nnsim.trajectory.writer import TrajectoryWriter
 

@@ -194,8 +194,8 @@ def test_names_of_biases_and_tables(run: Path, name: str) -> None:
 @pytest.fixture
 def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A sweep that has been planned, and beside it what nobody may touch."""
-    from nnsim.script import Script
-    from nnsim.sweep import Sweep
+    from nnsim.running.script import Script
+    from nnsim.running.sweep import Sweep
 
     monkeypatch.chdir(tmp_path)
     Path("input.py").write_text(SCRIPT)
@@ -228,8 +228,8 @@ def test_points_of_a_sweep_stay_inside(sweep: Path, name: str) -> None:
 
 
 def test_a_point_that_is_a_link(sweep: Path) -> None:
-    from nnsim.script import Script
-    from nnsim.sweep import Sweep
+    from nnsim.running.script import Script
+    from nnsim.running.sweep import Sweep
 
     (sweep / "n=1").symlink_to(sweep.parent / "victim")
     Sweep(Script(Path("input.py")), sweep, grid=["n=1,2"], overwrite=True)._prepare()

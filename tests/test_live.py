@@ -11,7 +11,7 @@ from test_resume import analytic
 
 from nnsim import Reporter, Simulation, Trajectory, simulation
 from nnsim.cli.info import describe_trajectory
-from nnsim.storage import checkpoint_path
+from nnsim.running.storage import checkpoint_path
 from nnsim.trajectory.writer import TrajectoryWriter
 
 SCRIPT = """

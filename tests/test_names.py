@@ -14,7 +14,7 @@ from nnsim.analysis import natural_value
 from nnsim.bias import Metadynamics, Umbrella, Wall, WangLandau
 from nnsim.integrators import Langevin, MonteCarlo
 from nnsim.plotting import readable
-from nnsim.reporters import RESERVED
+from nnsim.running.recording import RESERVED
 from nnsim.schedules import InverseTime, LinearRamp
 from nnsim.systems import AnalyticSystem, Harmonic, spiral_classification
 

@@ -19,11 +19,11 @@ from torch.func import functional_call
 from nnsim import Box, DivergedError, Grid, InputError, Simulation, Trajectory, cv
 from nnsim.analysis import frame_weights
 from nnsim.bias import Metadynamics, Umbrella, Wall, WangLandau
-from nnsim.checkpoint import load_checkpoint
 from nnsim.cv import ntk
 from nnsim.integrators import GradientDescent, HybridMonteCarlo, Langevin, MonteCarlo, VelocityVerlet
 from nnsim.platforms.native import NativeMonteCarlo
 from nnsim.precision import Precision
+from nnsim.running.checkpoint import load_checkpoint
 from nnsim.schedules import InverseTime
 from nnsim.systems import GaussianPrior, LossPotential, NeuralNetwork
 

@@ -18,7 +18,7 @@ from pictured_runs import make_run
 
 from nnsim import InputError, NNSimError, TrajectoryError, plotting
 from nnsim.files import MARK, is_marked, whole, write_table
-from nnsim.interrupt import Interrupt
+from nnsim.running.interrupt import Interrupt
 
 PICTURES = ["png", "pdf", "svg", "svgz", "eps", "ps", "jpg", "tif", "webp", "gif"]
 SCRIPT = f"import nnsim  # {MARK}, says this script\n"

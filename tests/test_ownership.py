@@ -16,8 +16,8 @@ from nnsim import Bias, Box, Grid, InputError, Integrator, NNSimWarning, Simulat
 from nnsim.bias import Boltzmann, Metadynamics, ReplicaExchange, Umbrella, Wall, WangLandau
 from nnsim.bias.umbrella import Work
 from nnsim.integrators import Adam, HybridMonteCarlo, Langevin, MonteCarlo, NoseHoover, TunedStep
+from nnsim.running.script import Script
 from nnsim.schedules import FlatnessHalving, InverseTime, RampHoldInverseTime
-from nnsim.script import Script
 from nnsim.systems import AnalyticSystem, Harmonic, spiral_classification
 
 LOSS, X = cv.LogLoss("train"), cv.Parameter(0)

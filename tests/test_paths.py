@@ -8,9 +8,9 @@ import pytest
 from command_line import arrays_of, error_of, nnsim
 
 from nnsim import Reporter, Simulation, Trajectory, TrajectoryError
-from nnsim.checkpoint import load_checkpoint, previous_path
 from nnsim.integrators import Langevin
-from nnsim.storage import checkpoint_path
+from nnsim.running.checkpoint import load_checkpoint, previous_path
+from nnsim.running.storage import checkpoint_path
 from nnsim.systems import AnalyticSystem, Harmonic
 
 SCRIPT = """

@@ -20,8 +20,8 @@ from nnsim.cv.split import SplitCV
 from nnsim.integrators import FixedStep, Langevin, MixedStep, MonteCarlo, TunedStep
 from nnsim.platforms import ReferencePlatform
 from nnsim.platforms.native import NativeMonteCarlo
-from nnsim.progress import summary
 from nnsim.protocols import Bias
+from nnsim.running.progress import summary
 from nnsim.schedules import LinearRamp, RampHoldInverseTime
 from nnsim.systems import AnalyticSystem, GaussianPrior, Harmonic, LossPotential, NeuralNetwork, spiral_classification
 from nnsim.systems.losses import CrossEntropy

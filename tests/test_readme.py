@@ -7,7 +7,7 @@ import torch
 
 import nnsim
 from nnsim import Box, Simulation
-from nnsim.script import Script
+from nnsim.running.script import Script
 
 README = Path(__file__).parent.parent / "README.md"
 

@@ -289,7 +289,7 @@ def test_texts_of_the_run_do_not_become_markup(bad_page: str) -> None:
 
 def test_hot_runs_without_a_diagnosis(folder: Path) -> None:
     """The tolerance is that of the monitor: 5 % of kT and 5 standard errors, 0.01 here."""
-    from nnsim import monitor
+    from nnsim.running import monitor
 
     assert doubts.TOLERANCE == monitor.TOLERANCE
     for name, mean, hot in (("hot", 1.3, "too hot"), ("cold", 0.7, "too cold"), ("fine", 1.02, "")):

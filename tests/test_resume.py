@@ -34,12 +34,12 @@ from nnsim import (
     cv,
 )
 from nnsim.bias import Wall, WangLandau
-from nnsim.checkpoint import load_checkpoint, previous_path
 from nnsim.integrators import Langevin, VelocityVerlet
-from nnsim.interrupt import ALWAYS, UNCLAIMED, InterruptedRun
 from nnsim.protocols import Bias
+from nnsim.running.checkpoint import load_checkpoint, previous_path
+from nnsim.running.interrupt import ALWAYS, UNCLAIMED, InterruptedRun
+from nnsim.running.storage import checkpoint_path
 from nnsim.schedules import FlatnessHalving, IncrementSchedule, RampHoldInverseTime
-from nnsim.storage import checkpoint_path
 from nnsim.systems import AnalyticSystem, Harmonic, spiral_classification
 from nnsim.trajectory import columns as trajectory_columns
 
@@ -370,7 +370,7 @@ def run(**more):
 
 try:
     run(reporters=[Signal()])
-except nnsim.interrupt.InterruptedRun:
+except nnsim.running.interrupt.InterruptedRun:
     pass
 """
 

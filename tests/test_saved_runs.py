@@ -10,8 +10,8 @@ from command_line import nnsim
 
 from nnsim import EntropyLandscape, Trajectory
 from nnsim.analysis import frame_weights
-from nnsim.checkpoint import load_checkpoint
-from nnsim.script import Script
+from nnsim.running.checkpoint import load_checkpoint
+from nnsim.running.script import Script
 
 SAVED = Path(__file__).parent / "saved"
 RUNS = sorted(SAVED.glob("*/*.zip"))

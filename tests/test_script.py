@@ -7,7 +7,7 @@ import pytest
 from command_line import error_of
 
 from nnsim import InputError
-from nnsim.script import Script
+from nnsim.running.script import Script
 
 TYPED = """
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ import torch
 from nnsim import Box, CollectiveVariable, DivergedError, Grid, InputError, Integrator, Observable, Simulation, cv
 from nnsim.bias import WangLandau
 from nnsim.integrators import Langevin, MonteCarlo, VelocityVerlet
-from nnsim.monitor import MOST_SAMPLES, Monitor
+from nnsim.running.monitor import MOST_SAMPLES, Monitor
 from nnsim.schedules import InverseTime
 from nnsim.systems import AnalyticSystem, Harmonic, spiral_classification
 

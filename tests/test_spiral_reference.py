@@ -9,7 +9,7 @@ from conftest import statistics_scale
 
 from nnsim import Trajectory
 from nnsim.analysis import boltzmann_averages, equilibrium
-from nnsim.script import Script
+from nnsim.running.script import Script
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 # Lower edge of each 0.5-wide bin of ln L: Boltzmann sampling of PAPERS.md where it has a point there, or else the mean

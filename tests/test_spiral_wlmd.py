@@ -8,7 +8,7 @@ from conftest import statistics_scale
 
 from nnsim import Trajectory
 from nnsim.analysis import diagnose, equilibrium
-from nnsim.script import Script
+from nnsim.running.script import Script
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "spiral_wlmd.py"
 

@@ -13,7 +13,7 @@ import torch
 from command_line import nnsim
 from torch import Tensor
 
-from nnsim import Box, Grid, NNSimWarning, Simulation, Trajectory, cv, shadow_work, step_meters
+from nnsim import Box, Grid, NNSimWarning, Simulation, Trajectory, cv
 from nnsim.bias import Metadynamics, Umbrella, Wall, WangLandau
 from nnsim.integrators import (
     Brownian,
@@ -24,6 +24,8 @@ from nnsim.integrators import (
     VelocityVerlet,
 )
 from nnsim.protocols import Integrator
+from nnsim.running.step_error import meters as step_meters
+from nnsim.running.step_error import shadow_work
 from nnsim.schedules import FlatnessHalving, LinearRamp
 from nnsim.systems import AnalyticSystem, LossPotential, spiral_classification
 
@@ -258,7 +260,7 @@ def test_measuring_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -
         return measured(harmonic, Langevin(0.2, 1.0), steps=304, walkers=3, bias=bias, box=Box(4.0), **SETTINGS)[0]
 
     with_it = run()
-    monkeypatch.setattr("nnsim.step_error.meter_of", lambda _: step_meters.NoMeter(""))
+    monkeypatch.setattr("nnsim.running.step_error.watch.meter_of", lambda _: step_meters.NoMeter(""))
     without = run()
     assert torch.equal(with_it.state.positions, without.state.positions)
     for one, other in zip(with_it.force_field.biases, without.force_field.biases, strict=True):
@@ -406,7 +408,7 @@ def test_steps_that_nobody_looked_at_end_a_window(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_window_of_very_many_walkers_is_left_out_of_the_checkpoint(monkeypatch) -> None:
-    monkeypatch.setattr("nnsim.work_meter.MOST_SAVED", 10)
+    monkeypatch.setattr("nnsim.running.step_error.work.MOST_SAVED", 10)
     simulation = Simulation(AnalyticSystem(3, harmonic, start=0.0), Langevin(0.3, 1.0), walkers=4, every=50, seed=3)
     saved = simulation.run(30, progress=False).step_error.state_dict()["meter"]
     assert saved["open"] is None

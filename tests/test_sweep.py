@@ -20,9 +20,9 @@ from nnsim import Trajectory
 from nnsim.analysis import read_sweep
 from nnsim.analysis.sweep_table import SweepTable, make_table
 from nnsim.errors import InputError
-from nnsim.interrupt import InterruptedRun
 from nnsim.plotting import COLORS, plot_sweep, save
-from nnsim.storage import checkpoint_path
+from nnsim.running.interrupt import InterruptedRun
+from nnsim.running.storage import checkpoint_path
 
 SCRIPT = '''
 """Particles in a harmonic well."""
@@ -277,8 +277,8 @@ def test_ctrl_c(fresh: Path) -> None:
 
 def test_a_sweep_in_the_background_stops_its_runs(fresh: Path) -> None:
     """There Ctrl-C is ignored, by the runs too; so they are told in another way."""
-    from nnsim.script import Script
-    from nnsim.sweep import Sweep
+    from nnsim.running.script import Script
+    from nnsim.running.sweep import Sweep
 
     class Killer:
         def update(self, sweep: Sweep) -> None:
@@ -301,8 +301,8 @@ def test_a_sweep_in_the_background_stops_its_runs(fresh: Path) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGINT, 130)])
 def test_a_signal_while_a_run_starts(fresh: Path, number: signal.Signals, code: int) -> None:
     """Then there may be no checkpoint yet, but the point is no failure either."""
-    from nnsim.script import Script
-    from nnsim.sweep import Sweep
+    from nnsim.running.script import Script
+    from nnsim.running.sweep import Sweep
 
     class Killer:
         def __init__(self, times: int) -> None:
@@ -376,8 +376,8 @@ def test_a_script_without_seed(fresh: Path) -> None:
 
 def test_points_of_a_grid(fresh: Path) -> None:
     """Tuples, texts and safe names of folders."""
-    from nnsim.script import Script
-    from nnsim.sweep import grid_points
+    from nnsim.running.script import Script
+    from nnsim.running.sweep import grid_points
 
     script = Script(fresh / "input.py")
     found = grid_points(script, ["shape=6,6;12,12;7", "dt=1e-3,0.5"], 2, [], None)
@@ -399,8 +399,8 @@ def test_points_of_a_grid(fresh: Path) -> None:
 
 
 def test_a_script_that_changes_while_the_sweep_runs(fresh: Path) -> None:
-    from nnsim.script import Script
-    from nnsim.sweep import Sweep
+    from nnsim.running.script import Script
+    from nnsim.running.sweep import Sweep
 
     sweep = Sweep(Script(Path("input.py")), fresh / "out", grid=["n=1,2"])
     (fresh / "input.py").write_text(SCRIPT + "\n")
@@ -409,8 +409,8 @@ def test_a_script_that_changes_while_the_sweep_runs(fresh: Path) -> None:
 
 
 def test_threads_of_the_runs(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nnsim import sweep
-    from nnsim.script import Script
+    from nnsim.running import sweep
+    from nnsim.running.script import Script
 
     monkeypatch.setattr(sweep, "_cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -12,7 +12,7 @@ from nnsim import Box, InputError, Simulation, cv
 from nnsim.bias import Wall
 from nnsim.describe import describe
 from nnsim.integrators import Adam, CosineDecay, GradientDescent, Langevin, StepDecay
-from nnsim.script import Script
+from nnsim.running.script import Script
 from nnsim.systems import AnalyticSystem, Harmonic, LossPotential, NeuralNetwork, spiral_classification
 from nnsim.systems.modules import mlp
 

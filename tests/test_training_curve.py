@@ -21,8 +21,8 @@ from nnsim.analysis import (
 from nnsim.bias import WangLandau
 from nnsim.cli.plot import load_landscape, training_line
 from nnsim.integrators import Adam, GradientDescent, Langevin
+from nnsim.running.script import Script
 from nnsim.schedules import InverseTime
-from nnsim.script import Script
 from nnsim.systems import spiral_classification
 from nnsim.trajectory.reader import TrajectoryWriter
 

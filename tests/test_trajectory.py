@@ -715,7 +715,7 @@ from pathlib import Path
 
 import test_trajectory
 from nnsim.trajectory import columns as trajectory_columns
-from nnsim.checkpoint import load_checkpoint, save_checkpoint
+from nnsim.running.checkpoint import load_checkpoint, save_checkpoint
 from nnsim.trajectory.reader import TrajectoryWriter, is_starting
 
 trajectory_columns.CHUNK_BYTES, trajectory_columns.MOST_FRAMES = 7 * 2 * 3 * 4, 11

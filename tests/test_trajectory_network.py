@@ -20,8 +20,8 @@ from nnsim.analysis.axes import Axis
 from nnsim.analysis.sampling import systematic
 from nnsim.bias import Umbrella, WangLandau
 from nnsim.integrators import Adam, Langevin, MonteCarlo
+from nnsim.running.script import Script
 from nnsim.schedules import InverseTime
-from nnsim.script import Script
 from nnsim.systems import AnalyticSystem, Harmonic, NeuralNetwork, spiral_classification
 from nnsim.trajectory import columns as trajectory_columns
 from nnsim.trajectory.layout import StoredArray

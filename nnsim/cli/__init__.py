@@ -22,7 +22,7 @@ from nnsim.cli.run import run
 from nnsim.cli.sweep import sweep
 from nnsim.cli.terminal import say
 from nnsim.errors import NNSimError, NNSimWarning, printable
-from nnsim.interrupt import InterruptedRun
+from nnsim.running.interrupt import InterruptedRun
 
 # click 8.1 prints the help itself and raises nothing.
 _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())

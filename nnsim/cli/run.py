@@ -64,7 +64,7 @@ def run(
     from nnsim.cli.claim import Claim
 
     with Claim(output or default, resume=resume, overwrite=overwrite, certain=output is not None) as claim:
-        from nnsim.script import Script
+        from nnsim.running.script import Script
 
         loaded = Script(script)
         simulation = loaded.simulation(loaded.settings(overrides, steps=length))
@@ -78,7 +78,7 @@ def run(
             progress=progress,
         )
     if progress:
-        from nnsim.progress import unread
+        from nnsim.running.progress import unread
 
         with unread():
             say(f"trajectory: {path}")
@@ -87,7 +87,7 @@ def run(
 def _run_help(context: click.Context, script: Path | None) -> None:
     say(context.get_help())
     if script is not None:
-        from nnsim.script import Script
+        from nnsim.running.script import Script
 
         say("\n" + Script(script).help())
 

@@ -14,7 +14,7 @@ from nnsim.cli.terminal import cell, say
 from nnsim.errors import NNSimError, printable
 
 if TYPE_CHECKING:
-    from nnsim.sweep import Point, Sweep
+    from nnsim.running.sweep import Point, Sweep
 
 MOST_LISTED = 3  # failed points in the one line of the error
 
@@ -69,8 +69,8 @@ def sweep(
       nnsim plot map input-sweep --x width --y depth --value ln_loss_train_last
     """
     length = None if steps is None else _length(steps)
-    from nnsim.script import Script
-    from nnsim.sweep import Sweep
+    from nnsim.running.script import Script
+    from nnsim.running.sweep import Sweep
 
     planned = Sweep(
         Script(script),
@@ -109,8 +109,8 @@ def _raise_failures(planned: Sweep) -> None:
 def _print_summary(planned: Sweep, seconds: float) -> None:
     from rich.table import Table
 
-    from nnsim.progress import _console, unread
-    from nnsim.sweep import TABLE
+    from nnsim.running.progress import _console, unread
+    from nnsim.running.sweep import TABLE
 
     left = planned.count("left")
     title = "stopped before the end" if left else "finished"
@@ -135,7 +135,7 @@ class _Lines:
         pass
 
     def ended(self, sweep: Sweep, point: Point) -> None:
-        from nnsim.progress import unread
+        from nnsim.running.progress import unread
 
         with unread():
             print(printable(_line(sweep, point)), flush=True)
@@ -165,7 +165,7 @@ class _Bar:
         self._text.plain = "\n".join([_counts(sweep), *(f"running {name}" for name in sweep.running)])
 
     def ended(self, sweep: Sweep, point: Point) -> None:
-        from nnsim.progress import unread
+        from nnsim.running.progress import unread
 
         self.update(sweep)
         if sweep.records[point.name]["status"] == "failed":
@@ -173,7 +173,7 @@ class _Bar:
                 self._live.console.print(printable(_line(sweep, point)), markup=False, highlight=False)
 
     def stop(self) -> None:
-        from nnsim.progress import unread
+        from nnsim.running.progress import unread
 
         with unread():
             self._live.stop()
@@ -181,7 +181,7 @@ class _Bar:
 
 def sweep_display() -> _Bar | _Lines:
     """A progress bar on a terminal, and a line for each point that has ended elsewhere."""
-    from nnsim.progress import _console
+    from nnsim.running.progress import _console
 
     console = _console()
     return _Bar(console) if console.is_terminal else _Lines()

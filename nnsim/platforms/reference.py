@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nnsim.checks import needs_gradients
 from nnsim.errors import DivergedError, InputError
-from nnsim.integrator_checks import require_state
 from nnsim.protocols import Platform
+from nnsim.running.checks.integrators import require_state
+from nnsim.running.checks.parts import needs_gradients
 from nnsim.state import State
 
 if TYPE_CHECKING:

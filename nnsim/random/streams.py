@@ -30,7 +30,7 @@ class Purpose(IntEnum):
     MOVE = 4  # proposals and acceptance of Monte Carlo, of hybrid Monte Carlo its time steps and acceptance
     ORDER = 5  # in which an epoch visits the train points
     SWAP = 6  # replica exchange
-    PROBE = 7  # of the curvature, see `nnsim.step_meters`
+    PROBE = 7  # of the curvature, see `nnsim.running.step_error.meters`
 
 
 class RandomStreams(torch.Generator):

@@ -16,7 +16,7 @@ from nnsim.report.blocks import NOTE, WARNING, Attempts, Notice
 from nnsim.report.runs import Runs
 from nnsim.trajectory.reader import Trajectory
 
-# As in nnsim.monitor, which warns during the run; that module imports torch.
+# As in nnsim.running.monitor, which warns during the run; that module imports torch.
 TOLERANCE = 0.05
 HOT = "the kinetic temperature is"
 
@@ -192,7 +192,7 @@ def _there(run: Trajectory, name: str) -> Iterator[np.ndarray]:
 
 
 def _wrong_temperature(run: Trajectory, header: dict[str, object], size: int) -> str | None:
-    """The mean kinetic temperature of the last tenth of a run where it is off, as `nnsim.monitor` judges it."""
+    """The mean kinetic temperature of the last tenth of a run where it is off, as `nnsim.running.monitor` judges it."""
     kT = header.get("kT")
     if not isinstance(kT, (int, float)) or isinstance(kT, bool) or kT <= 0 or "kinetic_temperature" not in run:
         return None

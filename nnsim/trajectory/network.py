@@ -20,7 +20,7 @@ from nnsim.describe import Network, describe, differences
 from nnsim.errors import InputError, NNSimWarning, shown
 from nnsim.identity.changes import DESCRIPTION, UNSEEDED, Differences, without_scripts
 from nnsim.identity.parts import identity
-from nnsim.script import Script
+from nnsim.running.script import Script
 
 if TYPE_CHECKING:
     from nnsim.simulation import Simulation

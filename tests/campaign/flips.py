@@ -18,8 +18,8 @@ from typing import Any
 from campaign import Trial
 from campaign.runs import content, finish, finished, numbers, one_line, same, script
 from nnsim import NNSimError
-from nnsim.checkpoint import previous_path
-from nnsim.storage import checkpoint_path
+from nnsim.running.checkpoint import previous_path
+from nnsim.running.storage import checkpoint_path
 
 
 def flips(count: int, rng: random.Random) -> Iterator[Trial]:

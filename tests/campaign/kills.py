@@ -42,8 +42,8 @@ from campaign.runs import (
     script,
 )
 from nnsim import NNSimError, Trajectory
-from nnsim.interrupt import UNCLAIMED
-from nnsim.sweep import LOCK
+from nnsim.running.interrupt import UNCLAIMED
+from nnsim.running.sweep import LOCK
 
 PAUSE = "0.06"  # seconds that a killed run waits at each of its 40 reports
 LONGEST = 4.5  # seconds until a kill, of which starting takes more than one

@@ -10,13 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nnsim.checks import needs_gradients
 from nnsim.errors import InputError, NNSimError, NNSimWarning, first_line
 from nnsim.evaluation import Evaluation
 from nnsim.forcefield import ForceField
-from nnsim.gradients import DIRECTIONS, DOUBLE, Functions, Slopes, drawn
 from nnsim.precision import Precision
 from nnsim.protocols import Bias, Integrator, System
+from nnsim.running.checks.gradients import DIRECTIONS, DOUBLE, Functions, Slopes, drawn
+from nnsim.running.checks.parts import needs_gradients
 
 WALKERS = 4  # that are looked at in double precision
 AWAY = 0.1  # of the size of the positions: how far from the start gradients are looked at

@@ -19,8 +19,16 @@ from torch import Tensor
 
 from nnsim.errors import NNSimWarning
 from nnsim.protocols import Reporter
-from nnsim.step_meters import AcceptanceMeter, CurvatureMeter, Meter, NoMeter, Verdict, displacement, present_kT
-from nnsim.work_meter import WorkMeter
+from nnsim.running.step_error.meters import (
+    AcceptanceMeter,
+    CurvatureMeter,
+    Meter,
+    NoMeter,
+    Verdict,
+    displacement,
+    present_kT,
+)
+from nnsim.running.step_error.work import WorkMeter
 
 if TYPE_CHECKING:
     from nnsim.simulation import Simulation

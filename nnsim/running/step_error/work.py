@@ -10,10 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnsim import shadow_work
 from nnsim.criteria import LARGEST_ENERGY_ERROR, LARGEST_SPREAD_ERROR
 from nnsim.errors import InputError
-from nnsim.step_meters import AIM, FIRST, MOST_WINDOWS, SURE, Meter, Verdict, degrees_of_freedom, present_kT, time_step
+from nnsim.running.step_error import shadow_work
+from nnsim.running.step_error.meters import (
+    AIM,
+    FIRST,
+    MOST_WINDOWS,
+    SURE,
+    Meter,
+    Verdict,
+    degrees_of_freedom,
+    present_kT,
+    time_step,
+)
 
 if TYPE_CHECKING:
     from nnsim.simulation import Simulation
@@ -28,7 +38,7 @@ MOST_SAVED = 2_000_000  # numbers of an unfinished window, beyond which a checkp
 
 
 class WorkMeter(Meter):
-    """Measures the shadow work of steps, and what follows from it, see `nnsim.shadow_work`.
+    """Measures the shadow work of steps, and what follows from it, see `nnsim.running.step_error.shadow_work`.
 
     The steps of the run itself are measured, in windows that are a quarter of it. Where a bias learns or moves, H
     changes with it; there a copy of the state is taken some steps on, with the bias and the time held still, and

@@ -37,9 +37,9 @@ from nnsim.analysis.sweep_table import (
 )
 from nnsim.errors import InputError, NNSimError, TrajectoryError, require_integer
 from nnsim.files import is_alive
-from nnsim.interrupt import Interrupt
 from nnsim.lock import Lock, Locked
-from nnsim.script import Script
+from nnsim.running.interrupt import Interrupt
+from nnsim.running.script import Script
 from nnsim.trajectory.layout import PARTIAL, remove, remove_leftovers, replace_file, write_json, writing
 
 RUN, CHECKPOINT, PREVIOUS, LOG = "run.zarr", "run.checkpoint.npz", "run.checkpoint.previous.npz", "log.txt"
@@ -555,7 +555,7 @@ def _spent(folder: Path) -> float:
 
 
 def _last_step(checkpoint: Path) -> int:
-    from nnsim.checkpoint import load_checkpoint
+    from nnsim.running.checkpoint import load_checkpoint
 
     return int(load_checkpoint(checkpoint)["simulation"]["state"]["step"])
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnsim.checkpoint import DamagedCheckpoint, load_checkpoint, previous_path, save_checkpoint
-from nnsim.checks import comes_round, period_of
 from nnsim.describe import describe, differences
 from nnsim.errors import InputError, NNSimWarning, TrajectoryError
 from nnsim.identity import changes
 from nnsim.lock import OutputLock, released_on_error
-from nnsim.reporters import Recorder, bias_numbers, particle_series, standard_series
+from nnsim.running.checkpoint import DamagedCheckpoint, load_checkpoint, previous_path, save_checkpoint
+from nnsim.running.checks.parts import comes_round, period_of
+from nnsim.running.recording import Recorder, bias_numbers, particle_series, standard_series
 from nnsim.trajectory.reader import Trajectory, is_starting
 from nnsim.trajectory.writer import TrajectoryWriter
 

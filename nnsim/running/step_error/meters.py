@@ -1,6 +1,6 @@
 """What measures the error of a time step, and the meters of integrators that tell no conserved quantity.
 
-Those that do have the `WorkMeter`, in `nnsim.work_meter`.
+Those that do have the `WorkMeter`, in `nnsim.running.step_error.work`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from scipy.special import erfcinv
 
-from nnsim import shadow_work
 from nnsim.criteria import LARGEST_SPREAD_ERROR, LEAST_ACCEPTANCE
 from nnsim.random.streams import Purpose
+from nnsim.running.step_error import shadow_work
 from nnsim.schedules import temperature_at
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nnsim.checks import comes_round
-from nnsim.reporters import bias_numbers
+from nnsim.running.checks.parts import comes_round
+from nnsim.running.recording import bias_numbers
 
 if TYPE_CHECKING:
     from nnsim.simulation import Simulation

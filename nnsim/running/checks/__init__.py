@@ -1,0 +1,1 @@
+"""What is refused when a simulation is put together."""
