@@ -12,7 +12,7 @@ from nnsim.errors import InputError, NNSimError, first_line, require_integer
 from nnsim.evaluation import Evaluation
 from nnsim.identity.changes import Differences
 from nnsim.identity.parts import identity, same
-from nnsim.modes import undisturbed
+from nnsim.networks.modes import undisturbed
 from nnsim.protocols import Bias, CollectiveVariable, System
 from nnsim.trajectory.layout import folder_name
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nnsim.errors import InputError
-from nnsim.margins import class_margins
+from nnsim.networks.margins import class_margins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,7 +76,7 @@ class System(Protocol):
     def margins(self, outputs: Tensor, split: str) -> Tensor:
         """Margins [W, M] of outputs [W, N, C] of a split, above 0 where the answer is right; accuracies are their mean.
 
-        By default those of a classifier with the integer labels `targets(split)`, see `nnsim.margins`.
+        By default those of a classifier with the integer labels `targets(split)`, see `nnsim.networks.margins`.
         """
         return class_margins(self.targets(split), outputs, split)(outputs)
 

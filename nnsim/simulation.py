@@ -22,7 +22,7 @@ from nnsim.forcefield import ForceField
 from nnsim.identity import ownership
 from nnsim.identity.parts import identity
 from nnsim.identity.source_code import LENGTH
-from nnsim.modes import undisturbed
+from nnsim.networks.modes import undisturbed
 from nnsim.platforms.choose import choose
 from nnsim.platforms.reference import ReferencePlatform, check_finite
 from nnsim.precision import Precision

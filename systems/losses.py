@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nnsim.errors import InputError, require_choice, require_integer, require_number, require_numbers, shown
-from nnsim.margins import NO_CLASSIFIER, Margins, class_margins, logit_margins
 from nnsim.networks.dense import has_hooks
+from nnsim.networks.margins import NO_CLASSIFIER, Margins, class_margins, logit_margins
 from nnsim.platforms.native import LossTable
 
 REDUCTIONS = ("mean", "sum")
@@ -78,7 +78,7 @@ class Loss:
         raise NotImplementedError
 
     def margins(self, targets: Tensor, outputs: Tensor, what: str) -> Margins:
-        """Margins of a classifier (see `nnsim.margins`); raises `InputError` where there is no right answer."""
+        """Margins of a classifier (`nnsim.networks.margins`); raises `InputError` where there is no right answer."""
         raise InputError(NO_CLASSIFIER)
 
 

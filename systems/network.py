@@ -15,12 +15,12 @@ from nnsim.cv.ntk.tangent import TangentKernel
 from nnsim.describe import Network
 from nnsim.errors import InputError, require_choice, require_number
 from nnsim.evaluation import Evaluation
-from nnsim.margins import Margins
-from nnsim.modes import undisturbed
 from nnsim.networks.call import outputs_of
 from nnsim.networks.checks import some_of
 from nnsim.networks.copies import copied, evaluated_copy
 from nnsim.networks.layout import Layout
+from nnsim.networks.margins import Margins
+from nnsim.networks.modes import undisturbed
 from nnsim.networks.scaled import ntk_parametrised
 from nnsim.platforms.native import DenseNetwork
 from nnsim.platforms.obstacles import unknown

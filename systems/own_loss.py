@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnsim.errors import InputError, NNSimError, first_line
-from nnsim.margins import Margins, class_margins
+from nnsim.networks.margins import Margins, class_margins
 from nnsim.systems.losses import Loss, built_in
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]

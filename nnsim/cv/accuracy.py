@@ -16,7 +16,7 @@ EPSILON = 1e-4  # keeps the logit of the smoothed accuracy finite; the value of 
 
 
 def _margins(evaluation: Evaluation, split: str) -> Tensor:
-    """How surely the outputs are right, [W, M]: above 0 where they are (see `nnsim.margins`)."""
+    """How surely the outputs are right, [W, M]: above 0 where they are (see `nnsim.networks.margins`)."""
 
     def compute() -> Tensor:
         return evaluation.system.margins(evaluation.outputs(split), split)

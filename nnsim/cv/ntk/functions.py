@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from nnsim.cv.ntk.tangent import TangentKernel
 from nnsim.errors import InputError, require_flag, shown
-from nnsim.modes import undisturbed
 from nnsim.networks.copies import evaluated_copy, unwrapped
 from nnsim.networks.layout import Layout
+from nnsim.networks.modes import undisturbed
 
 
 @undisturbed

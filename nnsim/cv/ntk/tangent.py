@@ -31,10 +31,10 @@ from nnsim.cv.ntk.layers import rule_of, work_bytes
 from nnsim.cv.ntk.layerwise import LayerwiseFactors, OtherCalls, called_once, record
 from nnsim.cv.ntk.memory import free_bytes, readable
 from nnsim.errors import InputError, first_line, require_choice, require_integer, require_number
-from nnsim.modes import undisturbed
 from nnsim.networks.call import Caller
 from nnsim.networks.checks import alike, refuse_unfit
 from nnsim.networks.layout import Layout
+from nnsim.networks.modes import undisturbed
 
 OUTPUTS = ("mean", "all")
 METHODS = ("auto", "layerwise", "jacobian")
