@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
-    from nnsim.analysis.landscape import EntropyLandscape
+    from nnsim.analysis.landscape.landscape import EntropyLandscape
     from nnsim.box import Box, per_tensor_limits
     from nnsim.errors import DivergedError, InputError, NNSimError, NNSimWarning, TrajectoryError
     from nnsim.evaluation import Evaluation
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nnsim.trajectory.runs import Trajectories
 
 _HOMES = {
-    "nnsim.analysis.landscape": ["EntropyLandscape"],
+    "nnsim.analysis.landscape.landscape": ["EntropyLandscape"],
     "nnsim.box": ["Box", "per_tensor_limits"],
     "nnsim.errors": ["DivergedError", "InputError", "NNSimError", "NNSimWarning", "TrajectoryError"],
     "nnsim.evaluation": ["Evaluation"],

@@ -28,7 +28,7 @@ from nnsim import (
     plotting,
 )
 from nnsim.analysis.images import nearest
-from nnsim.analysis.passages import way_round
+from nnsim.analysis.landscape.passages import way_round
 from nnsim.bias import Boltzmann, Metadynamics, Umbrella, Wall, WangLandau
 from nnsim.describe import describe
 from nnsim.evaluation import Evaluation

@@ -16,8 +16,8 @@ from torch import nn
 
 from nnsim import EntropyLandscape, Grid, InputError, NNSimWarning, Simulation, Trajectory, TrajectoryError, cv
 from nnsim.analysis import weights
-from nnsim.analysis.axes import Axis
-from nnsim.analysis.sampling import systematic
+from nnsim.analysis.landscape.axes import Axis
+from nnsim.analysis.landscape.sampling import systematic
 from nnsim.bias import Umbrella, WangLandau
 from nnsim.integrators import Adam, Langevin, MonteCarlo
 from nnsim.running.script import Script

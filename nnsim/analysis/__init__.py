@@ -1,10 +1,8 @@
 """What is learnt from trajectories; nothing here needs torch."""
 
 from nnsim.analysis.align import Alignment, align, rename_neurons
-from nnsim.analysis.axes import Axis, Curve, natural_value
 from nnsim.analysis.boltzmann import boltzmann_averages, boltzmann_settings
 from nnsim.analysis.components import PrincipalComponents, principal_components
-from nnsim.analysis.convergence import ConvergenceRecord, Diagnosis, convergence_records, diagnose
 from nnsim.analysis.correlation import (
     AutocorrelationTime,
     BlockAverages,
@@ -24,21 +22,12 @@ from nnsim.analysis.diffusion import (
 from nnsim.analysis.distances import Rmsd, Rmsf, rmsd, rmsf
 from nnsim.analysis.equilibrium import EquilibriumTable, averaged_type, biased_quantity, equilibrium, mean_curve
 from nnsim.analysis.evolution import Evolution, evolution, running_average, steps_per_epoch, sweep_runs
-from nnsim.analysis.landscape import EntropyLandscape
-from nnsim.analysis.overlap import Overlap, overlap
-from nnsim.analysis.passages import crossings, round_trips, round_trips_by
-from nnsim.analysis.profile import Profile, profile
-from nnsim.analysis.reweight import (
-    ConditionalMean,
-    average_bins,
-    conditional_mean,
-    conditional_mean_over_walkers,
-    jackknife,
-    log_weights,
-)
-from nnsim.analysis.sampling import FrameSample
-from nnsim.analysis.scaling import LogarithmicLaw, PowerLaw, Scaling, fit_logarithm, fit_power, scaling
-from nnsim.analysis.snapshots import (
+from nnsim.analysis.landscape.axes import Axis, Curve, natural_value
+from nnsim.analysis.landscape.convergence import ConvergenceRecord, Diagnosis, convergence_records, diagnose
+from nnsim.analysis.landscape.landscape import EntropyLandscape
+from nnsim.analysis.landscape.passages import crossings, round_trips, round_trips_by
+from nnsim.analysis.landscape.sampling import FrameSample
+from nnsim.analysis.landscape.snapshots import (
     EntropyChange,
     EntropyDifference,
     HistogramFlatness,
@@ -48,6 +37,17 @@ from nnsim.analysis.snapshots import (
     has_record,
     histogram_flatness,
 )
+from nnsim.analysis.overlap import Overlap, overlap
+from nnsim.analysis.profile import Profile, profile
+from nnsim.analysis.reweight import (
+    ConditionalMean,
+    average_bins,
+    conditional_mean,
+    conditional_mean_over_walkers,
+    jackknife,
+    log_weights,
+)
+from nnsim.analysis.scaling import LogarithmicLaw, PowerLaw, Scaling, fit_logarithm, fit_power, scaling
 from nnsim.analysis.sweep_table import SweepGrid, SweepTable, read_sweep
 from nnsim.analysis.temperature import LayerTemperature, layer_temperatures
 from nnsim.analysis.training import (

@@ -15,10 +15,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.axes import Floats
 from nnsim.analysis.chain import Chain, Naming, chain_of
 from nnsim.analysis.checks import as_floats, as_numbers
 from nnsim.analysis.images import nearest, period_of_positions
+from nnsim.analysis.landscape.axes import Floats
 from nnsim.analysis.proof import Grounds
 from nnsim.analysis.recorded import (
     Shapes,

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis import potentials
-from nnsim.analysis.axes import Floats
 from nnsim.analysis.frames import frames_at
+from nnsim.analysis.landscape.axes import Floats
 from nnsim.analysis.potentials import StateFamily
 from nnsim.errors import InputError, require_number
 

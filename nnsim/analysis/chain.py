@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.axes import Floats
+from nnsim.analysis.landscape.axes import Floats
 from nnsim.analysis.recorded import Shapes, places_of
 from nnsim.errors import InputError
 

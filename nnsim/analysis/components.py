@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from nnsim.analysis.axes import Floats
 from nnsim.analysis.checks import as_floats
 from nnsim.analysis.images import nearest
+from nnsim.analysis.landscape.axes import Floats
 from nnsim.analysis.recorded import Recorded, Selection, Shapes
 from nnsim.errors import InputError, require_integer
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.axes import Floats
 from nnsim.analysis.checks import as_numbers
 from nnsim.analysis.images import gathered, period_of_series
+from nnsim.analysis.landscape.axes import Floats
 from nnsim.analysis.recorded import spacing
 from nnsim.errors import InputError, require_flag, require_integer, require_number
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from nnsim.analysis.axes import Floats
 from nnsim.analysis.correlation import lagged_products
 from nnsim.analysis.images import nearest
+from nnsim.analysis.landscape.axes import Floats
 from nnsim.analysis.recorded import Recorded, Selection, Shapes
 from nnsim.errors import InputError, NNSimWarning, require_integer, require_number, require_pair
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.axes import Floats
+from nnsim.analysis.landscape.axes import Floats
 from nnsim.errors import InputError, shown
 
 if TYPE_CHECKING:

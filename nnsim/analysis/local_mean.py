@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnsim.analysis.axes import Floats
+from nnsim.analysis.landscape.axes import Floats
 from nnsim.analysis.reweight import Binned, blocks_of, jackknife, without_each
 from nnsim.criteria import FEWEST_FRAMES
 

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.axes import Floats
+from nnsim.analysis.landscape.axes import Floats
 from nnsim.errors import InputError
 
 Counts = NDArray[np.int64]

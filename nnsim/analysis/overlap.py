@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.axes import Curve, Floats
 from nnsim.analysis.correlation import autocorrelation_time
 from nnsim.analysis.images import nearest
+from nnsim.analysis.landscape.axes import Curve, Floats
 from nnsim.analysis.recorded import Recorded, Selection, Shapes
 from nnsim.errors import InputError, require_integer
 

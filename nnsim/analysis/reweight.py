@@ -21,9 +21,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnsim.analysis.axes import Axis, Curve, Floats
 from nnsim.analysis.checks import as_floats
-from nnsim.analysis.landscape import EntropyLandscape
+from nnsim.analysis.landscape.axes import Axis, Curve, Floats
+from nnsim.analysis.landscape.landscape import EntropyLandscape
 from nnsim.errors import InputError, require_integer, require_number, shown
 
 Level: TypeAlias = Callable[[Floats, Floats, NDArray[np.int64], Floats], Floats]

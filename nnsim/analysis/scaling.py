@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nnsim.analysis.axes import Floats
+from nnsim.analysis.landscape.axes import Floats
 from nnsim.analysis.sweep_table import SweepTable, is_numeric, label
 from nnsim.errors import InputError, NNSimWarning, require_choice, require_flag, shown
 

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnsim.analysis.axes import Curve, Floats
 from nnsim.analysis.checks import as_floats
 from nnsim.analysis.equilibrium import EquilibriumTable, mean_curve
 from nnsim.analysis.frames import all_opened, common_frames, opened, require_one_network
+from nnsim.analysis.landscape.axes import Curve, Floats
 from nnsim.analysis.potentials import biases_of_type
 from nnsim.errors import InputError, require_integer, require_number, require_several, shown
 

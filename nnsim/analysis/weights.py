@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnsim.analysis.axes import Floats
 from nnsim.analysis.biased_run import BiasedRun, Values, factor_names, joint_states, target_factor
 from nnsim.analysis.checks import as_floats, require_fraction
 from nnsim.analysis.frames import common_steps, frames_at, opened
 from nnsim.analysis.independence import Doubts, doubts_of_frames, doubts_of_trips
+from nnsim.analysis.landscape.axes import Floats
 from nnsim.analysis.mbar import log_mixture, overlap, solve_mbar
 from nnsim.analysis.potentials import StateFamily
 from nnsim.analysis.reweight import jackknife

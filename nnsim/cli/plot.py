@@ -23,8 +23,8 @@ from nnsim.cli.plot_more import save_picture as _save
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
-    from nnsim.analysis.axes import Curve
-    from nnsim.analysis.landscape import EntropyLandscape
+    from nnsim.analysis.landscape.axes import Curve
+    from nnsim.analysis.landscape.landscape import EntropyLandscape
     from nnsim.trajectory.reader import Trajectory
 
 WIDTH = 0.5  # of the bins of a mean, in units of the CV
@@ -112,7 +112,7 @@ def landscape(
       nnsim plot landscape wl.zarr --observable accuracy_test --training sgd.zarr
     """
     from nnsim import analysis, plotting
-    from nnsim.analysis.learnt import grid_bias_name
+    from nnsim.analysis.landscape.learnt import grid_bias_name
 
     runs = open_runs(trajectories)
     found = load_landscape(runs, bias)
@@ -174,7 +174,7 @@ def _check_options(
 
 def load_landscape(runs: list[Trajectory], bias: str | None = None) -> EntropyLandscape:
     """The landscape of one run, or the average of several."""
-    from nnsim.analysis.landscape import EntropyLandscape
+    from nnsim.analysis.landscape.landscape import EntropyLandscape
 
     single = [EntropyLandscape.from_trajectory(run, bias) for run in runs]
     return single[0] if len(single) == 1 else EntropyLandscape.average(single)

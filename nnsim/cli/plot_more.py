@@ -11,7 +11,7 @@ from nnsim.cli.options import bias_option, debug_option, may_overwrite, picture_
 from nnsim.cli.terminal import say
 
 if TYPE_CHECKING:
-    from nnsim.analysis.landscape import EntropyLandscape
+    from nnsim.analysis.landscape.landscape import EntropyLandscape
     from nnsim.trajectory.reader import Trajectory
 
 STYLE_NAMES = ("screen", "column", "wide", "slides")  # as in nnsim.plotting.style, which imports matplotlib

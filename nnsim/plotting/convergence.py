@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from nnsim.analysis.axes import Floats
-from nnsim.analysis.convergence import ConvergenceRecord
-from nnsim.analysis.landscape import EntropyLandscape
-from nnsim.analysis.snapshots import EntropyDifference, entropy_difference
+from nnsim.analysis.landscape.axes import Floats
+from nnsim.analysis.landscape.convergence import ConvergenceRecord
+from nnsim.analysis.landscape.landscape import EntropyLandscape
+from nnsim.analysis.landscape.snapshots import EntropyDifference, entropy_difference
 from nnsim.criteria import CONVERGED_FLATNESS, CONVERGED_INCREMENT, CONVERGED_ROUND_TRIPS
 from nnsim.errors import InputError, require_several
 from nnsim.plotting.style import COLORS, as_panels, frame, label_steps, readable, styled, write_note

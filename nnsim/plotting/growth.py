@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nnsim.analysis.axes import Floats
 from nnsim.analysis.frames import opened
+from nnsim.analysis.landscape.axes import Floats
 from nnsim.errors import require_choice, require_integer
 from nnsim.plotting.landscapes import colour_floor, entropy_label
 from nnsim.plotting.slices import frame_all, label_grid

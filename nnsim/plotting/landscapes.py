@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.patheffects import withStroke
 
-from nnsim.analysis.axes import Curve, Floats, Value, natural_value
-from nnsim.analysis.landscape import EntropyLandscape
-from nnsim.analysis.landscape_input import Quantity
+from nnsim.analysis.landscape.axes import Curve, Floats, Value, natural_value
+from nnsim.analysis.landscape.input import Quantity
+from nnsim.analysis.landscape.landscape import EntropyLandscape
 from nnsim.errors import InputError, require_kind, require_number, require_text, shown
 from nnsim.plotting.style import COLORS, frame, new_axes, readable, styled, write_note
 

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, withStroke
 
-from nnsim.analysis.axes import Axis as GridAxis
-from nnsim.analysis.axes import Floats
 from nnsim.analysis.frames import common_steps, opened
-from nnsim.analysis.landscape import EntropyLandscape
+from nnsim.analysis.landscape.axes import Axis as GridAxis
+from nnsim.analysis.landscape.axes import Floats
+from nnsim.analysis.landscape.landscape import EntropyLandscape
 from nnsim.errors import InputError, require_integer, require_integers, require_kind, require_texts, shown
 from nnsim.plotting.landscapes import colour_floor, entropy_label
 from nnsim.plotting.style import COLORS, active_style, new_axes, readable, styled, write_note

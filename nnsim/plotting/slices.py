@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from nnsim.analysis.axes import Axis, natural_value
-from nnsim.analysis.landscape import EntropyLandscape
+from nnsim.analysis.landscape.axes import Axis, natural_value
+from nnsim.analysis.landscape.landscape import EntropyLandscape
 from nnsim.errors import InputError, require_integer, require_kind
 from nnsim.plotting.landscapes import colour_floor, entropy_label
 from nnsim.plotting.style import fitted, readable, small_multiples, styled, write_above, write_note

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.axes import Axis, Floats, node_values
-from nnsim.analysis.landscape import EntropyLandscape
-from nnsim.analysis.learnt import grid_bias_name
-from nnsim.analysis.snapshots import reports_of
+from nnsim.analysis.landscape.axes import Axis, Floats, node_values
+from nnsim.analysis.landscape.landscape import EntropyLandscape
+from nnsim.analysis.landscape.learnt import grid_bias_name
+from nnsim.analysis.landscape.snapshots import reports_of
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from nnsim.analysis.convergence import Diagnosis, diagnose
-from nnsim.analysis.snapshots import has_record
+from nnsim.analysis.landscape.convergence import Diagnosis, diagnose
+from nnsim.analysis.landscape.snapshots import has_record
 from nnsim.criteria import MOST_OUTSIDE
 from nnsim.errors import TrajectoryError, listed
 from nnsim.report.blocks import NOTE, WARNING, Attempts, Notice

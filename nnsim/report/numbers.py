@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 
 from nnsim import analysis
-from nnsim.analysis.axes import Axis, Floats
-from nnsim.analysis.passages import ends_of
+from nnsim.analysis.landscape.axes import Axis, Floats
+from nnsim.analysis.landscape.passages import ends_of
 from nnsim.criteria import CONVERGED_CHANGE, CONVERGED_FLATNESS, CONVERGED_INCREMENT, CONVERGED_ROUND_TRIPS
 from nnsim.errors import InputError, NNSimError
 from nnsim.report.blocks import WARNING, Block, Notice, Table, nice, number, short, with_error

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nnsim import analysis
-from nnsim.analysis.landscape import EntropyLandscape
+from nnsim.analysis.landscape.landscape import EntropyLandscape
 from nnsim.report.blocks import Block, Picture
 from nnsim.report.doubts import Doubts
 from nnsim.report.runs import Runs

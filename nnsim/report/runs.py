@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from nnsim.analysis.equilibrium import averaged_type
-from nnsim.analysis.landscape import EntropyLandscape
-from nnsim.analysis.learnt import grid_bias_name
+from nnsim.analysis.landscape.landscape import EntropyLandscape
+from nnsim.analysis.landscape.learnt import grid_bias_name
 from nnsim.errors import InputError
 from nnsim.trajectory.reader import Trajectory
 from nnsim.trajectory.runs import open_runs

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nnsim.analysis import potentials
-from nnsim.analysis.axes import Axis, Floats
+from nnsim.analysis.landscape.axes import Axis, Floats
 from nnsim.errors import InputError, shown
 
 if TYPE_CHECKING:

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.axes import Axis, Floats
 from nnsim.analysis.frames import all_opened, frames_at, require_one_network
+from nnsim.analysis.landscape.axes import Axis, Floats
 from nnsim.analysis.local_mean import smooth_level
 from nnsim.analysis.weights import frame_weights
 from nnsim.errors import InputError, require_integer, require_number
 
 if TYPE_CHECKING:
-    from nnsim.analysis.landscape import EntropyLandscape
+    from nnsim.analysis.landscape.landscape import EntropyLandscape
     from nnsim.trajectory.reader import Trajectory
 
 

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from nnsim.analysis.checks import as_floats, as_numbers
 from nnsim.analysis.frames import opened
-from nnsim.analysis.landscape import EntropyLandscape
-from nnsim.analysis.learnt import wang_landau_name
+from nnsim.analysis.landscape.landscape import EntropyLandscape
+from nnsim.analysis.landscape.learnt import wang_landau_name
 from nnsim.errors import InputError, shown
 
 if TYPE_CHECKING:

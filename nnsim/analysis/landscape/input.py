@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nnsim.analysis.axes import Axis, Floats, Value
 from nnsim.analysis.checks import as_floats
+from nnsim.analysis.landscape.axes import Axis, Floats, Value
 from nnsim.errors import InputError, first_line, require_choice, require_integer, shown
 
 

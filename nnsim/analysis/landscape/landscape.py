@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnsim.analysis.axes import Axis, Curve, Floats, Value, node_values
 from nnsim.analysis.checks import as_floats, as_numbers
 from nnsim.analysis.frames import opened, size_of
-from nnsim.analysis.landscape_input import Quantity, axes_of, called, index_of, on_bins
-from nnsim.analysis.learnt import discrete_cvs, grid_bias_name, restraints, snapshot
-from nnsim.analysis.within_bins import mean_place, points_of_means, slopes, value_at
+from nnsim.analysis.landscape.axes import Axis, Curve, Floats, Value, node_values
+from nnsim.analysis.landscape.input import Quantity, axes_of, called, index_of, on_bins
+from nnsim.analysis.landscape.learnt import discrete_cvs, grid_bias_name, restraints, snapshot
+from nnsim.analysis.landscape.within_bins import mean_place, points_of_means, slopes, value_at
 from nnsim.criteria import FEWEST_VISITS
 from nnsim.errors import InputError, require_flag, require_number, require_several, shown
 
 if TYPE_CHECKING:
-    from nnsim.analysis.sampling import FrameSample
+    from nnsim.analysis.landscape.sampling import FrameSample
     from nnsim.trajectory.reader import Trajectory
 
 
@@ -505,7 +505,7 @@ class EntropyLandscape:
 
         >>> landscape.sample(ln_loss_train=-4, n=100).module(0)  # doctest: +SKIP
         """
-        from nnsim.analysis.sampling import sample_frames
+        from nnsim.analysis.landscape.sampling import sample_frames
 
         if runs is None:
             runs = [one.source for one in self.members or (self,) if one.source is not None]

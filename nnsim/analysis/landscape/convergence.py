@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.frames import all_opened, opened
-from nnsim.analysis.landscape import EntropyLandscape
-from nnsim.analysis.learnt import wang_landau_name
-from nnsim.analysis.passages import ends_of, round_trips, round_trips_by, way_round
-from nnsim.analysis.snapshots import (
+from nnsim.analysis.landscape.landscape import EntropyLandscape
+from nnsim.analysis.landscape.learnt import wang_landau_name
+from nnsim.analysis.landscape.passages import ends_of, round_trips, round_trips_by, way_round
+from nnsim.analysis.landscape.snapshots import (
     EntropyChange,
     HistogramFlatness,
     along,

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnsim.analysis.axes import Floats
+from nnsim.analysis.landscape.axes import Floats
 
 
 def points_of_means(means: Floats, width: float, axis: int, periodic: bool = False) -> Floats:
