@@ -13,9 +13,9 @@ from in_memory import Record, umbrella
 
 from nnsim import Box, Grid, Trajectory, cv
 from nnsim.analysis import equilibrium, frame_weights, profile
+from nnsim.analysis.averages.potentials import grid_values
+from nnsim.analysis.averages.weights import FrameWeights
 from nnsim.analysis.landscape.within_bins import points_of_means
-from nnsim.analysis.potentials import grid_values
-from nnsim.analysis.weights import FrameWeights
 from nnsim.bias import Metadynamics, Umbrella, Wall, WangLandau
 from nnsim.cli.analyze import POOR_OVERLAP
 from nnsim.errors import InputError

@@ -15,8 +15,8 @@ from in_memory import Record
 
 from nnsim import Box, EntropyLandscape, Grid, InputError, Simulation, Trajectory, cv
 from nnsim.analysis import Axis, entropy_advantage, entropy_difference, equilibrium, mean_curve, profile, training_curve
+from nnsim.analysis.averages.local_mean import local_mean
 from nnsim.analysis.landscape.within_bins import mean_place, points_of_means
-from nnsim.analysis.local_mean import local_mean
 from nnsim.bias import Wall, WangLandau
 from nnsim.integrators import Langevin
 from nnsim.schedules import InverseTime

@@ -11,7 +11,7 @@ from conftest import statistics_scale
 
 from nnsim import Bias, Box, Grid, InputError, Simulation, Trajectory, TrajectoryError, cv
 from nnsim.analysis import boltzmann_averages, boltzmann_settings, equilibrium
-from nnsim.analysis.equilibrium import NARROW
+from nnsim.analysis.averages.equilibrium import NARROW
 from nnsim.bias import Boltzmann, Wall, WangLandau
 from nnsim.integrators import Acceptance, FixedStep, Langevin, MixedStep, MonteCarlo
 from nnsim.platforms import ReferencePlatform

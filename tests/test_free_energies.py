@@ -16,7 +16,7 @@ import torch
 from conftest import statistics_scale
 
 from nnsim import Bias, Box, Grid, Simulation, Trajectory, cv
-from nnsim.analysis.profile import profile
+from nnsim.analysis.averages.profile import profile
 from nnsim.bias import Metadynamics, ReplicaExchange, Umbrella, WangLandau
 from nnsim.integrators import Langevin
 from nnsim.schedules import RampHoldInverseTime

@@ -12,7 +12,7 @@ from in_memory import Record, umbrella
 
 from nnsim import Trajectory, cv
 from nnsim.analysis import equilibrium, frame_weights, profile
-from nnsim.analysis.mbar import _by_pymbar, _neighbours, log_mixture, solve_mbar
+from nnsim.analysis.averages.mbar import _by_pymbar, _neighbours, log_mixture, solve_mbar
 from nnsim.bias import Boltzmann, Umbrella
 from nnsim.errors import InputError
 from nnsim.integrators import Langevin, MonteCarlo
@@ -312,7 +312,7 @@ def test_pymbar_is_imported_late_and_says_nothing() -> None:
 import sys, numpy as np
 import nnsim.analysis
 assert not {"pymbar", "scipy", "torch"} & set(sys.modules), "imported too early"
-from nnsim.analysis.mbar import solve_mbar
+from nnsim.analysis.averages.mbar import solve_mbar
 x = np.random.default_rng(0).normal([[0.0], [1.0]], 1.0, (2, 50)).reshape(-1)
 f = solve_mbar(0.5 * (x - np.array([[0.0], [1.0]])) ** 2, np.array([50, 50]))
 assert abs(f[1]) < 1

@@ -15,7 +15,7 @@ from conftest import statistics_scale
 from torch import nn
 
 from nnsim import EntropyLandscape, Grid, InputError, NNSimWarning, Simulation, Trajectory, TrajectoryError, cv
-from nnsim.analysis import weights
+from nnsim.analysis.averages import weights
 from nnsim.analysis.landscape.axes import Axis
 from nnsim.analysis.landscape.sampling import systematic
 from nnsim.bias import Umbrella, WangLandau

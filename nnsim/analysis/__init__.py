@@ -1,7 +1,24 @@
 """What is learnt from trajectories; nothing here needs torch."""
 
 from nnsim.analysis.align import Alignment, align, rename_neurons
-from nnsim.analysis.boltzmann import boltzmann_averages, boltzmann_settings
+from nnsim.analysis.averages.bins import (
+    ConditionalMean,
+    average_bins,
+    conditional_mean,
+    conditional_mean_over_walkers,
+    jackknife,
+    log_weights,
+)
+from nnsim.analysis.averages.boltzmann import boltzmann_averages, boltzmann_settings
+from nnsim.analysis.averages.equilibrium import (
+    EquilibriumTable,
+    averaged_type,
+    biased_quantity,
+    equilibrium,
+    mean_curve,
+)
+from nnsim.analysis.averages.profile import Profile, profile
+from nnsim.analysis.averages.weights import FrameWeights, frame_weights
 from nnsim.analysis.components import PrincipalComponents, principal_components
 from nnsim.analysis.correlation import (
     AutocorrelationTime,
@@ -20,7 +37,6 @@ from nnsim.analysis.diffusion import (
     velocity_autocorrelation,
 )
 from nnsim.analysis.distances import Rmsd, Rmsf, rmsd, rmsf
-from nnsim.analysis.equilibrium import EquilibriumTable, averaged_type, biased_quantity, equilibrium, mean_curve
 from nnsim.analysis.evolution import Evolution, evolution, running_average, steps_per_epoch, sweep_runs
 from nnsim.analysis.landscape.axes import Axis, Curve, natural_value
 from nnsim.analysis.landscape.convergence import ConvergenceRecord, Diagnosis, convergence_records, diagnose
@@ -38,15 +54,6 @@ from nnsim.analysis.landscape.snapshots import (
     histogram_flatness,
 )
 from nnsim.analysis.overlap import Overlap, overlap
-from nnsim.analysis.profile import Profile, profile
-from nnsim.analysis.reweight import (
-    ConditionalMean,
-    average_bins,
-    conditional_mean,
-    conditional_mean_over_walkers,
-    jackknife,
-    log_weights,
-)
 from nnsim.analysis.scaling import LogarithmicLaw, PowerLaw, Scaling, fit_logarithm, fit_power, scaling
 from nnsim.analysis.sweep_table import SweepGrid, SweepTable, read_sweep
 from nnsim.analysis.temperature import LayerTemperature, layer_temperatures
@@ -58,7 +65,6 @@ from nnsim.analysis.training import (
     first_passage,
     training_curve,
 )
-from nnsim.analysis.weights import FrameWeights, frame_weights
 
 __all__ = [
     "Alignment",

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nnsim.analysis.averages.equilibrium import EquilibriumTable, mean_curve
+from nnsim.analysis.averages.frames import all_opened, common_frames, opened, require_one_network
+from nnsim.analysis.averages.potentials import biases_of_type
 from nnsim.analysis.checks import as_floats
-from nnsim.analysis.equilibrium import EquilibriumTable, mean_curve
-from nnsim.analysis.frames import all_opened, common_frames, opened, require_one_network
 from nnsim.analysis.landscape.axes import Curve, Floats
-from nnsim.analysis.potentials import biases_of_type
 from nnsim.errors import InputError, require_integer, require_number, require_several, shown
 
 if TYPE_CHECKING:

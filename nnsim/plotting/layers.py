@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from nnsim.analysis.averages.frames import opened
 from nnsim.analysis.checks import as_floats
-from nnsim.analysis.frames import opened
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.errors import InputError, require_integer, require_integers, require_number
 from nnsim.plotting.style import COLORS, active_style, as_panels, frame, joined, new_figure, styled, write_note

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from nnsim.analysis.averages.profile import Profile
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.analysis.profile import Profile
 from nnsim.errors import InputError, require_choice, require_kind
 from nnsim.plotting.style import COLORS, as_panels, frame, new_axes, new_figure, readable, styled, write_note
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nnsim.analysis.equilibrium import averaged_type
+from nnsim.analysis.averages.equilibrium import averaged_type
 from nnsim.analysis.landscape.landscape import EntropyLandscape
 from nnsim.analysis.landscape.learnt import grid_bias_name
 from nnsim.errors import InputError

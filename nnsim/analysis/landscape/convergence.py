@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.frames import all_opened, opened
+from nnsim.analysis.averages.frames import all_opened, opened
 from nnsim.analysis.landscape.landscape import EntropyLandscape
 from nnsim.analysis.landscape.learnt import wang_landau_name
 from nnsim.analysis.landscape.passages import ends_of, round_trips, round_trips_by, way_round

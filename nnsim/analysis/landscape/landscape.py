@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nnsim.analysis.averages.frames import opened, size_of
 from nnsim.analysis.checks import as_floats, as_numbers
-from nnsim.analysis.frames import opened, size_of
 from nnsim.analysis.landscape.axes import Axis, Curve, Floats, Value, node_values
 from nnsim.analysis.landscape.input import Quantity, axes_of, called, index_of, on_bins
 from nnsim.analysis.landscape.learnt import discrete_cvs, grid_bias_name, restraints, snapshot

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nnsim.analysis import potentials
+from nnsim.analysis.averages import potentials
 from nnsim.analysis.landscape.axes import Axis, Floats
 from nnsim.errors import InputError, shown
 

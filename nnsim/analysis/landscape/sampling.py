@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.frames import all_opened, frames_at, require_one_network
+from nnsim.analysis.averages.frames import all_opened, frames_at, require_one_network
+from nnsim.analysis.averages.local_mean import smooth_level
+from nnsim.analysis.averages.weights import frame_weights
 from nnsim.analysis.landscape.axes import Axis, Floats
-from nnsim.analysis.local_mean import smooth_level
-from nnsim.analysis.weights import frame_weights
 from nnsim.errors import InputError, require_integer, require_number
 
 if TYPE_CHECKING:

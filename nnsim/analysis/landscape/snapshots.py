@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nnsim.analysis.averages.frames import opened
 from nnsim.analysis.checks import as_floats, as_numbers
-from nnsim.analysis.frames import opened
 from nnsim.analysis.landscape.landscape import EntropyLandscape
 from nnsim.analysis.landscape.learnt import wang_landau_name
 from nnsim.errors import InputError, shown

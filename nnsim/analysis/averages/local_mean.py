@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nnsim.analysis.averages.bins import Binned, blocks_of, jackknife, without_each
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.analysis.reweight import Binned, blocks_of, jackknife, without_each
 from nnsim.criteria import FEWEST_FRAMES
 
 PARABOLA, LINE = 8, 4  # effective frames that each asks for: what has an error is a parabola

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnsim.analysis.biased_run import BiasedRun, Values, factor_names, joint_states, target_factor
+from nnsim.analysis.averages.biased_run import BiasedRun, Values, factor_names, joint_states, target_factor
+from nnsim.analysis.averages.bins import jackknife
+from nnsim.analysis.averages.frames import common_steps, frames_at, opened
+from nnsim.analysis.averages.independence import Doubts, doubts_of_frames, doubts_of_trips
+from nnsim.analysis.averages.mbar import log_mixture, overlap, solve_mbar
+from nnsim.analysis.averages.potentials import StateFamily
 from nnsim.analysis.checks import as_floats, require_fraction
-from nnsim.analysis.frames import common_steps, frames_at, opened
-from nnsim.analysis.independence import Doubts, doubts_of_frames, doubts_of_trips
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.analysis.mbar import log_mixture, overlap, solve_mbar
-from nnsim.analysis.potentials import StateFamily
-from nnsim.analysis.reweight import jackknife
 from nnsim.errors import InputError, require_flag, require_integer, shown
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.biased_run import BiasedRun
+from nnsim.analysis.averages.biased_run import BiasedRun
 from nnsim.analysis.correlation import autocorrelation_time
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.criteria import FEWEST_FRAMES, FEWEST_TRIPS

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis import potentials
-from nnsim.analysis.frames import frames_at
+from nnsim.analysis.averages import potentials
+from nnsim.analysis.averages.frames import frames_at
+from nnsim.analysis.averages.potentials import StateFamily
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.analysis.potentials import StateFamily
 from nnsim.errors import InputError, require_number
 
 if TYPE_CHECKING:

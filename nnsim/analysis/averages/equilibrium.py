@@ -23,17 +23,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.biased_run import BiasedRun, Values, joint_states
-from nnsim.analysis.boltzmann import boltzmann_settings
+from nnsim.analysis.averages.biased_run import BiasedRun, Values, joint_states
+from nnsim.analysis.averages.boltzmann import boltzmann_settings
+from nnsim.analysis.averages.frames import common_steps, opened, size_of
+from nnsim.analysis.averages.independence import Doubts, doubts_of_trips
+from nnsim.analysis.averages.local_mean import LocalMean, local_mean
+from nnsim.analysis.averages.potentials import biases_of_type
+from nnsim.analysis.averages.weights import frame_weights
 from nnsim.analysis.checks import require_fraction
-from nnsim.analysis.frames import common_steps, opened, size_of
 from nnsim.analysis.images import refuse_mean
-from nnsim.analysis.independence import Doubts, doubts_of_trips
 from nnsim.analysis.landscape.axes import Curve, Floats
 from nnsim.analysis.landscape.learnt import wang_landau_name
-from nnsim.analysis.local_mean import LocalMean, local_mean
-from nnsim.analysis.potentials import biases_of_type
-from nnsim.analysis.weights import frame_weights
 from nnsim.errors import InputError, require_flag, require_number, require_several, require_text
 
 if TYPE_CHECKING:

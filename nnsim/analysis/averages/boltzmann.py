@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnsim.analysis.biased_run import BiasedRun, Values, joint_states
+from nnsim.analysis.averages.biased_run import BiasedRun, Values, joint_states
+from nnsim.analysis.averages.frames import common_steps, opened
 from nnsim.analysis.checks import require_fraction
-from nnsim.analysis.frames import common_steps, opened
 from nnsim.analysis.images import refuse_mean
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.errors import InputError

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnsim.analysis.averages.bins import jackknife
+from nnsim.analysis.averages.weights import FrameWeights, frame_weights
 from nnsim.analysis.images import recorded_period, unwrapped_about
 from nnsim.analysis.landscape.axes import Axis, Floats
 from nnsim.analysis.landscape.landscape import EntropyLandscape
 from nnsim.analysis.landscape.within_bins import points_of_means
-from nnsim.analysis.reweight import jackknife
-from nnsim.analysis.weights import FrameWeights, frame_weights
 from nnsim.errors import InputError, require_integer, require_number, shown
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Averages and free energies from biased runs: weights, bins, profiles, equilibrium."""
