@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from conftest import statistics_scale
 
-from nnsim.analysis import components, principal_components, recorded
+from nnsim.analysis import principal_components
+from nnsim.analysis.motion import components, recorded
 from nnsim.errors import InputError
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nnsim.analysis import overlap, recorded, rmsd, rmsf
+from nnsim.analysis import overlap, rmsd, rmsf
+from nnsim.analysis.motion import recorded
 from nnsim.errors import InputError
 from nnsim.trajectory.reader import Trajectory, TrajectoryWriter
 

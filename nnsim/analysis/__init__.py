@@ -19,24 +19,6 @@ from nnsim.analysis.averages.equilibrium import (
 )
 from nnsim.analysis.averages.profile import Profile, profile
 from nnsim.analysis.averages.weights import FrameWeights, frame_weights
-from nnsim.analysis.components import PrincipalComponents, principal_components
-from nnsim.analysis.correlation import (
-    AutocorrelationTime,
-    BlockAverages,
-    autocorrelation,
-    autocorrelation_time,
-    block_averages,
-    effective_sample_size,
-)
-from nnsim.analysis.diffusion import (
-    Diffusion,
-    MeanSquaredDisplacement,
-    VelocityAutocorrelation,
-    diffusion_coefficient,
-    mean_squared_displacement,
-    velocity_autocorrelation,
-)
-from nnsim.analysis.distances import Rmsd, Rmsf, rmsd, rmsf
 from nnsim.analysis.evolution import Evolution, evolution, running_average, steps_per_epoch, sweep_runs
 from nnsim.analysis.landscape.axes import Axis, Curve, natural_value
 from nnsim.analysis.landscape.convergence import ConvergenceRecord, Diagnosis, convergence_records, diagnose
@@ -53,10 +35,28 @@ from nnsim.analysis.landscape.snapshots import (
     has_record,
     histogram_flatness,
 )
-from nnsim.analysis.overlap import Overlap, overlap
+from nnsim.analysis.motion.components import PrincipalComponents, principal_components
+from nnsim.analysis.motion.correlation import (
+    AutocorrelationTime,
+    BlockAverages,
+    autocorrelation,
+    autocorrelation_time,
+    block_averages,
+    effective_sample_size,
+)
+from nnsim.analysis.motion.diffusion import (
+    Diffusion,
+    MeanSquaredDisplacement,
+    VelocityAutocorrelation,
+    diffusion_coefficient,
+    mean_squared_displacement,
+    velocity_autocorrelation,
+)
+from nnsim.analysis.motion.distances import Rmsd, Rmsf, rmsd, rmsf
+from nnsim.analysis.motion.overlap import Overlap, overlap
+from nnsim.analysis.motion.temperature import LayerTemperature, layer_temperatures
 from nnsim.analysis.scaling import LogarithmicLaw, PowerLaw, Scaling, fit_logarithm, fit_power, scaling
 from nnsim.analysis.sweep_table import SweepGrid, SweepTable, read_sweep
-from nnsim.analysis.temperature import LayerTemperature, layer_temperatures
 from nnsim.analysis.training import (
     FinalAdvantage,
     TrainingCurve,

@@ -19,8 +19,7 @@ from nnsim.analysis.chain import Chain, Naming, chain_of
 from nnsim.analysis.checks import as_floats, as_numbers
 from nnsim.analysis.images import nearest, period_of_positions
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.analysis.proof import Grounds
-from nnsim.analysis.recorded import (
+from nnsim.analysis.motion.recorded import (
     Shapes,
     header_of,
     module_text,
@@ -28,6 +27,7 @@ from nnsim.analysis.recorded import (
     require_period,
     vectors,
 )
+from nnsim.analysis.proof import Grounds
 from nnsim.errors import InputError, require_flag, require_integer, shown
 
 __all__ = ["Alignment", "align", "chain_of", "rename_neurons"]

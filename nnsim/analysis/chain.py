@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.analysis.recorded import Shapes, places_of
+from nnsim.analysis.motion.recorded import Shapes, places_of
 from nnsim.errors import InputError
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nnsim.analysis.chain import Chain, Naming, chain_of
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.analysis.recorded import Shapes
+from nnsim.analysis.motion.recorded import Shapes
 from nnsim.analysis.structure import require_chain_by_names, require_chain_by_text
 from nnsim.errors import InputError, NNSimWarning
 

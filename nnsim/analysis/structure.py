@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from nnsim.analysis.recorded import Shapes
+from nnsim.analysis.motion.recorded import Shapes
 from nnsim.errors import InputError
 
 LINEAR, CONVOLUTION = ("Linear", "ScaledLinear"), ("Conv1d", "Conv2d", "Conv3d", "ScaledConv2d")

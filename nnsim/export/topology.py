@@ -102,7 +102,7 @@ def to_topology(parameters: Shapes, selection: str | None = None) -> Topology:
 
 
 def _checked(owner: str, parameters: Shapes) -> Shapes:
-    from nnsim.analysis.recorded import require_shapes
+    from nnsim.analysis.motion.recorded import require_shapes
 
     return require_shapes(owner, parameters)
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.averages.biased_run import BiasedRun
-from nnsim.analysis.correlation import autocorrelation_time
 from nnsim.analysis.landscape.axes import Floats
+from nnsim.analysis.motion.correlation import autocorrelation_time
 from nnsim.criteria import FEWEST_FRAMES, FEWEST_TRIPS
 
 

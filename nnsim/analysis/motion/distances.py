@@ -16,8 +16,8 @@ from nnsim.analysis.align import align_one, starts_of
 from nnsim.analysis.chain import Chain
 from nnsim.analysis.images import nearest
 from nnsim.analysis.landscape.axes import Floats
+from nnsim.analysis.motion.recorded import Recorded, Selection, Shapes, layers_of, module_text, require_parameters
 from nnsim.analysis.proof import Grounds
-from nnsim.analysis.recorded import Recorded, Selection, Shapes, layers_of, module_text, require_parameters
 from nnsim.errors import InputError, require_flag, require_integer
 
 

@@ -1,0 +1,1 @@
+"""How walkers move in parameter space, and how far networks are from each other."""
