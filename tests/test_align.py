@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nnsim.analysis import align, rename_neurons, rmsd
-from nnsim.analysis.align import chain_of
+from nnsim.analysis.renaming.align import chain_of
 from nnsim.errors import InputError
 
 MNIST = {

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nnsim import Box, InputError, NNSimWarning, Simulation, Trajectory
 from nnsim.analysis import align, rename_neurons, rmsd
-from nnsim.analysis.structure import parts_of
+from nnsim.analysis.renaming.structure import parts_of
 from nnsim.integrators import Langevin
 from nnsim.systems import NeuralNetwork, spiral_classification
 from nnsim.systems.modules import mnist_cnn

@@ -1,6 +1,5 @@
 """What is learnt from trajectories; nothing here needs torch."""
 
-from nnsim.analysis.align import Alignment, align, rename_neurons
 from nnsim.analysis.averages.bins import (
     ConditionalMean,
     average_bins,
@@ -55,6 +54,7 @@ from nnsim.analysis.motion.diffusion import (
 from nnsim.analysis.motion.distances import Rmsd, Rmsf, rmsd, rmsf
 from nnsim.analysis.motion.overlap import Overlap, overlap
 from nnsim.analysis.motion.temperature import LayerTemperature, layer_temperatures
+from nnsim.analysis.renaming.align import Alignment, align, rename_neurons
 from nnsim.analysis.scaling import LogarithmicLaw, PowerLaw, Scaling, fit_logarithm, fit_power, scaling
 from nnsim.analysis.sweep_table import SweepGrid, SweepTable, read_sweep
 from nnsim.analysis.training import (

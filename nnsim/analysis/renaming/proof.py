@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.chain import Chain, Naming, chain_of
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.analysis.motion.recorded import Shapes
-from nnsim.analysis.structure import require_chain_by_names, require_chain_by_text
+from nnsim.analysis.renaming.chain import Chain, Naming, chain_of
+from nnsim.analysis.renaming.structure import require_chain_by_names, require_chain_by_text
 from nnsim.errors import InputError, NNSimWarning
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.chain import Chain, Naming, chain_of
 from nnsim.analysis.checks import as_floats, as_numbers
 from nnsim.analysis.images import nearest, period_of_positions
 from nnsim.analysis.landscape.axes import Floats
@@ -27,7 +26,8 @@ from nnsim.analysis.motion.recorded import (
     require_period,
     vectors,
 )
-from nnsim.analysis.proof import Grounds
+from nnsim.analysis.renaming.chain import Chain, Naming, chain_of
+from nnsim.analysis.renaming.proof import Grounds
 from nnsim.errors import InputError, require_flag, require_integer, shown
 
 __all__ = ["Alignment", "align", "chain_of", "rename_neurons"]

@@ -1,0 +1,1 @@
+"""What superposition is to a molecule: other names of hidden neurons, under which networks are compared."""
