@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 
 from nnsim import Trajectory
 from nnsim.analysis import read_sweep
-from nnsim.analysis.sweep_table import SweepTable, make_table
+from nnsim.analysis.training.sweep_table import SweepTable, make_table
 from nnsim.errors import InputError
 from nnsim.plotting import COLORS, plot_sweep, save
 from nnsim.running.interrupt import InterruptedRun

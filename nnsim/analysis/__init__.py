@@ -18,7 +18,6 @@ from nnsim.analysis.averages.equilibrium import (
 )
 from nnsim.analysis.averages.profile import Profile, profile
 from nnsim.analysis.averages.weights import FrameWeights, frame_weights
-from nnsim.analysis.evolution import Evolution, evolution, running_average, steps_per_epoch, sweep_runs
 from nnsim.analysis.landscape.axes import Axis, Curve, natural_value
 from nnsim.analysis.landscape.convergence import ConvergenceRecord, Diagnosis, convergence_records, diagnose
 from nnsim.analysis.landscape.landscape import EntropyLandscape
@@ -55,9 +54,7 @@ from nnsim.analysis.motion.distances import Rmsd, Rmsf, rmsd, rmsf
 from nnsim.analysis.motion.overlap import Overlap, overlap
 from nnsim.analysis.motion.temperature import LayerTemperature, layer_temperatures
 from nnsim.analysis.renaming.align import Alignment, align, rename_neurons
-from nnsim.analysis.scaling import LogarithmicLaw, PowerLaw, Scaling, fit_logarithm, fit_power, scaling
-from nnsim.analysis.sweep_table import SweepGrid, SweepTable, read_sweep
-from nnsim.analysis.training import (
+from nnsim.analysis.training.curves import (
     FinalAdvantage,
     TrainingCurve,
     entropy_advantage,
@@ -65,6 +62,9 @@ from nnsim.analysis.training import (
     first_passage,
     training_curve,
 )
+from nnsim.analysis.training.evolution import Evolution, evolution, running_average, steps_per_epoch, sweep_runs
+from nnsim.analysis.training.scaling import LogarithmicLaw, PowerLaw, Scaling, fit_logarithm, fit_power, scaling
+from nnsim.analysis.training.sweep_table import SweepGrid, SweepTable, read_sweep
 
 __all__ = [
     "Alignment",

@@ -12,7 +12,7 @@ from nnsim.cli.options import conditions_of, debug_option, save_table, table_opt
 from nnsim.cli.terminal import print_table, say
 
 if TYPE_CHECKING:
-    from nnsim.analysis.scaling import Scaling
+    from nnsim.analysis.training.scaling import Scaling
 
 
 @click.command("scaling")

@@ -105,7 +105,7 @@ def evolution(
 
 def _curves(paths: tuple[Path, ...], conditions: tuple[str, ...]) -> dict[str, list[Trajectory]]:
     """The runs of each curve, by its name."""
-    from nnsim.analysis.evolution import sweep_runs
+    from nnsim.analysis.training.evolution import sweep_runs
 
     where = dict(conditions_of(conditions))
     sweeps = [path for path in paths if (path / PLAN).is_file()]
@@ -124,7 +124,7 @@ def _curves(paths: tuple[Path, ...], conditions: tuple[str, ...]) -> dict[str, l
 
 def run_names(paths: list[Path], runs: list[Trajectory]) -> list[str]:
     """The settings in which runs differ, such as `width=30`, or the names of their files where that does not do."""
-    from nnsim.analysis.sweep_table import label
+    from nnsim.analysis.training.sweep_table import label
 
     files = [path.absolute().name.removesuffix(".zarr") for path in paths]
     files = files if len(set(files)) == len(files) else [str(path) for path in paths]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from nnsim.analysis.training import FinalAdvantage
+from nnsim.analysis.training.curves import FinalAdvantage
 from nnsim.errors import InputError, require_several, require_texts
 from nnsim.plotting.style import COLORS, new_axes, readable, styled
 

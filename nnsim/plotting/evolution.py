@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from nnsim.analysis.evolution import Evolution, evolution, running_average
+from nnsim.analysis.training.evolution import Evolution, evolution, running_average
 from nnsim.errors import InputError, printable, require_flag, require_text, require_texts, shown
 from nnsim.plotting.style import COLORS, NOTICE, WIDTH, active_style, as_panels, readable, styled
 

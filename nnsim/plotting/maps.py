@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.patches import Rectangle
 
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.analysis.sweep_table import SweepGrid, is_numeric, label
+from nnsim.analysis.training.sweep_table import SweepGrid, is_numeric, label
 from nnsim.errors import InputError, require_choice, require_flag, require_kind
 from nnsim.plotting.style import COLORS, active_style, joined, new_axes, readable, styled, write_note
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from nnsim.analysis.sweep_table import (
+from nnsim.analysis.training.sweep_table import (
     DONE,
     FAILED,
     OWN_COLUMNS,

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from nnsim.analysis.averages.frames import all_opened, opened, require_one_network
 from nnsim.analysis.checks import as_floats
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.analysis.sweep_table import label, read_plan, read_sweep
+from nnsim.analysis.training.sweep_table import label, read_plan, read_sweep
 from nnsim.errors import InputError, NNSimWarning, require_choice, require_integer, shown
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.analysis.sweep_table import SweepTable, is_numeric, label
+from nnsim.analysis.training.sweep_table import SweepTable, is_numeric, label
 from nnsim.errors import InputError, NNSimWarning, require_choice, require_flag, shown
 
 LAWS = ("power", "log")

@@ -1,0 +1,1 @@
+"""Classical training and sweeps: curves, ensembles, tables, and laws of growth."""
