@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from nnsim.errors import InputError
+
 # Objects that are being described now. Not an argument, since components call describe() inside their own describe().
 _AROUND: ContextVar[frozenset[int]] = ContextVar("around", default=frozenset())
 # How many things that are made of others may still be described: what refers to half of a program has no end.
@@ -205,3 +207,44 @@ def arrow(old: Any, new: Any) -> str:
         start = max(0, next((place for place, (a, b) in pairs if a != b), 0) - 20)
         texts = [("..." if start else "") + text[start:] for text in texts]
     return " -> ".join(map(short, texts))
+
+
+# ----------------------------------------------------------------------------------------------- names and environment
+
+
+def check_name(name: str) -> str:
+    """Return the name of an observable, bias or table, or raise `InputError` if it is no safe file name."""
+    unsafe = (
+        not name
+        or not name.isprintable()
+        or any(character in '/\\<>:"|?*' for character in name)
+        or name.startswith((".", " "))
+        or name.endswith((".", " "))
+        or len(name.encode()) > 200
+    )
+    if unsafe:
+        raise InputError(
+            f"name {name!r} cannot be stored; use letters, digits, spaces and _-+=,.()[] only, no / and no leading dot"
+        )
+    return name
+
+
+def environment() -> dict[str, Any]:
+    """Versions, threads and device names that bits may depend on."""
+    import platform
+
+    import torch
+
+    from nnsim import __version__
+
+    return {
+        "versions": {
+            "nnsim": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+    }

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and that replace nothing but what nnsim has made."""
+"""Writing files: each appears whole or not at all, and replaces nothing but what nnsim has made."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ import csv
 import errno
 import gzip
 import io
+import json
 import mmap
 import os
 import re
+import shutil
 import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from nnsim.errors import InputError, NNSimError, TrajectoryError, require_flag, require_path
 from nnsim.running.interrupt import Interrupt, InterruptedRun
-from nnsim.trajectory.layout import PARTIAL, remove, sync
 
+PARTIAL = ".partial"
+"""End of the name of everything half-written, ours and that of zarr's LocalStore."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 MARK = "made by nnsim"
 """Stands in the metadata of pictures and films, and tells them from those of other programs."""
@@ -30,6 +35,97 @@ _HEADS = (b"\x89PNG", b"%PDF", b"%!PS", b"<?xml", b"\xff\xd8\xff", b"GIF8", b"RI
 _FILM = slice(4, 8), b"ftyp"
 _ZIPPED, _MOST_UNZIPPED = b"\x1f\x8b", 10**8  # an .svgz
 _FOREIGN = (b"/PTEX.", b"inkscape:")  # of a paper that includes such a picture, and of one that was drawn on
+_REMEDIES = {
+    errno.ENOSPC: "free some space, then continue with --resume",
+    errno.EDQUOT: "free some of your quota, then continue with --resume",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f), then continue with --resume",
+    errno.EACCES: "change its permissions or choose another output",
+    errno.EPERM: "change its permissions or choose another output",
+    errno.EROFS: "choose another output, on a disk that can be written",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "a part of that path is a file; choose another output",
+    errno.EEXIST: "a part of that path is a file; choose another output",
+}
+
+
+def os_error_line(path: Path, error: OSError) -> str:
+    """One line that says what could not be written, why, and what to do."""
+    remedy = _REMEDIES.get(error.errno or 0, "check the disk or choose another output")
+    return f"cannot write {path}: {error.strerror or error}; {remedy}"
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an `OSError`, such as a full disk, into one clear line about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise TrajectoryError(os_error_line(path, error)) from error
+
+
+# ---------------------------------------------------------------------------------------------- atomic replacement
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, from the page cache to the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot open folders
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, write: Callable[[BinaryIO], object], *, previous: Path | None = None) -> None:
+    """Replace `path` by what `write` puts into a file; at every moment the old or the new content is there, whole.
+
+    What is replaced is kept as `previous`, if that is given. Where the file system has no hard links, only that file is
+    there for the moment between two renames.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+    try:
+        with partial.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            _keep(path, previous)
+        partial.replace(path)
+        sync(path.parent)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Give a file a second name, which is taken from the file that had it."""
+    linked = previous.with_name(f".{previous.name}.{uuid.uuid4().hex}{PARTIAL}")
+    try:
+        os.link(path, linked)
+    except OSError:
+        path.replace(previous)
+        return
+    linked.replace(previous)
+    linked.unlink(missing_ok=True)  # a rename leaves it where both are the same file already
+
+
+def remove_leftovers(folder: Path, *, prefix: str, suffix: str) -> None:
+    """Remove what killed writers left in `folder`: files and folders of such a name."""
+    for entry in folder.iterdir():
+        if entry.name.startswith(prefix) and entry.name.endswith(suffix):
+            remove(entry)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a whole folder."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+# ------------------------------------------------------------------------------------------------ outputs of commands
 
 
 @contextmanager
@@ -190,3 +286,28 @@ def write_table(rows: Sequence[Mapping[str, Any]], path: Path | str, *, overwrit
     with whole(path, overwrite=overwrite, kind="table", ours=same_columns) as fresh:
         fresh.write_bytes(content)
     return path
+
+
+# ---------------------------------------------------------------------------------------------------------------- JSON
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Replace a small JSON file; numpy scalars and arrays become numbers and lists."""
+    text = json_bytes(path, content)
+    replace_file(path, lambda file: file.write(text))
+
+
+def json_bytes(path: Path, content: dict[str, Any]) -> bytes:
+    """What `write_json` writes to `path`."""
+    try:
+        return json.dumps(content, indent=1, default=_plain).encode()
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path.parent.name}: not storable as JSON ({error}); give numbers, strings, lists") from None
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"{type(value).__name__} {value!r}")

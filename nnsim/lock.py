@@ -15,8 +15,7 @@ from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
 from nnsim.errors import NNSimWarning, TrajectoryError
-from nnsim.files import is_alive
-from nnsim.trajectory.layout import writing
+from nnsim.files import is_alive, writing
 
 _held: weakref.WeakSet[Lock] = weakref.WeakSet()
 

@@ -540,24 +540,3 @@ def _recording(
         observables=tuple(pairs),
         start=start,
     )
-
-
-def environment() -> dict[str, Any]:
-    """Versions, threads and device names that bits may depend on."""
-    import platform
-
-    import numpy as np
-
-    from nnsim import __version__
-
-    return {
-        "versions": {
-            "nnsim": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
-        "threads": torch.get_num_threads(),
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-    }

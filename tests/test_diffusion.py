@@ -19,7 +19,8 @@ from nnsim.analysis import (
     velocity_autocorrelation,
 )
 from nnsim.errors import InputError
-from nnsim.trajectory.reader import Trajectory, TrajectoryWriter
+from nnsim.trajectory.reader import Trajectory
+from nnsim.trajectory.writer import TrajectoryWriter
 
 
 @pytest.fixture(autouse=True)

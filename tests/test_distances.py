@@ -12,7 +12,8 @@ import pytest
 from nnsim.analysis import overlap, rmsd, rmsf
 from nnsim.analysis.motion import recorded
 from nnsim.errors import InputError
-from nnsim.trajectory.reader import Trajectory, TrajectoryWriter
+from nnsim.trajectory.reader import Trajectory
+from nnsim.trajectory.writer import TrajectoryWriter
 
 SHAPES = {"0.weight": [3, 2], "0.bias": [3], "2.weight": [2, 3], "2.bias": [2]}  # 17 parameters
 

@@ -16,7 +16,7 @@ from nnsim.errors import NNSimWarning
 from nnsim.integrators import Adam
 from nnsim.plotting import COLORS, plot_evolution, save
 from nnsim.systems import spiral_classification
-from nnsim.trajectory.reader import TrajectoryWriter
+from nnsim.trajectory.writer import TrajectoryWriter
 
 NAN = float("nan")
 Y = np.array([[1.0, 2.0, 6.0], [2.0, 4.0, 9.0], [0.0, 1.0, 2.0], [4.0, 4.0, 4.0], [5.0, 6.0, 7.0]])  # [T, R]

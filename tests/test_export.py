@@ -21,8 +21,8 @@ from nnsim.export import frames as export_frames
 from nnsim.export import molecular
 from nnsim.integrators import Langevin
 from nnsim.systems import NeuralNetwork
-from nnsim.trajectory.reader import TrajectoryWriter
 from nnsim.trajectory.selection import labels
+from nnsim.trajectory.writer import TrajectoryWriter
 
 SHAPES = {"0.weight": (4, 3), "0.bias": (4,), "2.weight": (2, 4), "2.bias": (2,)}
 SIZE = 26

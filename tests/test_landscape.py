@@ -350,7 +350,8 @@ def test_node_values_agree_with_the_grid() -> None:
 
 
 def test_from_a_trajectory_on_disk(tmp_path: Path) -> None:
-    from nnsim.trajectory.reader import Trajectory, TrajectoryWriter
+    from nnsim.trajectory.reader import Trajectory
+    from nnsim.trajectory.writer import TrajectoryWriter
 
     path, recorded = tmp_path / "run.zarr", FakeTrajectory("wl").bias("wl")
     writer = TrajectoryWriter.create(path, {"system": {"flat": True}, "parameters": {"w": [2]}})

@@ -20,7 +20,7 @@ from nnsim import NNSimWarning, Reporter, Simulation, Trajectory, TrajectoryErro
 from nnsim.integrators import Langevin
 from nnsim.lock import Lock, Locked, OutputLock
 from nnsim.systems import AnalyticSystem, Harmonic
-from nnsim.trajectory.reader import TrajectoryWriter
+from nnsim.trajectory.writer import TrajectoryWriter
 
 SCRIPT = """
 import os, time

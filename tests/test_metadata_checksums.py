@@ -21,8 +21,8 @@ from nnsim.integrators import Langevin
 from nnsim.schedules import RampHoldInverseTime
 from nnsim.systems import AnalyticSystem, Harmonic
 from nnsim.trajectory import writer as trajectory_writer
-from nnsim.trajectory.reader import TrajectoryWriter
 from nnsim.trajectory.record import RECORD, metadata_files, read_record
+from nnsim.trajectory.writer import TrajectoryWriter
 
 
 def simulation() -> Simulation:
@@ -154,7 +154,7 @@ def test_after_a_close_each_file_has_one_checksum(run: Path) -> None:
 WRITER = """
 import sys, time
 import numpy as np
-from nnsim.trajectory.reader import TrajectoryWriter
+from nnsim.trajectory.writer import TrajectoryWriter
 writer, until = TrajectoryWriter.create(sys.argv[1], {"n": 0}), time.monotonic() + float(sys.argv[2])
 print("started", flush=True)
 n = 0

@@ -13,7 +13,7 @@ from nnsim.cli.info import describe_trajectory
 from nnsim.integrators import Langevin
 from nnsim.systems import AnalyticSystem, Harmonic
 from nnsim.trajectory import columns as trajectory_columns
-from nnsim.trajectory.reader import TrajectoryWriter
+from nnsim.trajectory.writer import TrajectoryWriter
 
 
 @pytest.fixture

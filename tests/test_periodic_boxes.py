@@ -36,7 +36,7 @@ from nnsim.integrators import GradientDescent, HybridMonteCarlo, Langevin, Monte
 from nnsim.plotting.paths import cut_at_edges
 from nnsim.schedules import FlatnessHalving, InverseTime
 from nnsim.systems import AnalyticSystem, GaussianPrior, LossPotential, spiral_classification
-from nnsim.trajectory.reader import TrajectoryWriter
+from nnsim.trajectory.writer import TrajectoryWriter
 
 CIRCLE = Box(math.pi, kind="periodic")
 UNEVEN = Box(lower=[-1.0, 0.0, 2.0], upper=[1.0, 3.0, 2.5], kind="periodic")

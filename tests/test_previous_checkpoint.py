@@ -12,11 +12,11 @@ import torch
 from command_line import arrays_of, error_of, nnsim
 
 from nnsim import NNSimWarning, Simulation, Trajectory, TrajectoryError
+from nnsim.files import PARTIAL
 from nnsim.integrators import Langevin
 from nnsim.running.checkpoint import DamagedCheckpoint, load_checkpoint, previous_path, save_checkpoint
 from nnsim.running.storage import checkpoint_path
 from nnsim.systems import AnalyticSystem, Harmonic
-from nnsim.trajectory.layout import PARTIAL
 
 
 def simulation(**more: Any) -> Simulation:

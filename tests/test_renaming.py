@@ -18,7 +18,7 @@ from nnsim.analysis.renaming.structure import parts_of
 from nnsim.integrators import Langevin
 from nnsim.systems import NeuralNetwork, spiral_classification
 from nnsim.systems.modules import mnist_cnn
-from nnsim.trajectory.reader import TrajectoryWriter
+from nnsim.trajectory.writer import TrajectoryWriter
 
 FLAT, IMAGES = (6,), (4, 6, 6)
 TOKENS = (5,)

@@ -24,7 +24,7 @@ from nnsim.integrators import Adam, GradientDescent, Langevin
 from nnsim.running.script import Script
 from nnsim.schedules import InverseTime
 from nnsim.systems import spiral_classification
-from nnsim.trajectory.reader import TrajectoryWriter
+from nnsim.trajectory.writer import TrajectoryWriter
 
 NAN = float("nan")
 X = np.array([[0.0, 0.5, -0.5], [-1.0, 0.0, -2.0], [0.5, -1.0, -1.0], [-3.0, -1.0, -2.5]])

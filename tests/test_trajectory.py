@@ -20,7 +20,9 @@ from zarr.storage import _local
 
 from nnsim.errors import InputError, TrajectoryError
 from nnsim.trajectory import columns as trajectory_columns
-from nnsim.trajectory.reader import LAYOUT_VERSION, STARTING, Trajectory, TrajectoryWriter, is_starting
+from nnsim.trajectory.layout import LAYOUT_VERSION, STARTING, is_starting
+from nnsim.trajectory.reader import Trajectory
+from nnsim.trajectory.writer import TrajectoryWriter
 
 POSITION = "particles/parameters/position"
 LOSS = "observables/ln_loss_train"
@@ -716,7 +718,8 @@ from pathlib import Path
 import test_trajectory
 from nnsim.trajectory import columns as trajectory_columns
 from nnsim.running.checkpoint import load_checkpoint, save_checkpoint
-from nnsim.trajectory.reader import TrajectoryWriter, is_starting
+from nnsim.trajectory.writer import TrajectoryWriter
+from nnsim.trajectory.layout import is_starting
 
 trajectory_columns.CHUNK_BYTES, trajectory_columns.MOST_FRAMES = 7 * 2 * 3 * 4, 11
 path, checkpoint, steps = Path(sys.argv[1]), Path(sys.argv[1]).with_suffix(".npz"), int(sys.argv[2])

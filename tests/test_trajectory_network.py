@@ -25,8 +25,8 @@ from nnsim.schedules import InverseTime
 from nnsim.systems import AnalyticSystem, Harmonic, NeuralNetwork, spiral_classification
 from nnsim.trajectory import columns as trajectory_columns
 from nnsim.trajectory.layout import StoredArray
-from nnsim.trajectory.reader import TrajectoryWriter
 from nnsim.trajectory.runs import Trajectories
+from nnsim.trajectory.writer import TrajectoryWriter
 
 SHAPES = {"0.weight": [3, 2], "0.bias": [3], "2.weight": [1, 3]}
 POSITION, VELOCITY, LOSS = "particles/parameters/position", "particles/parameters/velocity", "observables/loss"

@@ -6,7 +6,6 @@ from nnsim.analysis.averages.bins import (
     conditional_mean,
     conditional_mean_over_walkers,
     jackknife,
-    log_weights,
 )
 from nnsim.analysis.averages.boltzmann import boltzmann_averages, boltzmann_settings
 from nnsim.analysis.averages.equilibrium import (
@@ -20,6 +19,7 @@ from nnsim.analysis.averages.profile import Profile, profile
 from nnsim.analysis.averages.weights import FrameWeights, frame_weights
 from nnsim.analysis.landscape.axes import Axis, Curve, natural_value
 from nnsim.analysis.landscape.convergence import ConvergenceRecord, Diagnosis, convergence_records, diagnose
+from nnsim.analysis.landscape.interpolation import log_weights
 from nnsim.analysis.landscape.landscape import EntropyLandscape
 from nnsim.analysis.landscape.passages import crossings, round_trips, round_trips_by
 from nnsim.analysis.landscape.sampling import FrameSample

@@ -7,8 +7,9 @@ from pathlib import Path
 from types import TracebackType
 
 from nnsim.errors import TrajectoryError
+from nnsim.files import writing
 from nnsim.lock import OutputLock
-from nnsim.trajectory.layout import STARTING, is_starting, looks_like_trajectory, writing
+from nnsim.trajectory.layout import STARTING, is_starting, looks_like_trajectory
 
 
 class Claim:

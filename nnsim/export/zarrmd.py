@@ -21,9 +21,9 @@ from nnsim.export.frames import (
     walkers,
 )
 from nnsim.export.molecular import chosen_atoms
-from nnsim.files import whole
+from nnsim.files import whole, write_json
 from nnsim.trajectory.columns import Column, SeriesColumns, create_array
-from nnsim.trajectory.layout import ensure_group, read_attributes, write_json
+from nnsim.trajectory.layout import ensure_group, read_attributes
 
 if TYPE_CHECKING:
     from nnsim.trajectory.frames import Frames

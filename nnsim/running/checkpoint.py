@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from nnsim.errors import InputError, TrajectoryError
-from nnsim.trajectory.layout import PARTIAL, remove_leftovers, replace_file, writing
+from nnsim.files import PARTIAL, remove_leftovers, replace_file, writing
 
 CHECKPOINT_VERSION = 2  # since 2 the state has the counters of its random streams
 _STRUCTURE = "structure"

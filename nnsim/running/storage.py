@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnsim.describe import describe, differences
+from nnsim.describe import describe, differences, environment
 from nnsim.errors import InputError, NNSimWarning, TrajectoryError
 from nnsim.identity import changes
 from nnsim.lock import OutputLock, released_on_error
 from nnsim.running.checkpoint import DamagedCheckpoint, load_checkpoint, previous_path, save_checkpoint
 from nnsim.running.checks.parts import comes_round, period_of
 from nnsim.running.recording import Recorder, bias_numbers, particle_series, standard_series
-from nnsim.trajectory.reader import Trajectory, is_starting
+from nnsim.trajectory.frames import recorded_steps
+from nnsim.trajectory.layout import is_starting
+from nnsim.trajectory.record import opened_header
 from nnsim.trajectory.writer import TrajectoryWriter
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ class Storage:
         self.simulation, self.path, self.root, self.writer = simulation, lock.output, lock.root, writer
         with released_on_error(writer):
             self.recorder = Recorder([*standard_series(simulation), *particle_series(simulation)], writer)
-            self.run = Trajectory(self.root).header.get("run")
+            self.run = opened_header(self.root).get("run")
         self.saved_step = simulation.state.step
         self._keep = False  # whether what lies there is a whole checkpoint of this run
 
@@ -99,7 +101,7 @@ class Storage:
 
     @classmethod
     def _resume(cls, simulation: Simulation, lock: OutputLock, accept: bool) -> Storage:
-        recorded = Trajectory(lock.root).header
+        recorded = opened_header(lock.root)
         saved, found = cls._own_checkpoint(lock, recorded)
         simulation.resume_on(recorded.get("platform"))
         changed = changes.accepted_changes(recorded, simulation, lock.output, accept)
@@ -132,9 +134,9 @@ class Storage:
                 continue
             if saved and saved.get("run") == recorded.get("run"):
                 if path != checkpoint and (path != earlier or any("damaged" in one for one in damage)):
-                    _warn_of_step(saved, Trajectory(lock.root).steps, damage, path)
+                    _warn_of_step(saved, recorded_steps(lock.root), damage, path)
                 return saved, path
-        steps = Trajectory(lock.root).steps
+        steps = recorded_steps(lock.root)
         if steps or any("damaged" in one for one in damage):
             raise TrajectoryError(
                 f"{lock.output} cannot be resumed: its checkpoint {checkpoint.name} is missing, damaged, or that of "
@@ -225,8 +227,6 @@ def _warn_of_step(saved: dict[str, Any], steps: int, damage: list[str], path: Pa
 
 def header(simulation: Simulation) -> dict[str, Any]:
     """What the trajectory says about the run."""
-    from nnsim.simulation import environment
-
     shapes = {name: list(shape) for name, shape in simulation.system.parameters.items()}
     offsets = accumulate((math.prod(shape) for shape in shapes.values()), initial=0)
     return {
@@ -255,8 +255,6 @@ def _periods(simulation: Simulation) -> dict[str, float]:
 
 def warn_of_environment(recorded: dict[str, Any], path: Path) -> None:
     """Warn where versions, threads or machine differ, so that the last bits may."""
-    from nnsim.simulation import environment
-
     around = environment()
     other = differences({key: recorded.get(key) for key in around}, around)
     if other:

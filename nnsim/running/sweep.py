@@ -36,11 +36,10 @@ from nnsim.analysis.training.sweep_table import (
     read_record,
 )
 from nnsim.errors import InputError, NNSimError, TrajectoryError, require_integer
-from nnsim.files import is_alive
+from nnsim.files import PARTIAL, is_alive, remove, remove_leftovers, replace_file, write_json, writing
 from nnsim.lock import Lock, Locked
 from nnsim.running.interrupt import Interrupt
 from nnsim.running.script import Script
-from nnsim.trajectory.layout import PARTIAL, remove, remove_leftovers, replace_file, write_json, writing
 
 RUN, CHECKPOINT, PREVIOUS, LOG = "run.zarr", "run.checkpoint.npz", "run.checkpoint.previous.npz", "log.txt"
 BEGUN, TABLE, LOCK = "begun.json", "sweep.csv", ".sweep.lock"

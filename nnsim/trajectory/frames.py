@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -192,6 +192,26 @@ class Series(Frames):
             self._cached = None
             self._cached = (index, self._read("value", index))
         return self._cached[1]
+
+
+def last_step(series: Iterable[Series]) -> int:
+    """The last committed step of several series; 0 without frames. Series whose steps are missing do not count."""
+    found, lost = [], None
+    for one in series:
+        try:
+            found.append(one.last_step)
+        except TrajectoryError as error:
+            if not one.missing():  # damaged: nobody else names it
+                raise
+            lost = error
+    if lost is not None and not found:
+        raise lost
+    return max(found, default=0)
+
+
+def recorded_steps(root: Path) -> int:
+    """The same of a whole trajectory that has not been opened."""
+    return last_step(Series(root, name, count) for name, count in read_record(root).committed.items())
 
 
 class ThinnedSeries(Series):

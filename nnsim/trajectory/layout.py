@@ -1,65 +1,33 @@
-"""Files: atomic replacement, clear errors, and the layout of a trajectory folder that its writer and reader share.
+"""The layout of a trajectory folder, which its writer and its reader share.
 
 Imports neither torch nor zarr, so that `nnsim info` answers at once and the engine runs where zarr is missing.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import shutil
 import time
 import unicodedata
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from nnsim.describe import check_name
 from nnsim.errors import InputError, TrajectoryError, shown
+from nnsim.files import write_json
 
 LAYOUT_VERSION = 1
 """Version of the layout of a trajectory folder; readers refuse newer ones."""
 STARTING = ".starting"
 """Marker of a run that has not created its trajectory yet."""
-PARTIAL = ".partial"
-"""End of the name of everything half-written, ours and that of zarr's LocalStore."""
 HEADER = "parameters/nnsim"
 BIASES = "nnsim/bias"
 COLUMNS = ("value", "step", "time")
 _ZSTD = {"id", "level", "checksum"}
 _NUMBERS = tuple("biufc")
-
-_REMEDIES = {
-    errno.ENOSPC: "free some space, then continue with --resume",
-    errno.EDQUOT: "free some of your quota, then continue with --resume",
-    errno.EFBIG: "raise the limit on file sizes (ulimit -f), then continue with --resume",
-    errno.EACCES: "change its permissions or choose another output",
-    errno.EPERM: "change its permissions or choose another output",
-    errno.EROFS: "choose another output, on a disk that can be written",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.ENOTDIR: "a part of that path is a file; choose another output",
-    errno.EEXIST: "a part of that path is a file; choose another output",
-}
-
-
-def os_error_line(path: Path, error: OSError) -> str:
-    """One line that says what could not be written, why, and what to do."""
-    remedy = _REMEDIES.get(error.errno or 0, "check the disk or choose another output")
-    return f"cannot write {path}: {error.strerror or error}; {remedy}"
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn an `OSError`, such as a full disk, into one clear line about `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise TrajectoryError(os_error_line(path, error)) from error
 
 
 def import_zarr() -> ModuleType:
@@ -71,91 +39,7 @@ def import_zarr() -> ModuleType:
     return zarr
 
 
-# ---------------------------------------------------------------------------------------------- atomic replacement
-
-
-def sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, from the page cache to the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows cannot open folders
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def replace_file(path: Path, write: Callable[[BinaryIO], object], *, previous: Path | None = None) -> None:
-    """Replace `path` by what `write` puts into a file; at every moment the old or the new content is there, whole.
-
-    What is replaced is kept as `previous`, if that is given. Where the file system has no hard links, only that file is
-    there for the moment between two renames.
-    """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
-    try:
-        with partial.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        if previous is not None and path.exists():
-            _keep(path, previous)
-        partial.replace(path)
-        sync(path.parent)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _keep(path: Path, previous: Path) -> None:
-    """Give a file a second name, which is taken from the file that had it."""
-    linked = previous.with_name(f".{previous.name}.{uuid.uuid4().hex}{PARTIAL}")
-    try:
-        os.link(path, linked)
-    except OSError:
-        path.replace(previous)
-        return
-    linked.replace(previous)
-    linked.unlink(missing_ok=True)  # a rename leaves it where both are the same file already
-
-
-def remove_leftovers(folder: Path, *, prefix: str, suffix: str) -> None:
-    """Remove what killed writers left in `folder`: files and folders of such a name."""
-    for entry in folder.iterdir():
-        if entry.name.startswith(prefix) and entry.name.endswith(suffix):
-            remove(entry)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a whole folder."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 # ------------------------------------------------------------------------------------------- groups and attributes
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Replace a small JSON file; numpy scalars and arrays become numbers and lists."""
-    text = json_bytes(path, content)
-    replace_file(path, lambda file: file.write(text))
-
-
-def json_bytes(path: Path, content: dict[str, Any]) -> bytes:
-    """What `write_json` writes to `path`."""
-    try:
-        return json.dumps(content, indent=1, default=_plain).encode()
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path.parent.name}: not storable as JSON ({error}); give numbers, strings, lists") from None
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, (np.generic, np.ndarray)):
-        return value.tolist()
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    raise TypeError(f"{type(value).__name__} {value!r}")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -219,23 +103,6 @@ def looks_like_trajectory(path: Path) -> bool:
 
 
 # --------------------------------------------------------------------------------------------------------- names
-
-
-def check_name(name: str) -> str:
-    """Return the name of an observable, bias or table, or raise `InputError` if it is no safe file name."""
-    unsafe = (
-        not name
-        or not name.isprintable()
-        or any(character in '/\\<>:"|?*' for character in name)
-        or name.startswith((".", " "))
-        or name.endswith((".", " "))
-        or len(name.encode()) > 200
-    )
-    if unsafe:
-        raise InputError(
-            f"name {name!r} cannot be stored; use letters, digits, spaces and _-+=,.()[] only, no / and no leading dot"
-        )
-    return name
 
 
 def stored_name(folder: Path) -> str:

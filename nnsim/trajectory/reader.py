@@ -13,38 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnsim.describe import check_name
 from nnsim.errors import InputError, TrajectoryError, require_choice, require_integer, require_path, require_text
 from nnsim.trajectory import selection
-from nnsim.trajectory.frames import Keep, Series, Slice, ThinnedSeries, positions_in
-from nnsim.trajectory.layout import (
-    BIASES,
-    LAYOUT_VERSION,
-    STARTING,
-    StoredArray,
-    check_name,
-    is_starting,
-    read_attributes,
-    stored_name,
-)
+from nnsim.trajectory.frames import Keep, Series, Slice, ThinnedSeries, last_step, positions_in
+from nnsim.trajectory.layout import BIASES, StoredArray, read_attributes, stored_name
 from nnsim.trajectory.record import check_metadata, foreign_files, read_header, read_record
-from nnsim.trajectory.writer import TrajectoryWriter
 
 if TYPE_CHECKING:
     import torch
 
     from nnsim.simulation import Simulation
-
-__all__ = [
-    "LAYOUT_VERSION",
-    "STARTING",
-    "BiasRecord",
-    "Series",
-    "Slice",
-    "Trajectory",
-    "TrajectoryWriter",
-    "check_name",
-    "is_starting",
-]
 
 _POSITION, _VELOCITY = "particles/parameters/position", "particles/parameters/velocity"
 
@@ -197,17 +176,7 @@ class Trajectory:
     @property
     def steps(self) -> int:
         """The last committed step of all series; 0 without frames. Series whose steps are `missing` do not count."""
-        found, lost = [], None
-        for series in self._series.values():
-            try:
-                found.append(series.last_step)
-            except TrajectoryError as error:
-                if not series.missing():  # damaged: nobody else names it
-                    raise
-                lost = error
-        if lost is not None and not found:
-            raise lost
-        return max(found, default=0)
+        return last_step(self._series.values())
 
     def missing(self) -> list[str]:
         """Files of chunks that are lost, as paths in the trajectory; reading their frames raises `TrajectoryError`."""

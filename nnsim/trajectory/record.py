@@ -21,17 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from nnsim.errors import InputError, TrajectoryError, shown
-from nnsim.trajectory.layout import (
-    COLUMNS,
-    HEADER,
-    LAYOUT_VERSION,
-    PARTIAL,
-    check_series,
-    damaged,
-    is_starting,
-    read_json,
-    write_json,
-)
+from nnsim.files import PARTIAL, write_json
+from nnsim.trajectory.layout import COLUMNS, HEADER, LAYOUT_VERSION, check_series, damaged, is_starting, read_json
 
 RECORD = "nnsim/.zattrs"
 METADATA = (".zgroup", ".zattrs", ".zarray")
@@ -153,6 +144,13 @@ def read_header(root: Path) -> dict[str, Any]:
     """What the run recorded about itself, checked."""
     check_metadata(root, [f"{HEADER}/.zattrs"])
     return read_json(root / HEADER / ".zattrs")
+
+
+def opened_header(root: Path) -> dict[str, Any]:
+    """The same of a trajectory that has not been opened: that it is one, and whole, is checked first."""
+    read_record(root)
+    check_metadata(root)
+    return read_header(root)
 
 
 # --------------------------------------------------------------------------------------------------------- checksums

@@ -19,7 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from nnsim.describe import check_name
 from nnsim.errors import InputError, TrajectoryError
+from nnsim.files import PARTIAL, json_bytes, remove, remove_leftovers, sync, write_json, writing
 from nnsim.lock import OutputLock, released_on_error
 from nnsim.trajectory.columns import SeriesColumns, create_array, open_array
 from nnsim.trajectory.layout import (
@@ -27,23 +29,15 @@ from nnsim.trajectory.layout import (
     COLUMNS,
     GROUP,
     HEADER,
-    PARTIAL,
     STARTING,
     StoredArray,
-    check_name,
     check_series,
     damaged,
     ensure_group,
     is_starting,
-    json_bytes,
     looks_like_trajectory,
     read_attributes,
-    remove,
-    remove_leftovers,
-    sync,
     unmarked_groups,
-    write_json,
-    writing,
 )
 from nnsim.trajectory.record import (
     Record,

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.landscape.axes import Floats
+from nnsim.describe import check_name
 from nnsim.errors import InputError, TrajectoryError, shown
-from nnsim.trajectory.reader import Trajectory, check_name
+from nnsim.trajectory.reader import Trajectory
 
 PLAN = "sweep.json"
 DONE, FAILED = "done.json", "failed.json"

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nnsim.describe import check_name
 from nnsim.errors import (
     InputError,
     NNSimError,
@@ -23,7 +24,6 @@ from nnsim.errors import (
 from nnsim.forcefield import ForceField
 from nnsim.protocols import Integrator, Observable
 from nnsim.state import State
-from nnsim.trajectory.reader import check_name
 
 SAME_PERIOD = 1e-5  # relative; an edge given as 3.1416 is pi
 EDGE_TRIALS = 4  # at least so many sets of parameters are put on the edges of a periodic box
