@@ -17,17 +17,18 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent.parent
 LAID_OUT = ROOT / "build" / "docs"
-INTERNAL = {"nnsim.cli", "nnsim.networks", "nnsim.platforms"}
+# Rooms of the engine, whose public names are on the page of `nnsim` or `nnsim.analysis`.
+INTERNAL = {"cli", "grid", "identity", "networks", "platforms", "random", "running", "trajectory"}
 FOREIGN = re.compile(
     r"<(?:script|img|iframe|source|video)[^>]+src=\"?(?:https?:)?//"
     r"|<link[^>]+rel=\"?(?:stylesheet|preconnect|preload)[^>]+href=\"?(?:https?:)?//"
 )
-MODULES = [
+MODULES = [  # beside the packages
     "nnsim.schedules",
     "nnsim.integrators.pieces",
     "nnsim.random.streams",
-    "nnsim.selection",
-]  # beside the packages
+    "nnsim.trajectory.selection",
+]
 
 
 # ---------------------------------------------------------------- what there is
@@ -49,7 +50,11 @@ def packages() -> dict[str, Path]:
 
 def documented() -> list[str]:
     """Import names that get a page of the reference."""
-    return [name for name in packages() if name not in INTERNAL] + MODULES
+    return [name for name in packages() if not _is_internal(name)] + MODULES
+
+
+def _is_internal(name: str) -> bool:
+    return name.startswith("nnsim.analysis.") or bool(INTERNAL & set(name.split(".")[1:2]))
 
 
 def examples() -> list[Path]:

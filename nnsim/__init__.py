@@ -8,6 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from nnsim import earlier_names
+from nnsim.lazy import lazily
+
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
@@ -46,7 +49,6 @@ _HOMES = {
     "nnsim.trajectory.reader": ["Trajectory"],
     "nnsim.trajectory.runs": ["Trajectories"],
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
 _MODULES = ("analysis", "bias", "cv", "export", "integrators", "plotting", "report", "schedules", "systems")
 
 __all__ = [
@@ -77,12 +79,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    if name in _MODULES:
+    if name in _MODULES or f"nnsim.{name}" in earlier_names.MOVED:
         return importlib.import_module(f"nnsim.{name}")
-    raise AttributeError(f"module 'nnsim' has no attribute {name!r}")
+    return _named(name)
 
 
 def __dir__() -> list[str]:
     return sorted([*__all__, *_MODULES, "__version__"])
+
+
+_named = lazily(__name__, _HOMES)
+earlier_names.install()

@@ -1,52 +1,163 @@
-"""Who may import whom, as CONTRIBUTING.md says."""
+"""Who may import whom, as CONTRIBUTING.md says; what is imported inside functions counts, annotations do not."""
 
 import ast
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from nnsim import earlier_names
+
 ROOT = Path(__file__).parent.parent
 PLUGGABLE = ("integrators", "bias", "systems")
+# The engine's root holds what every reader needs first; everything else has a room.
+AT_THE_ROOT = {
+    "__init__", "__main__", "box", "criteria", "describe", "earlier_names", "errors", "evaluation", "files",
+    "forcefield", "lattice",
+    "lazy", "lock", "precision", "protocols", "schedules", "simulation", "state",
+}  # fmt: skip
+# Room -> what it may import of other rooms; the root is free to all.
+MAY_IMPORT = {
+    "grid": (),
+    "random": (),
+    "networks": (),
+    "identity": ("networks",),
+    "trajectory": ("identity", "running"),  # a module is built again from the recorded script
+    "running": ("identity", "random", "trajectory", "networks", "analysis"),  # a sweep's table
+    "platforms": ("grid", "random", "running"),
+    "cv": ("networks",),
+    "integrators": ("random",),
+    "bias": ("grid", "random"),
+    "systems": ("cv", "networks", "platforms", "random"),
+    "analysis": ("trajectory", "networks"),
+    "export": ("analysis", "trajectory"),
+    "plotting": ("analysis",),
+    "report": ("analysis", "plotting", "trajectory"),
+    "cli": ("analysis", "export", "plotting", "report", "running", "trajectory"),
+}
 
 
-def imports(path: Path) -> set[str]:
-    """Names of all modules that a file imports, at the top or inside functions."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+def _modules() -> dict[str, Path]:
+    """All modules of the package with their files."""
+    folders = [ROOT / "nnsim", *(ROOT / name for name in PLUGGABLE)]
+    found = {}
+    for folder in folders:
+        home = "" if folder.name == "nnsim" else "nnsim."
+        for path in sorted(folder.rglob("*.py")):
+            name = home + ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = path
     return found
 
 
-def files(folder: str) -> list[Path]:
-    return sorted((ROOT / folder).rglob("*.py"))
+MODULES = _modules()
 
 
-def uses(path: Path, module: str) -> bool:
-    return any(name == module or name.startswith(module + ".") for name in imports(path))
+def _imported(node: ast.AST) -> Iterator[str]:
+    """Names of all modules that are imported in some code at run time."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+            continue
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom) and child.module:
+            for alias in child.names:
+                full = f"{child.module}.{alias.name}"
+                yield full if full in MODULES else child.module
+        else:
+            yield from _imported(child)
 
 
-@pytest.mark.parametrize("path", files("nnsim"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_engine_imports_nothing_that_is_plugged_in(path):
-    for folder in PLUGGABLE:
-        assert not uses(path, f"nnsim.{folder}")
+IMPORTS = {name: set(_imported(ast.parse(path.read_text(encoding="utf-8")))) for name, path in MODULES.items()}
 
 
-@pytest.mark.parametrize("folder", PLUGGABLE)
-def test_the_pluggable_folders_do_not_import_each_other(folder):
-    for path in files(folder):
-        for other in PLUGGABLE:
-            assert other == folder or not uses(path, f"nnsim.{other}"), path
+def room(module: str) -> str:
+    """The folder of a module; empty for the root."""
+    parts = module.split(".")
+    inside = len(parts) > 2 or MODULES[module].name == "__init__.py"
+    return parts[1] if inside and len(parts) > 1 else ""
 
 
-def test_matplotlib_and_zarr_have_one_home():
-    for path in [*files("nnsim"), *(path for folder in PLUGGABLE for path in files(folder))]:
-        assert path.parent.name == "plotting" or not uses(path, "matplotlib"), path
-        assert path.name.startswith("trajectory") or not uses(path, "zarr"), path
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """By Tarjan's order: modules that only import what is known to be free of circles are free of them."""
+    left = {name: {one for one in imports if one in MODULES and one != name} for name, imports in IMPORTS.items()}
+    while free := [name for name, imports in left.items() if not imports]:
+        for name in free:
+            del left[name]
+        for imports in left.values():
+            imports.difference_update(free)
+    assert left == {}
 
 
-def test_layers_are_known_to_systems_and_to_the_tangent_kernel_only():
-    for path in [*files("nnsim"), *files("integrators"), *files("bias")]:
-        assert path.parent.name in ("networks", "ntk") or not uses(path, "torch.nn"), path
+def test_what_is_at_the_root() -> None:
+    assert {path.stem for path in (ROOT / "nnsim").glob("*.py")} == AT_THE_ROOT
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_rooms_import_only_what_they_may(module: str) -> None:
+    own = room(module)
+    others = {room(one) for one in IMPORTS[module] if one in MODULES} - {"", own}
+    if own:
+        assert others <= set(MAY_IMPORT[own])
+    elif module != "nnsim.__main__":
+        assert not others & {*PLUGGABLE, "analysis", "export", "plotting", "report", "cli", "cv"}
+
+
+def test_every_room_has_its_rule() -> None:
+    assert {room(module) for module in MODULES} - {""} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize(
+    ("library", "homes"),
+    [
+        ("matplotlib", ("plotting",)),
+        ("zarr", ("trajectory", "export")),
+        ("mdtraj", ("export",)),
+        ("torch.nn", ("networks", "identity", "cv", "systems")),
+        ("click", ("cli",)),
+    ],
+)
+def test_libraries_have_one_home(library: str, homes: tuple[str, ...]) -> None:
+    users = {name for name, imports in IMPORTS.items() if any(f"{one}.".startswith(f"{library}.") for one in imports)}
+    assert users
+    assert {room(name) for name in users} <= set(homes), users
+
+
+@pytest.mark.parametrize("start", ["import nnsim", "import nnsim; nnsim.Trajectory", "import nnsim.cli"])
+def test_what_is_loaded_at_the_start(start: str) -> None:
+    code = (
+        f"import sys; {start}; print(*sorted({{'torch', 'zarr', 'matplotlib', 'mdtraj', 'numba'}} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("earlier", earlier_names.MOVED)
+def test_modules_are_found_by_their_earlier_names(earlier: str) -> None:
+    with pytest.warns(DeprecationWarning, match=re.escape(f"{earlier} is now {earlier_names.MOVED[earlier]}")):
+        module = importlib.import_module(earlier)
+    now = sys.modules[earlier_names.MOVED[earlier]]
+    assert module is now
+    assert (now.__name__, now.__spec__.name) == (earlier_names.MOVED[earlier],) * 2
+    del sys.modules[earlier]
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        "grid.Grid",
+        "grid.Kernel",
+        "random.RandomStreams",
+        "trajectory.Trajectory",
+        "trajectory.TrajectoryWriter",
+        "analysis.landscape.EntropyLandscape",
+    ],
+)
+def test_modules_that_became_folders_have_their_names(package: str) -> None:
+    module, _, name = f"nnsim.{package}".rpartition(".")
+    assert getattr(importlib.import_module(module), name).__name__ == name
+    with pytest.raises(AttributeError, match=f"module '{module}' has no attribute 'nothing'"):
+        getattr(importlib.import_module(module), "nothing")  # noqa: B009
