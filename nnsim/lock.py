@@ -67,7 +67,8 @@ class Lock:
         self._file = _locked_file(path)
         self._finish = weakref.finalize(self, _let_go, self._file, path, os.getpid())
         _held.add(self)
-        self.note(**note)
+        with released_on_error(self):
+            self.note(**note)
 
     def note(self, **more: Any) -> None:
         """Write down who holds it, for those who find it locked."""
@@ -154,12 +155,17 @@ def _let_go(file: IO[str], path: Path, process: int) -> None:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_UN)  # not only closed: a process that was forked may have a copy of the file
-    file.close()
+    _close(file)
+
+
+def _close(file: IO[str]) -> None:
+    with contextlib.suppress(OSError):  # a note that a full disk did not take is tried once more, and is not missed
+        file.close()
 
 
 def _close_in_child() -> None:
     for lock in list(_held):
-        lock._file.close()
+        _close(lock._file)
 
 
 if hasattr(os, "register_at_fork"):

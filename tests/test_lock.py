@@ -329,6 +329,27 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path: Path, monkeypatch: p
         OutputLock(tmp_path / "run.zarr").release()
 
 
+def test_a_full_disk_frees_the_lock(tmp_path: Path) -> None:
+    code = """
+import resource
+from nnsim import TrajectoryError
+from nnsim.lock import OutputLock
+whole = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, whole[1]))
+try:
+    OutputLock("run.zarr")
+except TrajectoryError as error:
+    kept = error
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, whole)
+OutputLock("run.zarr")
+"""
+    result = python(code, tmp_path)
+    assert (result.status, result.err) == (0, "")
+    assert result.out.startswith("cannot write run.zarr: File too large; ")
+    assert os.listdir(tmp_path) == []
+
+
 def test_where_nothing_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "run.zarr", tmp_path / ("a" * 255)):

@@ -1,6 +1,7 @@
 """Sweeps: every point, its failures, stops of all kinds, the table and its pictures."""
 
 import csv
+import errno
 import json
 import math
 import os
@@ -225,6 +226,34 @@ def running() -> list[int]:
         return json.loads(Path("input-sweep/.sweep.lock").read_text())["runs"]
     except (OSError, ValueError):  # not there yet, or being written
         return []
+
+
+def test_a_disk_that_is_full_as_a_run_starts(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nnsim import lock
+
+    def full(self: lock.Lock, **more: Any) -> None:
+        if more.get("runs"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(lock.Lock, "note", full)
+    line = error_of("sweep", "input.py", "--grid", "n=1,2")
+    assert "cannot write" in line
+    assert ".sweep.lock: No space left on device; free some space" in line
+    assert not (fresh / "input-sweep" / ".sweep.lock").exists()
+
+
+def test_why_a_run_failed(tmp_path: Path) -> None:
+    from nnsim.sweep import _why
+
+    log = tmp_path / "log.txt"
+    for text, words in {
+        "Traceback (most\nError: three is a crowd\n": "three is a crowd",
+        "Segmentation fault\n": "Segmentation fault",
+        "": "exit status 2",
+        "some line\nTraceback (mo": "exit status 2; its log was cut off, as on a full disk",
+    }.items():
+        log.write_text(f"earlier\n{text}")
+        assert _why(2, log, len("earlier\n")) == words
 
 
 @pytest.mark.slow

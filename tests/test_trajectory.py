@@ -12,6 +12,7 @@ import time
 import warnings
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from zarr.storage import _local
 
 from nnsim.errors import InputError, TrajectoryError
 from nnsim.trajectory import columns as trajectory_columns
+from nnsim.trajectory import writer as trajectory_writer
 from nnsim.trajectory.layout import LAYOUT_VERSION, STARTING, is_starting
 from nnsim.trajectory.reader import Trajectory
 from nnsim.trajectory.writer import TrajectoryWriter
@@ -660,12 +662,28 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int)
     with pytest.raises(TrajectoryError, match=r"run\.zarr: No space left on device; free some space"):
         run_on()
     assert_holds(path, stopped)
+    assert not list(path.rglob("*.partial"))
     monkeypatch.setattr(_local, "_put", real)
     writer.release()
     writer = TrajectoryWriter.resume(path, {name: stopped // every for name, every in EVERY.items()})
     advance(writer, stopped, 60)
     writer.close()
     assert arrays_of(path) == arrays_of(tmp_path / "straight.zarr")
+
+
+def test_a_table_that_a_full_disk_breaks_off_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.zarr"
+    writer = TrajectoryWriter.create(path, {})
+    fails = mock.Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    for what in (_local, "_put"), (trajectory_writer, "state_of"):
+        with monkeypatch.context() as patch:
+            patch.setattr(*what, fails)
+            with pytest.raises(TrajectoryError, match="No space left on device"):
+                writer.put("nnsim/bias/b/t", np.ones(3))
+        assert not list(path.rglob("*.partial"))
+    writer.put("nnsim/bias/b/t", np.ones(3))
+    writer.close()
+    assert Trajectory(path).bias("b").tables["t"].tolist() == [1, 1, 1]
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -716,7 +734,7 @@ import sys
 from pathlib import Path
 
 import test_trajectory
-from nnsim.trajectory import columns as trajectory_columns
+from nnsim.trajectory import columns as trajectory_columns, writer as trajectory_writer
 from nnsim.running.checkpoint import load_checkpoint, save_checkpoint
 from nnsim.trajectory.writer import TrajectoryWriter
 from nnsim.trajectory.layout import is_starting

@@ -514,7 +514,8 @@ def _lock(folder: Path) -> Lock:
 
 def _note_processes(lock: Lock, processes: Sequence[_Process]) -> None:
     """Who is at work, for those who find the folder locked."""
-    lock.note(runs=[process.popen.pid for process in processes])
+    with writing(lock.path):
+        lock.note(runs=[process.popen.pid for process in processes])
 
 
 def _who_holds(folder: Path, note: dict[str, Any]) -> str:
@@ -567,6 +568,9 @@ def _why(code: int, log: Path, mark: int) -> str:
             return f"killed by {signal.Signals(-code).name}{memory}"
     with log.open("rb") as file:
         file.seek(mark)
-        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        text = file.read().decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
+    if lines and not errors and not text.endswith("\n"):
+        return f"exit status {code}; its log was cut off, as on a full disk"
     return (errors or lines or [f"exit status {code}"])[-1]

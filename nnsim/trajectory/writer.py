@@ -188,15 +188,19 @@ class TrajectoryWriter:
         """Make the array aside and rename it, so that no reader finds metadata without data."""
         parent = self._group(folder.parent.relative_to(self._root).as_posix())
         fresh = parent / f".{folder.name}.{uuid.uuid4().hex}{PARTIAL}"
-        made = create_array(fresh, array.shape, array.shape, array.dtype)
-        if array.size:
-            made[...] = array
-        inside = folder.relative_to(self._root).as_posix()
-        coming = {f"{inside}/{name}": state_of(fresh, name, f"{inside}/{name}") for name in metadata_files(fresh)}
-        self._record.announce(coming, gap=True)
-        if folder.exists():
-            remove(folder)
-        fresh.rename(folder)
+        try:
+            made = create_array(fresh, array.shape, array.shape, array.dtype)
+            if array.size:
+                made[...] = array
+            inside = folder.relative_to(self._root).as_posix()
+            coming = {f"{inside}/{name}": state_of(fresh, name, f"{inside}/{name}") for name in metadata_files(fresh)}
+            self._record.announce(coming, gap=True)
+            if folder.exists():
+                remove(folder)
+            fresh.rename(folder)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
 
     def _group(self, group: str) -> Path:
         """Make a group that the record knows."""
