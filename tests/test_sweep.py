@@ -243,7 +243,7 @@ def test_a_disk_that_is_full_as_a_run_starts(fresh: Path, monkeypatch: pytest.Mo
 
 
 def test_why_a_run_failed(tmp_path: Path) -> None:
-    from nnsim.sweep import _why
+    from nnsim.running.sweep import _why
 
     log = tmp_path / "log.txt"
     for text, words in {
