@@ -17,6 +17,7 @@ import pytest
 from command_line import arrays_of, ended, error_of, killed, launch, nnsim, python, wait_for
 
 from nnsim import NNSimWarning, Reporter, Simulation, Trajectory, TrajectoryError
+from nnsim.cli.claim import Claim
 from nnsim.integrators import Langevin
 from nnsim.lock import Lock, Locked, OutputLock
 from nnsim.systems import AnalyticSystem, Harmonic
@@ -327,6 +328,18 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.warns(NNSimWarning, match=r"its file system cannot lock files \(No locks available\); make sure"):
         OutputLock(tmp_path / "run.zarr").release()
+
+
+def test_a_run_that_will_be_refused_refuses_nobody(tmp_path: Path) -> None:
+    """While it imports torch, a run without --output that finds another one there does not keep --overwrite away."""
+    path = tmp_path / "run.zarr"
+    TrajectoryWriter.create(path, {}).close()
+    with Claim(path, resume=False, overwrite=False, certain=False) as claim:
+        OutputLock(path).release()
+        with pytest.raises(TrajectoryError, match="exists already"):
+            TrajectoryWriter.create(claim.moved(path), {})
+    with Claim(path, resume=False, overwrite=True, certain=False), pytest.raises(TrajectoryError, match="written by"):
+        OutputLock(path)
 
 
 def test_a_full_disk_frees_the_lock(tmp_path: Path) -> None:

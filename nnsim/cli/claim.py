@@ -36,6 +36,8 @@ class Claim:
             if certain:
                 raise TrajectoryError(f"{path}: nothing to resume there; start without --resume, or check the path")
             return
+        if not (certain or resume or overwrite) and os.path.lexists(path) and not is_starting(path):
+            return  # refused later if the script names no other one; until then nobody else is to be refused for it
         try:
             self._lock = OutputLock(path)
         except TrajectoryError:
