@@ -23,10 +23,10 @@ from nnsim.identity import ownership
 from nnsim.identity.parts import identity
 from nnsim.identity.source_code import LENGTH
 from nnsim.networks.modes import undisturbed
-from nnsim.platforms.choose import choose
-from nnsim.platforms.reference import ReferencePlatform, check_finite
+from nnsim.platforms.choose import AUTO, asked_for, choose, choose_again, is_listed, recorded_name
+from nnsim.platforms.reference import check_finite
 from nnsim.precision import Precision
-from nnsim.protocols import Bias, Integrator, Observable, Reporter, System
+from nnsim.protocols import Bias, Integrator, Observable, Platform, Reporter, System
 from nnsim.random.streams import RandomStreams, require_seed
 from nnsim.running.checks import forces
 from nnsim.running.checks import parts as checks
@@ -139,7 +139,7 @@ class Simulation:
         precision: str = "mixed",
         device: str = "cpu",
         threads: int | None = None,
-        platform: str = "auto",
+        platform: str | Platform | type[Platform] = AUTO,
         reporters: Sequence[Reporter] = (),
         output: str | Path | None = None,
     ) -> None:
@@ -157,6 +157,7 @@ class Simulation:
         self.precision = Precision.named(precision)
         self.device = checks.torch_device(device)
         # Copies, because both are brought to the precision of this run and may serve in another.
+        platforms = asked_for(platform)
         self.system = copy.copy(checks.part("system", system, ("parameters", "box", "initial_positions", "energy")))
         self.integrator = copy.copy(checks.part("integrator", integrator, ("init", "step")))
         check_integrator(self.integrator)
@@ -181,7 +182,7 @@ class Simulation:
         ownership.refuse_used(self)
         checksums: dict[int, Any] = {}
         with remembering(checksums):  # before anything runs, since parts may keep what they have seen
-            self._identity = self._identify_parts()
+            self._identity = self._identify_parts() | _own_platform(platforms[0])
         self.system.prepare(self.precision, self.device)
         for one in biases:
             one.prepare(self.device)
@@ -201,8 +202,8 @@ class Simulation:
         check_conserved(self.integrator, self.state)
         checks.check_observables(self.state, self.force_field, observed)
         self.force_field.start_biases(self.state.cvs)
-        self.platform, self.platform_reason = choose(self, platform)
-        self._automatic = platform == "auto"
+        self.platform, self.platform_reason = choose(self, platforms)
+        self._automatic = isinstance(platform, str) and platform == AUTO
         standard_series(self)  # refuses different things of one name
         with remembering(checksums):
             self._description = self._describe_parts()  # now, because parts may count what they do
@@ -216,15 +217,10 @@ class Simulation:
         checks.check_recorded(self.force_field, {"bias_energy": plan.every, **cvs, **own}, ["bias_energy", *of_all])
 
     def resume_on(self, recorded: str | None) -> None:
-        """Stay on the reference platform, given the name of the class that a run has had so far, unless told otherwise.
-
-        So a run that an older version could not take to a faster one goes on as it was begun.
-        """
-        if self._automatic and recorded == ReferencePlatform.__name__ != type(self.platform).__name__:
-            self.platform_reason = f"{self.platform.name}: the run so far is not from there"
-            self.platform = ReferencePlatform(self)
-            self._description["platform"] = recorded
-            logging.getLogger("nnsim").info(f"the run goes on on the reference platform ({self.platform_reason})")
+        """Stay on the platform that a run has had so far, as its header calls it, unless told otherwise."""
+        self.platform, self.platform_reason = choose_again(self, recorded, self._automatic)
+        same = recorded_name(recorded) == self.platform.name
+        self._description["platform"] = recorded if same else self.platform.name
 
     # ------------------------------------------------------------------ running
 
@@ -471,7 +467,7 @@ class Simulation:
             "seed": self.seed,
             "walkers": self.walkers,
             "precision": self.precision.name,
-            "platform": type(self.platform).__name__,
+            "platform": self.platform.name,
             "system": {"flat": self.force_field.flat, **describe(self.system)},
             "integrator": {**describe(self.integrator), **_schedule_values(self.integrator)},
             "bias": self._each_bias(describe),
@@ -490,6 +486,11 @@ def _path(output: object) -> str | Path:
     if not isinstance(output, (str, Path)):
         raise InputError(f"Simulation: output = {shown(output)} must be a path; give the folder to write, NAME.zarr")
     return output
+def _own_platform(platform: Platform) -> dict[str, Any]:
+    """The identity of a platform of the user's own, before it has run anything."""
+    return {} if is_listed(platform) else {"own_platform": identity(platform)}
+
+
 
 
 def _due(reporter: Reporter, step: int) -> int:
