@@ -22,6 +22,7 @@ from nnsim.forcefield import ForceField
 from nnsim.identity import ownership
 from nnsim.identity.parts import identity
 from nnsim.identity.source_code import LENGTH
+from nnsim.lock import OutputLock
 from nnsim.networks.modes import undisturbed
 from nnsim.platforms.choose import AUTO, asked_for, choose, choose_again, is_listed, recorded_name
 from nnsim.platforms.reference import check_finite
@@ -35,9 +36,9 @@ from nnsim.running.interrupt import GO_ON, Interrupt
 from nnsim.running.monitor import Monitor
 from nnsim.running.recording import History, Recorder, particle_series, standard_series
 from nnsim.running.step_error.watch import StepError
+from nnsim.running.store import Store, require_store
 
 if TYPE_CHECKING:
-    from nnsim.lock import OutputLock
     from nnsim.running.storage import Storage
 
 LOOK_UP_SECONDS = 0.2  # how often a run looks up from its steps: progress, interrupts, checkpoints by the clock
@@ -156,8 +157,8 @@ class Simulation:
         )
         self.precision = Precision.named(precision)
         self.device = checks.torch_device(device)
-        # Copies, because both are brought to the precision of this run and may serve in another.
         platforms = asked_for(platform)
+        # Copies, because both are brought to the precision of this run and may serve in another.
         self.system = copy.copy(checks.part("system", system, ("parameters", "box", "initial_positions", "energy")))
         self.integrator = copy.copy(checks.part("integrator", integrator, ("init", "step")))
         check_integrator(self.integrator)
@@ -236,7 +237,7 @@ class Simulation:
         self,
         steps: int | None = None,
         *,
-        output: str | Path | OutputLock | None = None,
+        output: str | Path | OutputLock | Store | None = None,
         resume: bool = False,
         overwrite: bool = False,
         accept_changes: bool = False,
@@ -246,8 +247,9 @@ class Simulation:
 
         Args:
             steps: total length; None is the simulation's own `steps`.
-            output: folder of the trajectory, or the lock of one that the caller holds; None is the simulation's own,
-                and without one `history` is filled instead. Nobody else can write there until the run has ended.
+            output: folder of the trajectory, the lock of one that the caller holds, or a store of your own, see
+                `nnsim.Store`; None is the simulation's own, and without one `history` is filled instead. Nobody else
+                can write there until the run has ended.
             resume: continue from the checkpoint of `output`.
             overwrite: replace an existing `output`.
             accept_changes: with `resume`, go on also where parts, code or data have changed, which is written into the
@@ -275,7 +277,7 @@ class Simulation:
 
         def stands() -> str:
             if storage is None:
-                return NOTHING_SAVED if path is None else f"while {path} was being opened; {GO_ON}"
+                return NOTHING_SAVED if path is None else f"while {_called(path)} was being opened; {GO_ON}"
             return f"saved up to step {storage.saved_step}; {GO_ON}"
 
         with Interrupt(stands) as interrupt:  # from before the first thing is written
@@ -290,11 +292,13 @@ class Simulation:
                     storage.release()
         return self
 
-    def _output(self, given: str | Path | OutputLock | None) -> Path | OutputLock | None:
+    def _output(self, given: str | Path | OutputLock | Store | None) -> Path | OutputLock | Store | None:
         """Where the run is to be written, if anywhere."""
         if given is None:
             return None if self.output is None else self._folder / self.output
-        return given if isinstance(given, os.PathLike) and not isinstance(given, Path) else Path(_path(given))
+        if isinstance(given, OutputLock):
+            return given
+        return Path(given) if isinstance(given, (str, os.PathLike)) else require_store(given)
 
     def _run_on(self, storage: Storage | None, target: int, resume: bool, show: bool, interrupt: Interrupt) -> None:
         """Run on an output that is open, and close it; after an error it is left as it is."""
@@ -482,15 +486,22 @@ class Simulation:
         }
 
 
-def _path(output: object) -> str | Path:
-    if not isinstance(output, (str, Path)):
-        raise InputError(f"Simulation: output = {shown(output)} must be a path; give the folder to write, NAME.zarr")
-    return output
 def _own_platform(platform: Platform) -> dict[str, Any]:
     """The identity of a platform of the user's own, before it has run anything."""
     return {} if is_listed(platform) else {"own_platform": identity(platform)}
 
 
+def _path(output: object) -> str | Path:
+    if not isinstance(output, (str, Path)):
+        raise InputError(f"Simulation: output = {shown(output)} must be a path; give the folder to write, NAME.zarr")
+    return output
+
+
+def _called(output: Path | OutputLock | Store) -> Path:
+    """What messages call an output."""
+    if isinstance(output, OutputLock):
+        return output.output
+    return output if isinstance(output, Path) else output.path
 
 
 def _due(reporter: Reporter, step: int) -> int:
