@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import logging
 import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nnsim.describe import describe, remembering
-from nnsim.errors import DivergedError, InputError, NNSimWarning, require_flag, require_integer, shown
+from nnsim.errors import DivergedError, InputError, NNSimWarning, require_flag, require_integer
 from nnsim.forcefield import ForceField
 from nnsim.identity import ownership
 from nnsim.identity.parts import identity
@@ -29,14 +27,16 @@ from nnsim.platforms.reference import check_finite
 from nnsim.precision import Precision
 from nnsim.protocols import Bias, Integrator, Observable, Platform, Reporter, System
 from nnsim.random.streams import RandomStreams, require_seed
+from nnsim.running.account import describe_parts, identify_parts
 from nnsim.running.checks import forces
 from nnsim.running.checks import parts as checks
 from nnsim.running.checks.integrators import check_conserved, check_integrator, started
 from nnsim.running.interrupt import GO_ON, Interrupt
 from nnsim.running.monitor import Monitor
+from nnsim.running.plan import Recording, check_recording, recording_plan
 from nnsim.running.recording import History, Recorder, particle_series, standard_series
 from nnsim.running.step_error.watch import StepError
-from nnsim.running.store import Store, require_store
+from nnsim.running.store import Store, called, require_path, require_store
 
 if TYPE_CHECKING:
     from nnsim.running.storage import Storage
@@ -45,18 +45,6 @@ LOOK_UP_SECONDS = 0.2  # how often a run looks up from its steps: progress, inte
 COMMIT_SECONDS = 2.0  # after which a run is on disk for the first time, so that it can be looked at
 CHECKPOINT_SECONDS = 30.0
 NOTHING_SAVED = "nothing was saved"
-
-
-@dataclass(frozen=True)
-class Recording:
-    """Which quantities are recorded at which interval, in steps."""
-
-    every: int
-    positions_every: int | None
-    velocities_every: int | None
-    snapshot_every: int
-    observables: tuple[tuple[Observable, int], ...]
-    start: bool = False
 
 
 class Simulation:
@@ -163,9 +151,11 @@ class Simulation:
         self.integrator = copy.copy(checks.part("integrator", integrator, ("init", "step")))
         check_integrator(self.integrator)
         self.reporters = [checks.part("reporter", one, ("due", "report")) for one in checks.several(reporters)]
-        self.output = None if output is None else _path(output)
+        self.output = None if output is None else require_path(output)
         self._folder = Path.cwd()  # what `output` is relative to, wherever a reporter goes
-        self.recording = _recording(every, positions_every, velocities_every, snapshot_every, observe, record_start)
+        self.recording: Recording = recording_plan(
+            every, positions_every, velocities_every, snapshot_every, observe, record_start
+        )
         self.settings: Mapping[str, Any] = {}  # of the input script, set by whoever ran it
         self.script: str | None = None
         self.history = History()
@@ -179,11 +169,11 @@ class Simulation:
         observed = [thing for thing, _ in self.recording.observables]
         checks.check_parts(self.integrator, self.force_field, observed)
         checks.check_intervals(self.integrator, self.force_field)
-        self._check_recorded()
+        check_recording(self.recording, self.force_field)
         ownership.refuse_used(self)
         checksums: dict[int, Any] = {}
         with remembering(checksums):  # before anything runs, since parts may keep what they have seen
-            self._identity = self._identify_parts() | _own_platform(platforms[0])
+            self._identity = identify_parts(self) | _own_platform(platforms[0])
         self.system.prepare(self.precision, self.device)
         for one in biases:
             one.prepare(self.device)
@@ -207,15 +197,8 @@ class Simulation:
         self._automatic = isinstance(platform, str) and platform == AUTO
         standard_series(self)  # refuses different things of one name
         with remembering(checksums):
-            self._description = self._describe_parts()  # now, because parts may count what they do
+            self._description = describe_parts(self)  # now, because parts may count what they do
         ownership.take(self)
-
-    def _check_recorded(self) -> None:
-        plan = self.recording
-        own = {thing.name: every for thing, every in plan.observables}
-        of_all = [thing.name for thing, _ in plan.observables if getattr(thing, "needs_bias_energy", False)]
-        cvs = {cv.name: plan.every for cv in self.force_field.cvs}
-        checks.check_recorded(self.force_field, {"bias_energy": plan.every, **cvs, **own}, ["bias_energy", *of_all])
 
     def resume_on(self, recorded: str | None) -> None:
         """Stay on the platform that a run has had so far, as its header calls it, unless told otherwise."""
@@ -277,7 +260,7 @@ class Simulation:
 
         def stands() -> str:
             if storage is None:
-                return NOTHING_SAVED if path is None else f"while {_called(path)} was being opened; {GO_ON}"
+                return NOTHING_SAVED if path is None else f"while {called(path)} was being opened; {GO_ON}"
             return f"saved up to step {storage.saved_step}; {GO_ON}"
 
         with Interrupt(stands) as interrupt:  # from before the first thing is written
@@ -449,59 +432,10 @@ class Simulation:
         """The settings of the script, without those of its length and the like."""
         return {name: value for name, value in self.settings.items() if name not in LENGTH}
 
-    def _identify_parts(self) -> dict[str, Any]:
-        return {
-            "system": identity(self.system),
-            "integrator": identity(self.integrator),
-            "bias": self._each_bias(identity),
-            "observe": {thing.name: identity(thing) for thing, _ in self.recording.observables},
-        }
-
-    def _each_bias(self, look: Callable[[Any], Any]) -> dict[str, Any]:
-        """What `look` gives of each bias, with its interval where it has one."""
-        found = {}
-        for bias, interval in zip(self.force_field.biases, self.force_field.intervals, strict=True):
-            stepping = {"multiple_time_stepping": interval} if interval > 1 else {}
-            found[bias.name] = {**look(bias), **stepping}
-        return found
-
-    def _describe_parts(self) -> dict[str, Any]:
-        plan = self.recording
-        return {
-            "seed": self.seed,
-            "walkers": self.walkers,
-            "precision": self.precision.name,
-            "platform": self.platform.name,
-            "system": {"flat": self.force_field.flat, **describe(self.system)},
-            "integrator": {**describe(self.integrator), **_schedule_values(self.integrator)},
-            "bias": self._each_bias(describe),
-            "recording": {
-                "every": plan.every,
-                **({"start": True} if plan.start else {}),
-                "positions_every": plan.positions_every,
-                "velocities_every": plan.velocities_every,
-                "snapshot_every": plan.snapshot_every,
-                "observables": {thing.name: every for thing, every in plan.observables},
-            },
-        }
-
 
 def _own_platform(platform: Platform) -> dict[str, Any]:
     """The identity of a platform of the user's own, before it has run anything."""
     return {} if is_listed(platform) else {"own_platform": identity(platform)}
-
-
-def _path(output: object) -> str | Path:
-    if not isinstance(output, (str, Path)):
-        raise InputError(f"Simulation: output = {shown(output)} must be a path; give the folder to write, NAME.zarr")
-    return output
-
-
-def _called(output: Path | OutputLock | Store) -> Path:
-    """What messages call an output."""
-    if isinstance(output, OutputLock):
-        return output.output
-    return output if isinstance(output, Path) else output.path
 
 
 def _due(reporter: Reporter, step: int) -> int:
@@ -511,44 +445,3 @@ def _due(reporter: Reporter, step: int) -> int:
             f"{type(reporter).__name__}: due({step}) returned {due}; it must return a later step than it was given"
         )
     return due
-
-
-def _schedule_values(integrator: Integrator) -> dict[str, Any]:
-    """The values at some steps of a schedule of kT that does not say how it was set up, such as a lambda."""
-    kT = getattr(integrator, "kT", None)
-    if not callable(kT) or dataclasses.is_dataclass(kT):
-        return {}
-    return {"kT_at": {str(step): _value_of(kT, step) for step in (0, *(10**power for power in range(7)))}}
-
-
-def _value_of(kT: Callable[[int], float], step: int) -> Any:
-    try:
-        return float(kT(step))
-    except Exception as error:  # beyond its end, where the run may never come
-        return type(error).__name__
-
-
-def _recording(
-    every: int,
-    positions_every: int | None,
-    velocities_every: int | None,
-    snapshot_every: int | None,
-    observe: Sequence[Observable | tuple[Observable, int]],
-    start: bool,
-) -> Recording:
-    """The plan of what is recorded, with defaults filled in and intervals checked."""
-
-    def interval(name: str, value: int | None) -> int | None:
-        return None if value is None else require_integer("Simulation", name, value, least=0)
-
-    every = require_integer("Simulation", "every", every, least=1)
-    start = require_flag("Simulation", "record_start", start)
-    pairs = checks.with_intervals("observable", observe, ("name", "observe"), default=every)
-    return Recording(
-        every=every,
-        positions_every=interval("positions_every", positions_every),
-        velocities_every=interval("velocities_every", velocities_every),
-        snapshot_every=interval("snapshot_every", snapshot_every) or 100 * every,
-        observables=tuple(pairs),
-        start=start,
-    )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from nnsim.errors import InputError, shown
+from nnsim.lock import OutputLock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,3 +145,17 @@ def require_store(output: object) -> Store:
     if not hasattr(output, "path"):
         raise InputError(f"{kind.__name__}: the attribute path is missing; set it to what messages shall call it")
     return output  # type: ignore[return-value]
+
+
+def require_path(output: object) -> str | Path:
+    """Return the path of an output, or raise `InputError` if it is none."""
+    if not isinstance(output, (str, Path)):
+        raise InputError(f"Simulation: output = {shown(output)} must be a path; give the folder to write, NAME.zarr")
+    return output
+
+
+def called(output: Path | OutputLock | Store) -> Path:
+    """What messages call an output."""
+    if isinstance(output, OutputLock):
+        return output.output
+    return output if isinstance(output, Path) else output.path
