@@ -304,8 +304,8 @@ class Platform(Protocol):
     """
 
     name: str
-    integrator: Any
-    force_field: ForceField
+    integrator: Any = None
+    force_field: Any = None
 
     def __init__(self, simulation: Simulation | None = None) -> None:
         if simulation is not None:
