@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nnsim.grid.grid import Grid
     from nnsim.lattice import Lattice
     from nnsim.protocols import Bias, CollectiveVariable, Integrator, Observable, Platform, Reporter, System
+    from nnsim.running.store import Store
     from nnsim.simulation import Simulation
     from nnsim.state import State
     from nnsim.trajectory.reader import Trajectory
@@ -44,6 +45,7 @@ _HOMES = {
         "Reporter",
         "System",
     ],
+    "nnsim.running.store": ["Store"],
     "nnsim.simulation": ["Simulation"],
     "nnsim.state": ["State"],
     "nnsim.trajectory.reader": ["Trajectory"],
@@ -70,6 +72,7 @@ __all__ = [
     "Reporter",
     "Simulation",
     "State",
+    "Store",
     "System",
     "Trajectories",
     "Trajectory",

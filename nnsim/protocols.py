@@ -295,11 +295,21 @@ class Integrator(Protocol):
 class Platform(Protocol):
     """Executes steps; every platform gives the results of the reference one.
 
+    It is made without a simulation, asked for obstacles, and then takes over one simulation, by `attach`. One of your
+    own is given as `Simulation(platform=...)`, its class or an object, of which each simulation takes a copy.
+
     Attributes:
-        name: by which `Simulation(platform=...)` asks for it.
+        name: by which it is asked for, the record names it and a resume knows it again.
+        integrator, force_field: of the simulation, once it was taken over.
     """
 
     name: str
+    integrator: Any = None
+    force_field: Any = None
+
+    def __init__(self, simulation: Simulation | None = None) -> None:
+        if simulation is not None:
+            self.attach(simulation)
 
     @classmethod
     def obstacle(cls, simulation: Simulation) -> str | None:
@@ -310,6 +320,10 @@ class Platform(Protocol):
     def serves(cls, integrator: Integrator) -> bool:
         """Whether it is made for integrators of this kind, so that being passed over costs speed."""
         return False
+
+    def attach(self, simulation: Simulation) -> None:
+        """Take over a simulation that has no obstacle, at its present step; called once, before `advance`."""
+        self.integrator, self.force_field = simulation.integrator, simulation.force_field
 
     def advance(self, state: State, steps: int) -> State:
         """`steps` times: a step of the integrator, then an update of every bias."""

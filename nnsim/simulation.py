@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import logging
 import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,45 +15,36 @@ import torch
 from torch import Tensor
 
 from nnsim.describe import describe, remembering
-from nnsim.errors import DivergedError, InputError, NNSimWarning, require_flag, require_integer, shown
+from nnsim.errors import DivergedError, InputError, NNSimWarning, require_flag, require_integer
 from nnsim.forcefield import ForceField
 from nnsim.identity import ownership
 from nnsim.identity.parts import identity
 from nnsim.identity.source_code import LENGTH
+from nnsim.lock import OutputLock
 from nnsim.networks.modes import undisturbed
-from nnsim.platforms.choose import choose
-from nnsim.platforms.reference import ReferencePlatform, check_finite
+from nnsim.platforms.choose import AUTO, asked_for, choose, choose_again, is_listed, recorded_name
+from nnsim.platforms.reference import check_finite
 from nnsim.precision import Precision
-from nnsim.protocols import Bias, Integrator, Observable, Reporter, System
+from nnsim.protocols import Bias, Integrator, Observable, Platform, Reporter, System
 from nnsim.random.streams import RandomStreams, require_seed
+from nnsim.running.account import describe_parts, identify_parts
 from nnsim.running.checks import forces
 from nnsim.running.checks import parts as checks
 from nnsim.running.checks.integrators import check_conserved, check_integrator, started
 from nnsim.running.interrupt import GO_ON, Interrupt
 from nnsim.running.monitor import Monitor
+from nnsim.running.plan import Recording, check_recording, recording_plan
 from nnsim.running.recording import History, Recorder, particle_series, standard_series
 from nnsim.running.step_error.watch import StepError
+from nnsim.running.store import Store, called, require_path, require_store
 
 if TYPE_CHECKING:
-    from nnsim.lock import OutputLock
     from nnsim.running.storage import Storage
 
 LOOK_UP_SECONDS = 0.2  # how often a run looks up from its steps: progress, interrupts, checkpoints by the clock
 COMMIT_SECONDS = 2.0  # after which a run is on disk for the first time, so that it can be looked at
 CHECKPOINT_SECONDS = 30.0
 NOTHING_SAVED = "nothing was saved"
-
-
-@dataclass(frozen=True)
-class Recording:
-    """Which quantities are recorded at which interval, in steps."""
-
-    every: int
-    positions_every: int | None
-    velocities_every: int | None
-    snapshot_every: int
-    observables: tuple[tuple[Observable, int], ...]
-    start: bool = False
 
 
 class Simulation:
@@ -139,7 +128,7 @@ class Simulation:
         precision: str = "mixed",
         device: str = "cpu",
         threads: int | None = None,
-        platform: str = "auto",
+        platform: str | Platform | type[Platform] = AUTO,
         reporters: Sequence[Reporter] = (),
         output: str | Path | None = None,
     ) -> None:
@@ -156,14 +145,17 @@ class Simulation:
         )
         self.precision = Precision.named(precision)
         self.device = checks.torch_device(device)
+        platforms = asked_for(platform)
         # Copies, because both are brought to the precision of this run and may serve in another.
         self.system = copy.copy(checks.part("system", system, ("parameters", "box", "initial_positions", "energy")))
         self.integrator = copy.copy(checks.part("integrator", integrator, ("init", "step")))
         check_integrator(self.integrator)
         self.reporters = [checks.part("reporter", one, ("due", "report")) for one in checks.several(reporters)]
-        self.output = None if output is None else _path(output)
+        self.output = None if output is None else require_path(output)
         self._folder = Path.cwd()  # what `output` is relative to, wherever a reporter goes
-        self.recording = _recording(every, positions_every, velocities_every, snapshot_every, observe, record_start)
+        self.recording: Recording = recording_plan(
+            every, positions_every, velocities_every, snapshot_every, observe, record_start
+        )
         self.settings: Mapping[str, Any] = {}  # of the input script, set by whoever ran it
         self.script: str | None = None
         self.history = History()
@@ -177,11 +169,11 @@ class Simulation:
         observed = [thing for thing, _ in self.recording.observables]
         checks.check_parts(self.integrator, self.force_field, observed)
         checks.check_intervals(self.integrator, self.force_field)
-        self._check_recorded()
+        check_recording(self.recording, self.force_field)
         ownership.refuse_used(self)
         checksums: dict[int, Any] = {}
         with remembering(checksums):  # before anything runs, since parts may keep what they have seen
-            self._identity = self._identify_parts()
+            self._identity = identify_parts(self) | _own_platform(platforms[0])
         self.system.prepare(self.precision, self.device)
         for one in biases:
             one.prepare(self.device)
@@ -201,30 +193,18 @@ class Simulation:
         check_conserved(self.integrator, self.state)
         checks.check_observables(self.state, self.force_field, observed)
         self.force_field.start_biases(self.state.cvs)
-        self.platform, self.platform_reason = choose(self, platform)
-        self._automatic = platform == "auto"
+        self.platform, self.platform_reason = choose(self, platforms)
+        self._automatic = isinstance(platform, str) and platform == AUTO
         standard_series(self)  # refuses different things of one name
         with remembering(checksums):
-            self._description = self._describe_parts()  # now, because parts may count what they do
+            self._description = describe_parts(self)  # now, because parts may count what they do
         ownership.take(self)
 
-    def _check_recorded(self) -> None:
-        plan = self.recording
-        own = {thing.name: every for thing, every in plan.observables}
-        of_all = [thing.name for thing, _ in plan.observables if getattr(thing, "needs_bias_energy", False)]
-        cvs = {cv.name: plan.every for cv in self.force_field.cvs}
-        checks.check_recorded(self.force_field, {"bias_energy": plan.every, **cvs, **own}, ["bias_energy", *of_all])
-
     def resume_on(self, recorded: str | None) -> None:
-        """Stay on the reference platform, given the name of the class that a run has had so far, unless told otherwise.
-
-        So a run that an older version could not take to a faster one goes on as it was begun.
-        """
-        if self._automatic and recorded == ReferencePlatform.__name__ != type(self.platform).__name__:
-            self.platform_reason = f"{self.platform.name}: the run so far is not from there"
-            self.platform = ReferencePlatform(self)
-            self._description["platform"] = recorded
-            logging.getLogger("nnsim").info(f"the run goes on on the reference platform ({self.platform_reason})")
+        """Stay on the platform that a run has had so far, as its header calls it, unless told otherwise."""
+        self.platform, self.platform_reason = choose_again(self, recorded, self._automatic)
+        same = recorded_name(recorded) == self.platform.name
+        self._description["platform"] = recorded if same else self.platform.name
 
     # ------------------------------------------------------------------ running
 
@@ -240,7 +220,7 @@ class Simulation:
         self,
         steps: int | None = None,
         *,
-        output: str | Path | OutputLock | None = None,
+        output: str | Path | OutputLock | Store | None = None,
         resume: bool = False,
         overwrite: bool = False,
         accept_changes: bool = False,
@@ -250,8 +230,9 @@ class Simulation:
 
         Args:
             steps: total length; None is the simulation's own `steps`.
-            output: folder of the trajectory, or the lock of one that the caller holds; None is the simulation's own,
-                and without one `history` is filled instead. Nobody else can write there until the run has ended.
+            output: folder of the trajectory, the lock of one that the caller holds, or a store of your own, see
+                `nnsim.Store`; None is the simulation's own, and without one `history` is filled instead. Nobody else
+                can write there until the run has ended.
             resume: continue from the checkpoint of `output`.
             overwrite: replace an existing `output`.
             accept_changes: with `resume`, go on also where parts, code or data have changed, which is written into the
@@ -279,7 +260,7 @@ class Simulation:
 
         def stands() -> str:
             if storage is None:
-                return NOTHING_SAVED if path is None else f"while {path} was being opened; {GO_ON}"
+                return NOTHING_SAVED if path is None else f"while {called(path)} was being opened; {GO_ON}"
             return f"saved up to step {storage.saved_step}; {GO_ON}"
 
         with Interrupt(stands) as interrupt:  # from before the first thing is written
@@ -294,11 +275,13 @@ class Simulation:
                     storage.release()
         return self
 
-    def _output(self, given: str | Path | OutputLock | None) -> Path | OutputLock | None:
+    def _output(self, given: str | Path | OutputLock | Store | None) -> Path | OutputLock | Store | None:
         """Where the run is to be written, if anywhere."""
         if given is None:
             return None if self.output is None else self._folder / self.output
-        return given if isinstance(given, os.PathLike) and not isinstance(given, Path) else Path(_path(given))
+        if isinstance(given, OutputLock):
+            return given
+        return Path(given) if isinstance(given, (str, os.PathLike)) else require_store(given)
 
     def _run_on(self, storage: Storage | None, target: int, resume: bool, show: bool, interrupt: Interrupt) -> None:
         """Run on an output that is open, and close it; after an error it is left as it is."""
@@ -449,47 +432,10 @@ class Simulation:
         """The settings of the script, without those of its length and the like."""
         return {name: value for name, value in self.settings.items() if name not in LENGTH}
 
-    def _identify_parts(self) -> dict[str, Any]:
-        return {
-            "system": identity(self.system),
-            "integrator": identity(self.integrator),
-            "bias": self._each_bias(identity),
-            "observe": {thing.name: identity(thing) for thing, _ in self.recording.observables},
-        }
 
-    def _each_bias(self, look: Callable[[Any], Any]) -> dict[str, Any]:
-        """What `look` gives of each bias, with its interval where it has one."""
-        found = {}
-        for bias, interval in zip(self.force_field.biases, self.force_field.intervals, strict=True):
-            stepping = {"multiple_time_stepping": interval} if interval > 1 else {}
-            found[bias.name] = {**look(bias), **stepping}
-        return found
-
-    def _describe_parts(self) -> dict[str, Any]:
-        plan = self.recording
-        return {
-            "seed": self.seed,
-            "walkers": self.walkers,
-            "precision": self.precision.name,
-            "platform": type(self.platform).__name__,
-            "system": {"flat": self.force_field.flat, **describe(self.system)},
-            "integrator": {**describe(self.integrator), **_schedule_values(self.integrator)},
-            "bias": self._each_bias(describe),
-            "recording": {
-                "every": plan.every,
-                **({"start": True} if plan.start else {}),
-                "positions_every": plan.positions_every,
-                "velocities_every": plan.velocities_every,
-                "snapshot_every": plan.snapshot_every,
-                "observables": {thing.name: every for thing, every in plan.observables},
-            },
-        }
-
-
-def _path(output: object) -> str | Path:
-    if not isinstance(output, (str, Path)):
-        raise InputError(f"Simulation: output = {shown(output)} must be a path; give the folder to write, NAME.zarr")
-    return output
+def _own_platform(platform: Platform) -> dict[str, Any]:
+    """The identity of a platform of the user's own, before it has run anything."""
+    return {} if is_listed(platform) else {"own_platform": identity(platform)}
 
 
 def _due(reporter: Reporter, step: int) -> int:
@@ -499,44 +445,3 @@ def _due(reporter: Reporter, step: int) -> int:
             f"{type(reporter).__name__}: due({step}) returned {due}; it must return a later step than it was given"
         )
     return due
-
-
-def _schedule_values(integrator: Integrator) -> dict[str, Any]:
-    """The values at some steps of a schedule of kT that does not say how it was set up, such as a lambda."""
-    kT = getattr(integrator, "kT", None)
-    if not callable(kT) or dataclasses.is_dataclass(kT):
-        return {}
-    return {"kT_at": {str(step): _value_of(kT, step) for step in (0, *(10**power for power in range(7)))}}
-
-
-def _value_of(kT: Callable[[int], float], step: int) -> Any:
-    try:
-        return float(kT(step))
-    except Exception as error:  # beyond its end, where the run may never come
-        return type(error).__name__
-
-
-def _recording(
-    every: int,
-    positions_every: int | None,
-    velocities_every: int | None,
-    snapshot_every: int | None,
-    observe: Sequence[Observable | tuple[Observable, int]],
-    start: bool,
-) -> Recording:
-    """The plan of what is recorded, with defaults filled in and intervals checked."""
-
-    def interval(name: str, value: int | None) -> int | None:
-        return None if value is None else require_integer("Simulation", name, value, least=0)
-
-    every = require_integer("Simulation", "every", every, least=1)
-    start = require_flag("Simulation", "record_start", start)
-    pairs = checks.with_intervals("observable", observe, ("name", "observe"), default=every)
-    return Recording(
-        every=every,
-        positions_every=interval("positions_every", positions_every),
-        velocities_every=interval("velocities_every", velocities_every),
-        snapshot_every=interval("snapshot_every", snapshot_every) or 100 * every,
-        observables=tuple(pairs),
-        start=start,
-    )

@@ -126,6 +126,15 @@ def test_libraries_have_one_home(library: str, homes: tuple[str, ...]) -> None:
     assert {room(name) for name in users} <= set(homes), users
 
 
+def test_a_run_does_not_know_how_it_lies_on_the_disk() -> None:
+    """`running/storage` goes by the protocol; one store of it writes trajectories."""
+    users = {name for name, imports in IMPORTS.items() if "nnsim.trajectory.writer.TrajectoryWriter" in imports}
+    users |= {name for name, imports in IMPORTS.items() if "nnsim.trajectory.writer" in imports}
+    assert users == {"nnsim.running.zarr_store"}
+    kept = IMPORTS["nnsim.running.storage"]
+    assert not [one for one in kept if one.startswith(("nnsim.trajectory", "nnsim.running.checkpoint"))]
+
+
 @pytest.mark.parametrize("start", ["import nnsim", "import nnsim; nnsim.Trajectory", "import nnsim.cli"])
 def test_what_is_loaded_at_the_start(start: str) -> None:
     code = (

@@ -23,7 +23,7 @@ from nnsim.integrators import (
     NoseHoover,
     VelocityVerlet,
 )
-from nnsim.running import storage
+from nnsim.running import storage, zarr_store
 from nnsim.running.checkpoint import load_checkpoint
 from nnsim.running.storage import checkpoint_path
 from nnsim.schedules import InverseTime
@@ -174,7 +174,7 @@ def killed(*arguments: Any, **options: Any) -> None:
 STAGES: dict[str, tuple[Any, str]] = {
     "before any frame": (storage.Recorder, "start"),
     "before the frames are written": (TrajectoryWriter, "flush"),
-    "before the first checkpoint": (storage, "save_checkpoint"),
+    "before the first checkpoint": (zarr_store, "save_checkpoint"),
     "after the first checkpoint": (Simulation, "_run"),
 }
 
@@ -202,7 +202,7 @@ def test_killed_between_committed_frames_and_the_checkpoint(tmp_path: Path, monk
     whole, path = tmp_path / "whole.zarr", tmp_path / "run.zarr"
     langevin().run(20, output=whole, progress=False)
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "save_checkpoint", killed)
+        patch.setattr(zarr_store, "save_checkpoint", killed)
         with pytest.raises(Killed):
             langevin().run(20, output=path, progress=False)
     assert Trajectory(path)["ln_energy"].step.tolist() == [0]

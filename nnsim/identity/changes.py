@@ -160,6 +160,8 @@ def compared(recorded: Mapping[str, Any], simulation: Simulation) -> Differences
         old = without_scripts({key: recorded.get(key) for key in new})
     found.compare(old, new, "")
     found.scripts(recorded.get("script"), simulation.script)
+    if "platform" in found.changed and simulation.platform_reason:
+        found.changed["platform"] += f" ({simulation.platform_reason})"
     return found
 
 

@@ -1,11 +1,14 @@
-"""Which platform runs a simulation."""
+"""Which platform runs a simulation: the list of them, and how one is chosen, at the start and when a run goes on."""
 
 from __future__ import annotations
 
+import copy
+import inspect
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nnsim.errors import InputError, require_choice
+from nnsim.describe import check_name
+from nnsim.errors import InputError, require_text, shown
 from nnsim.platforms.native import NativeMonteCarlo
 from nnsim.platforms.reference import ReferencePlatform
 from nnsim.protocols import Platform
@@ -14,33 +17,125 @@ if TYPE_CHECKING:
     from nnsim.simulation import Simulation
 
 PLATFORMS: tuple[type[Platform], ...] = (NativeMonteCarlo, ReferencePlatform)  # the fastest first; the last takes all
+AUTO = "auto"
+METHODS = ("advance", "attach", "obstacle", "serves", "settled", "state_dict", "load_state_dict")
 
 
-def choose(simulation: Simulation, name: str) -> tuple[Platform, str | None]:
-    """The platform of that name, or for `"auto"` the first one that has no obstacle.
+def asked_for(platform: Any) -> list[Platform]:
+    """The platforms that may run a simulation, the fastest first.
 
-    What `"auto"` passed over is logged and returned, as `name: obstacle`, where that costs speed: where the platform is
-    made for such integrators. Otherwise there is None.
+    Args:
+        platform: `"auto"` for all of the list, the name of one of them, or one of the user's own: its class, or an
+            object, of which a copy is taken, so that it serves several simulations.
 
     Raises:
-        InputError: an unknown name, or an obstacle to the platform that was asked for.
+        InputError: an unknown name, or an own platform that lacks something.
     """
-    require_choice("Simulation", "platform", name, ("auto", *sorted((one.name for one in PLATFORMS), reverse=True)))
+    kind = platform if isinstance(platform, type) else type(platform)
+    names = [AUTO, *(one.name for one in reversed(PLATFORMS))]
+    if platform not in names if isinstance(platform, str) else not any(hasattr(kind, name) for name in METHODS):
+        raise InputError(
+            f"Simulation: platform = {shown(platform)} is not known; choose one of {', '.join(map(repr, names))}, or "
+            "give a platform of your own, derived from nnsim.protocols.Platform"
+        )
+    if isinstance(platform, str):
+        return [one() for one in PLATFORMS if platform in (AUTO, one.name)]
+    _require_methods(kind)
+    one = _made(kind) if isinstance(platform, type) else copy.copy(platform)
+    if not hasattr(one, "name"):
+        raise InputError(f"{kind.__name__}: the attribute name is missing; set it, such as name = 'mine'")
+    if check_name(require_text(kind.__name__, "name", one.name)) in names and not is_listed(one):
+        raise InputError(f"{kind.__name__}: name = {one.name!r} is that of another platform; give it a name of its own")
+    return [one]
+
+
+def _require_methods(kind: type) -> None:
+    missing = [name for name in METHODS if not callable(getattr(kind, name, None))]
+    if getattr(kind, "advance", None) is Platform.advance:  # of which only the form is there
+        missing = ["advance"]
+    if missing:
+        form = "advance(state, steps), which returns the state after these steps, and " if "advance" in missing else ""
+        raise InputError(
+            f"{kind.__name__}: the method {', '.join(missing)} is missing; define {form}"
+            "what else it lacks by deriving the class from nnsim.protocols.Platform"
+        )
+
+
+def _made(kind: type) -> Any:
+    try:
+        inspect.signature(kind).bind()
+    except TypeError as error:
+        raise InputError(
+            f"{kind.__name__}: the platform is not made without arguments ({error}); give an object in place of the "
+            f"class, platform={kind.__name__}(...)"
+        ) from None
+    return kind()
+
+
+def choose(simulation: Simulation, platforms: list[Platform]) -> tuple[Platform, str | None]:
+    """The first of `asked_for` that has no obstacle; it takes over the simulation.
+
+    What was passed over is logged and returned, as `name: obstacle`, where that costs speed: where the platform is made
+    for such integrators. Otherwise there is None.
+
+    Raises:
+        InputError: an obstacle to the platform that was asked for.
+    """
     passed_over: list[str] = []
-    for platform in PLATFORMS:
-        if name not in ("auto", platform.name):
-            continue
+    for platform in platforms:
         obstacle = platform.obstacle(simulation)
         if obstacle is None:
             reason = "; ".join(passed_over) or None
             if reason:
-                logging.getLogger("nnsim").info(
+                _log(
                     f"{type(simulation.integrator).__name__} runs on the {platform.name} platform, which can be "
                     f"hundreds of times slower than another one ({reason})"
                 )
-            return platform(simulation), reason  # type: ignore[call-arg]
-        if name != "auto":
-            raise InputError(f"platform = {name!r}: {obstacle}; use platform='reference'")
+            platform.attach(simulation)
+            return platform, reason
+        if len(platforms) == 1:
+            raise InputError(f"platform = {platform.name!r}: {obstacle}; use platform={PLATFORMS[-1].name!r}")
         if platform.serves(simulation.integrator):
             passed_over.append(f"{platform.name}: {obstacle}")
-    raise AssertionError("the reference platform has no obstacle")
+    raise AssertionError("the last platform of the list has no obstacle")
+
+
+def choose_again(simulation: Simulation, recorded: str | None, automatic: bool) -> tuple[Platform, str | None]:
+    """The platform on which a run goes on, and the reason for it as in `choose`.
+
+    Where none was asked for, it is the recorded one: so a run that an older version could not take to a faster platform
+    goes on as it was begun. One that was asked for stays, and so does that of today where the recorded one cannot run
+    it any more; whether it may differ is decided in `nnsim.identity.changes`.
+
+    Raises:
+        InputError: the run so far is from a platform of the user's own that was not given again.
+    """
+    present, reason, name = simulation.platform, simulation.platform_reason, recorded_name(recorded)
+    if name is None or name == present.name:
+        return present, reason
+    found = next((one() for one in PLATFORMS if one.name == name), None)
+    if found is None:
+        raise InputError(
+            f"the run so far is from the platform {shown(name)}, which is none of nnsim's; give it again by "
+            "Simulation(platform=...), or start a new run with --output or --overwrite"
+        )
+    if not automatic or found.obstacle(simulation) is not None:
+        return present, reason
+    reason = f"{present.name}: the run so far is not from there"
+    _log(f"the run goes on on the {found.name} platform ({reason})")
+    found.attach(simulation)
+    return found, reason
+
+
+def recorded_name(recorded: str | None) -> str | None:
+    """The name of the platform that a header tells of, which up to version 0.2 was the name of its class."""
+    return next((one.name for one in PLATFORMS if one.__name__ == recorded), recorded)
+
+
+def is_listed(platform: Platform) -> bool:
+    """Whether a platform is one of the list, and not of the user's own."""
+    return type(platform) in PLATFORMS
+
+
+def _log(line: str) -> None:
+    logging.getLogger("nnsim").info(line)

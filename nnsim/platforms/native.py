@@ -77,15 +77,12 @@ class DenseNetwork(NamedTuple):
 
 
 class NativeMonteCarlo(Platform):
-    """Monte Carlo moves of one parameter, for a dense network under walls and at most one other bias.
-
-    Args:
-        simulation: one that has no `obstacle`.
-    """
+    """Monte Carlo moves of one parameter, for a dense network under walls and at most one other bias."""
 
     name = "native"
 
-    def __init__(self, simulation: Simulation) -> None:
+    def attach(self, simulation: Simulation) -> None:
+        """Take over a simulation: its parts as arrays, and a copy of the bias for each walker."""
         from nnsim.platforms import native_arrays
 
         integrator: Any = simulation.integrator

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,21 +12,11 @@ from nnsim.running.checks.integrators import require_state
 from nnsim.running.checks.parts import needs_gradients
 from nnsim.state import State
 
-if TYPE_CHECKING:
-    from nnsim.simulation import Simulation
-
 
 class ReferencePlatform(Platform):
-    """Runs integrator and biases one step at a time; every other platform is tested against it.
-
-    Args:
-        simulation: any.
-    """
+    """Runs integrator and biases one step at a time; every other platform is tested against it."""
 
     name = "reference"
-
-    def __init__(self, simulation: Simulation) -> None:
-        self.integrator, self.force_field = simulation.integrator, simulation.force_field
 
     def advance(self, state: State, steps: int) -> State:
         """`steps` times: a step of the integrator, then an update of every bias at the new cvs."""

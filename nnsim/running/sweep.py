@@ -8,11 +8,8 @@ command goes on from there: what is done is skipped, what was begun is resumed, 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import itertools
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -27,10 +24,8 @@ from typing import Any, Protocol
 from nnsim.analysis.training.sweep_table import (
     DONE,
     FAILED,
-    OWN_COLUMNS,
     PLAN,
     first_and_last,
-    label,
     make_table,
     read_plan,
     read_record,
@@ -40,28 +35,12 @@ from nnsim.files import PARTIAL, is_alive, remove, remove_leftovers, replace_fil
 from nnsim.lock import Lock, Locked
 from nnsim.running.interrupt import Interrupt
 from nnsim.running.script import Script
+from nnsim.running.sweep_points import Point, digest, grid_points, shown, storable, storables
 
 RUN, CHECKPOINT, PREVIOUS, LOG = "run.zarr", "run.checkpoint.npz", "run.checkpoint.previous.npz", "log.txt"
 BEGUN, TABLE, LOCK = "begun.json", "sweep.csv", ".sweep.lock"
 LOOK_SECONDS = 0.05  # between two looks at the processes
 PATIENCE_SECONDS = 10.0  # for a process that is told to break at once
-
-
-@dataclass(frozen=True)
-class Point:
-    """One point of a sweep.
-
-    Attributes:
-        name: of its folder, such as `width=10,depth=1,seed=0`.
-        values: the swept settings.
-        texts: the same as NAME=VALUE, for --set.
-        settings: all settings of the script at this point.
-    """
-
-    name: str
-    values: dict[str, Any]
-    texts: tuple[str, ...]
-    settings: dict[str, Any]
 
 
 class Display(Protocol):
@@ -127,11 +106,11 @@ class Sweep:
         fixed = dict(text.split("=", 1) for text in overrides)
         self.plan: dict[str, Any] = {
             "script": script.path.name,
-            "sha256": _digest(script.text),
-            "set": {name: _storable(self.points[0].settings[name]) for name in sorted(fixed)},
+            "sha256": digest(script.text),
+            "set": {name: storable(self.points[0].settings[name]) for name in sorted(fixed)},
             "steps": steps,
             "swept": list(self.points[0].values),
-            "points": {point.name: {key: _storable(value) for key, value in point.values.items()}
+            "points": {point.name: {key: storable(value) for key, value in point.values.items()}
                        for point in self.points},
         }  # fmt: skip
         self._check_folder()
@@ -155,7 +134,7 @@ class Sweep:
         if earlier["sha256"] != self.plan["sha256"] and not self.accept_changes:
             changed.append(f"the text of {self.script.path.name} has changed")
         for name in sorted({*earlier["set"], *self.plan["set"]}):
-            before, now = (_shown(one["set"], name) for one in (earlier, self.plan))
+            before, now = (shown(one["set"], name) for one in (earlier, self.plan))
             if before != now:
                 changed.append(f"--set {name}: {before} then, {now} now")
         if earlier["swept"] != self.plan["swept"]:
@@ -339,7 +318,7 @@ class Sweep:
         """Write done.json or failed.json, or leave the point to the next command if the sweep is being stopped."""
         folder, code = self.folder / process.point.name, process.popen.returncode
         seconds = round(process.spent + time.monotonic() - process.begin, 3)
-        record: dict[str, Any] = {"settings": _storables(process.point.settings)}
+        record: dict[str, Any] = {"settings": storables(process.point.settings)}
         name, status = DONE, "done"
         if code == 0:
             try:
@@ -392,112 +371,6 @@ class _Process:
     begin: float
     spent: float
     mark: int
-
-
-# ---------------------------------------------------------------------------------------------------------- the points
-
-
-def grid_points(
-    script: Script, grid: Sequence[str], seeds: int | None, overrides: Sequence[str], steps: int | None
-) -> list[Point]:
-    """Every combination of the values, the last setting varying fastest; names and values checked."""
-    axes: dict[str, dict[str, Any]] = {}
-    for text in grid:
-        name, values = _axis(script, text)
-        if name in axes:
-            raise InputError(f"--grid {name}: given twice; put all its values into one --grid")
-        axes[name] = values
-    if seeds is not None:
-        if "seed" in axes:
-            raise InputError("--seeds and --grid seed=... exclude each other; choose one")
-        axes["seed"] = _seeds(script, seeds)
-    if not axes:
-        raise InputError("nothing to sweep over; give --grid NAME=V1,V2,... or --seeds N")
-    for text in overrides:
-        name, equals, _ = text.partition("=")
-        if not equals:
-            raise InputError(f"--set {text}: write --set name=value")
-        if name in axes:
-            raise InputError(f"--set {name}: the sweep varies {name}; leave it out there or here")
-    if steps is not None and "steps" in axes:
-        raise InputError("--steps and --grid steps=... exclude each other; choose one")
-    found: dict[str, Point] = {}
-    for combination in itertools.product(*(values.items() for values in axes.values())):
-        texts = tuple(f"{name}={text}" for name, (text, _) in zip(axes, combination, strict=True))
-        values = {name: value for name, (_, value) in zip(axes, combination, strict=True)}
-        point = Point(_folder_name(values), values, texts, script.settings([*overrides, *texts], steps=steps))
-        found[point.name] = point
-    return list(found.values())
-
-
-def _axis(script: Script, text: str) -> tuple[str, dict[str, Any]]:
-    """Name of a setting, and its values by their texts."""
-    name, equals, rest = text.partition("=")
-    if not equals or not name:
-        raise InputError(f"--grid {text}: write --grid name=value,value,...")
-    if name in OWN_COLUMNS:
-        raise InputError(
-            f"--grid {name}: the table of a sweep has a column {name!r} of its own; give the setting another name"
-        )
-    parts = [part.strip() for part in rest.split(";" if ";" in rest else ",")]
-    if ";" in rest and not parts[-1]:
-        parts.pop()  # `hidden=6,6;` is one value
-    if not all(parts):
-        raise InputError(f"--grid {text}: a value is empty; write --grid name=value,value,...")
-    values: dict[str, Any] = {}
-    for part in parts:
-        value = script.value(name, part, option="--grid")
-        if any(_key(value) == _key(other) for other in values.values()):
-            raise InputError(f"--grid {name}: {label(value)} is given twice; give each value once")
-        values[part] = value
-    return name, values
-
-
-def _seeds(script: Script, seeds: int) -> dict[str, Any]:
-    require_integer("nnsim sweep", "seeds", seeds, least=1)
-    if "seed" not in script.parameters and not script.takes_any:
-        raise InputError(
-            f"--seeds {seeds}: {script.path.name} has no setting seed; add it to build() and pass it to the Simulation"
-        )
-    return {str(seed): script.value("seed", str(seed), option="--seeds") for seed in range(seeds)}
-
-
-def _folder_name(values: dict[str, Any]) -> str:
-    """`width=10,depth=1`: only characters that are safe in names of files and in a shell."""
-    exact = ",".join(f"{name}={label(value)}" for name, value in values.items())
-    safe = ",".join(f"{_safe(name)}={_safe(label(value))}" for name, value in values.items())
-    if safe == exact and len(safe) <= 200:
-        return safe
-    return f"{safe[:180]}~{_digest(exact)[:8]}"  # different values never share a folder
-
-
-def _safe(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._+-]", "-", text)
-
-
-def _key(value: Any) -> str:
-    return json.dumps(_storable(value))
-
-
-def _storable(value: Any) -> Any:
-    """A setting as JSON has it."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [_storable(one) for one in value]
-    return sorted(map(_storable, value)) if isinstance(value, (set, frozenset)) else str(value)
-
-
-def _storables(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: _storable(value) for name, value in settings.items()}
-
-
-def _shown(settings: dict[str, Any], name: str) -> str:
-    return label(settings[name]) if name in settings else "not set"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 # ------------------------------------------------------------------------------------------------------- the processes
