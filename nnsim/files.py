@@ -21,8 +21,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-
 from nnsim.errors import InputError, NNSimError, TrajectoryError, require_flag, require_path
 from nnsim.running.interrupt import Interrupt, InterruptedRun
 
@@ -328,6 +326,8 @@ def json_bytes(path: Path, content: dict[str, Any]) -> bytes:
 
 
 def _plain(value: object) -> object:
+    import numpy as np  # here, as the command line asks about locks without it
+
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     if isinstance(value, os.PathLike):

@@ -6,12 +6,14 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import error_of
 from pictured_runs import make_run
+from test_architecture import IMPORTS
 
 from nnsim import Trajectory, export, plotting, systems
 from nnsim.errors import InputError
@@ -77,6 +79,15 @@ def test_extras_are_those_of_the_package() -> None:
         assert not any(line.startswith(package) for line in PROJECT["dependencies"])
     assert brought["all"] == [f"nnsim[{','.join(dict.fromkeys(extra for _, extra in EXTRAS.values()))}]"]
     assert any(line.startswith("nnsim[all") for line in brought["dev"])
+
+
+def test_what_is_required_is_what_is_imported() -> None:
+    """Each package that is imported is required, though another might bring it; and none that is not."""
+    owners = metadata.packages_distributions()
+    roots = {name.partition(".")[0] for imports in IMPORTS.values() for name in imports} - {"nnsim", "__future__"}
+    imported = {owners[name][0].lower() for name in roots - sys.stdlib_module_names}
+    required = {re.split("[<>=]", line)[0] for line in PROJECT["dependencies"]}
+    assert imported - {package for package, _ in EXTRAS.values()} == required
 
 
 def test_what_every_installation_has_is_enough(run: Trajectory, tmp_path: Path) -> None:
