@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 # Real data sets are looked for here first, then in the download cache.
 export NNSIM_DATA ?= $(wildcard $(abspath ../shared/data))
 
-.PHONY: demo test test-interop campaign lint bench docs clean
+.PHONY: demo test test-interop test-wheel campaign lint bench docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   install, equilibrium against training on the spiral (3 minutes): table and demo/figure1a.png"
 	@echo "make test   install and run all tests"
 	@echo "make test-interop   install MDAnalysis in .venv-interop and read what nnsim export writes"
+	@echo "make test-wheel   build the wheel, install it in an empty environment and use it there"
 	@echo "make campaign   60 kills, 1000 bit flips, 500 bad inputs, 40 full disks: the table of docs/reliability.md"
 	@echo "make lint   ruff and mypy"
 	@echo "make docs   install mkdocs and build the site of docs/ in site/, without warnings"
@@ -56,7 +57,14 @@ $(INTEROP)/.installed: constraints-interop.txt | $(VENV)/.installed
 	@touch $@
 
 test-interop: $(VENV)/.installed $(INTEROP)/.installed
-	NNSIM_INTEROP_PYTHON=$(abspath $(INTEROP))/bin/python $(BIN)/python -m pytest $(PYTEST_FLAGS) interop
+	NNSIM_INTEROP_PYTHON=$(abspath $(INTEROP))/bin/python $(BIN)/python -m pytest $(PYTEST_FLAGS) interop/test_mdanalysis.py
+
+# The wheel as users install it, beside nothing else; see interop/test_wheel.py.
+test-wheel: $(VENV)/.installed
+	@rm -rf build $(VENV)/wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(VENV)/wheel .
+	@rm -rf build
+	NNSIM_WHEELS=$(abspath $(VENV))/wheel $(BIN)/python -m pytest $(PYTEST_FLAGS) interop/test_wheel.py
 
 # mypy sees the package as users get it: an installed wheel, from a folder where nothing shadows it.
 lint: $(VENV)/.installed

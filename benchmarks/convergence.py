@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+HERE = Path(__file__).resolve().parent
 LOW, HIGH = -5.0, 0.5  # ln L_train between which the entropy and the round trips are taken
 SETTINGS = {
     "papers": "papers' schedule 5/(cycle + 10), step tuned to an acceptance of 0.5 (at most 0.5), ln L x accuracy",
@@ -155,7 +156,8 @@ def main() -> None:
     parser.add_argument("--moves", type=float, default=1.5e8)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
-    parser.add_argument("--csv", type=Path, default=Path(__file__).resolve().parents[1] / "docs" / "convergence.csv")
+    parser.add_argument("--csv", type=Path, default=HERE / "results" / "convergence.csv")
+    parser.add_argument("--picture", type=Path, default=HERE.parent / "docs" / "convergence.png")
     arguments = parser.parse_args()
     moves = int(arguments.moves)
     done = {(row["setting"], row["seed"]) for row in read(arguments.csv) if row["moves"] == moves}
@@ -166,7 +168,7 @@ def main() -> None:
             append(arguments.csv, finished.result())
             print(finished.result(), flush=True)
     rows = [row for row in read(arguments.csv) if row["moves"] == moves]
-    draw(rows, arguments.csv.with_suffix(".png"))
+    draw(rows, arguments.picture)
     print(table(rows))
 
 

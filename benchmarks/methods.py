@@ -6,7 +6,7 @@
 
 Every method is run several times from random starts, on the spiral with the same number of network evaluations (a move
 of Monte Carlo counts as one, a step of a dynamics, which takes a gradient, as one too). Each finished run is a file in
-docs/methods, and a run that is there is not done again. The table and the picture are made from those files.
+benchmarks/results/methods, and a run that is there is not done again; the table and the picture are made from them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+RESULTS = Path(__file__).resolve().parent / "results"
+RUNS = RESULTS / "methods"
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 METHODS = ("wlmc", "wlmd", "wlhmc", "metadynamics", "umbrella", "tempering")
 NAMES = {
@@ -300,7 +302,7 @@ def _accuracy(run: Any, levels: tuple[float, ...]) -> np.ndarray:
 
 
 def load(name: str) -> list[dict[str, Any]]:
-    rows = [json.loads(file.read_text()) for file in sorted((DOCS / "methods").glob("*.json"))]
+    rows = [json.loads(file.read_text()) for file in sorted(RUNS.glob("*.json"))]
     return [row for row in rows if row["problem"] == name]
 
 
@@ -427,9 +429,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     arguments = parser.parse_args()
-    (DOCS / "methods").mkdir(exist_ok=True)
+    RUNS.mkdir(parents=True, exist_ok=True)
     files = {
-        (method, seed): DOCS / "methods" / f"{arguments.problem}_{method}_{seed}.json"
+        (method, seed): RUNS / f"{arguments.problem}_{method}_{seed}.json"
         for seed in range(arguments.runs)
         for method in arguments.methods
     }
@@ -440,7 +442,7 @@ def main() -> None:
             jobs[finished].write_text(json.dumps(row) + "\n")
             print(row["method"], row["seed"], row["seconds"], "s, round trips", row["round_trips"], flush=True)
     found = summary(arguments.problem, load(arguments.problem))
-    write_csv(found, DOCS / f"methods_{arguments.problem}.csv")
+    write_csv(found, RESULTS / f"methods_{arguments.problem}.csv")
     draw(found, DOCS / f"methods_{arguments.problem}.png")
     levels = PROBLEMS[arguments.problem].levels
     print(table(found), pairs(found), accuracies(found, levels), sep="\n\n")

@@ -1,4 +1,7 @@
-"""What mkdocs makes of the code: pages of the reference and of the examples; and a site that fetches nothing."""
+"""What mkdocs makes of the code: pages of the reference and of the examples; and a site that fetches nothing.
+
+Tables that benchmarks have made are copied into it.
+"""
 
 from __future__ import annotations
 
@@ -60,6 +63,11 @@ def _is_internal(name: str) -> bool:
 def examples() -> list[Path]:
     """The example scripts."""
     return sorted((ROOT / "examples").glob("*.py"))
+
+
+def results() -> list[Path]:
+    """The tables that benchmarks have made."""
+    return sorted((ROOT / "benchmarks" / "results").glob("*.csv"))
 
 
 # ---------------------------------------------------------------- pages
@@ -149,18 +157,21 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Make the pages that come from the code."""
+    """Make the pages that come from the code, and add the tables of benchmarks."""
     made = {"reference/cli.md": cli_page()}
     made |= {f"reference/{name}.md": reference_page(name) for name in documented()}
     made |= {f"examples/{path.stem}.md": example_page(path) for path in examples()}
     for uri, text in made.items():
         files.append(File.generated(config, uri, content=text))
+    for path in results():
+        files.append(File.generated(config, f"results/{path.name}", abs_src_path=str(path)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links to scripts, as they work in the repository, lead to their pages."""
+    """Links to scripts and tables, as they work in the repository, lead to where they are in the site."""
     up = "../" * page.file.src_uri.count("/")
+    markdown = re.sub(r"\]\((?:\.\./)+benchmarks/results/(\w+\.csv)\)", rf"]({up}results/\1)", markdown)
     return re.sub(r"\]\((?:\.\./)+examples/(\w+)\.py\)", rf"]({up}examples/\1.md)", markdown)
 
 

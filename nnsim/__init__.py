@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from nnsim import earlier_names
+from nnsim.installation import require_one_checkout
 from nnsim.lazy import lazily
 
 __version__ = "0.2.0"
@@ -91,5 +92,6 @@ def __dir__() -> list[str]:
     return sorted([*__all__, *_MODULES, "__version__"])
 
 
+require_one_checkout(__path__[0])
 _named = lazily(__name__, _HOMES)
 earlier_names.install()

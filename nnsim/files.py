@@ -12,6 +12,7 @@ import mmap
 import os
 import re
 import shutil
+import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,8 +20,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
-
-import numpy as np
 
 from nnsim.errors import InputError, NNSimError, TrajectoryError, require_flag, require_path
 from nnsim.running.interrupt import Interrupt, InterruptedRun
@@ -291,6 +290,27 @@ def write_table(rows: Sequence[Mapping[str, Any]], path: Path | str, *, overwrit
 # ---------------------------------------------------------------------------------------------------------------- JSON
 
 
+def read_json(path: Path, *, retries: int = 0) -> dict[str, Any]:
+    """Read a small JSON file that holds an object.
+
+    Args:
+        path: of the file.
+        retries: how often to try again after a moment: some file systems do not show a replacement at once.
+
+    Raises:
+        OSError: it is missing or cannot be read.
+        ValueError: it holds something else.
+    """
+    for _ in range(retries):
+        with contextlib.suppress(OSError, ValueError):
+            return read_json(path)
+        time.sleep(0.01)
+    content = json.loads(path.read_bytes())
+    if not isinstance(content, dict):
+        raise ValueError("it is no object")
+    return content
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Replace a small JSON file; numpy scalars and arrays become numbers and lists."""
     text = json_bytes(path, content)
@@ -306,6 +326,8 @@ def json_bytes(path: Path, content: dict[str, Any]) -> bytes:
 
 
 def _plain(value: object) -> object:
+    import numpy as np  # here, as the command line asks about locks without it
+
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     if isinstance(value, os.PathLike):

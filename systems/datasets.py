@@ -24,6 +24,7 @@ import numpy as np
 
 from nnsim.errors import InputError, require_choice
 from nnsim.files import whole
+from nnsim.installation import extra
 from nnsim.systems.tables import table_sha256, tidy
 
 if TYPE_CHECKING:
@@ -189,10 +190,12 @@ def house_prices_frame() -> pd.DataFrame:
         `MasVnrType` is a category (no veneer), not a missing value.
 
     Raises:
-        InputError: a local copy or a download with a wrong checksum, or no local copy and no network.
+        InputError: a local copy or a download with a wrong checksum, or no local copy and no network; pandas is
+            missing.
 
     Reference: D. De Cock, Journal of Statistics Education 19(3), 2011.
     """
+    extra("house_prices_frame", "pandas")
     path = local_copy(HOUSE_PRICES_FILE, HOUSE_PRICES_SHA256)
     return _house_prices_from_openml() if path is None else _with_id(_house_prices_from_csv(path))
 
@@ -212,8 +215,7 @@ def _house_prices_from_csv(path: Path) -> pd.DataFrame:
 
 
 def _house_prices_from_openml() -> pd.DataFrame:
-    from sklearn.datasets import fetch_openml
-
+    fetch_openml = extra("house_prices_frame", "sklearn.datasets").fetch_openml
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # one for each retry; the error below says it once
@@ -244,10 +246,12 @@ def auto_mpg_frame() -> pd.DataFrame:
         missing, NaN. `origin` is 1 USA, 2 Europe, 3 Japan.
 
     Raises:
-        InputError: a local copy or a download with a wrong checksum, or no local copy and no network.
+        InputError: a local copy or a download with a wrong checksum, or no local copy and no network; pandas is
+            missing.
 
     Reference: R. Quinlan, UCI Machine Learning Repository (1993), doi 10.24432/C5859H.
     """
+    extra("auto_mpg_frame", "pandas")
     path = local_copy(AUTO_MPG_FILE, AUTO_MPG_SHA256)
     return _auto_mpg_from_uci() if path is None else tidy(_auto_mpg_from_csv(path))
 

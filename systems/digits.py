@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nnsim.box import Box
 from nnsim.errors import InputError, require_integer
+from nnsim.installation import extra
 from nnsim.random.streams import undisturbed
 from nnsim.systems.modules import Activation, equal_sizes, mlp
 from nnsim.systems.network import NeuralNetwork
@@ -29,11 +30,10 @@ def digit_points(train_points: int = 500) -> tuple[Data, Data]:
         `(x_train, y_train), (x_test, y_test)`: points [N, 64], float32, and labels [N], int64.
 
     Raises:
-        InputError: a number out of its range.
+        InputError: a number out of its range; scikit-learn is missing.
     """
     with undisturbed():
-        from sklearn.datasets import load_digits
-
+        load_digits = extra("digits", "sklearn.datasets").load_digits
     train_points = require_integer("digits", "train_points", train_points, least=1)
     images, labels = load_digits(return_X_y=True)
     if train_points >= len(images):

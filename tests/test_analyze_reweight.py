@@ -13,12 +13,12 @@ from in_memory import Record, umbrella
 
 from nnsim import Box, Grid, Trajectory, cv
 from nnsim.analysis import equilibrium, frame_weights, profile
-from nnsim.analysis.averages.potentials import grid_values
 from nnsim.analysis.averages.weights import FrameWeights
 from nnsim.analysis.landscape.within_bins import points_of_means
 from nnsim.bias import Metadynamics, Umbrella, Wall, WangLandau
 from nnsim.cli.analyze import POOR_OVERLAP
 from nnsim.errors import InputError
+from nnsim.grid.values import grid_values
 from nnsim.integrators import Langevin, VelocityVerlet
 from nnsim.plotting import plot_profile
 from nnsim.schedules import FlatnessHalving, LinearRamp

@@ -17,8 +17,8 @@ PLUGGABLE = ("integrators", "bias", "systems")
 # The engine's root holds what every reader needs first; everything else has a room.
 AT_THE_ROOT = {
     "__init__", "__main__", "box", "criteria", "describe", "earlier_names", "errors", "evaluation", "files",
-    "forcefield", "lattice",
-    "lazy", "lock", "precision", "protocols", "schedules", "simulation", "state",
+    "forcefield", "installation", "lattice",
+    "lazy", "lock", "logit", "precision", "protocols", "schedules", "simulation", "state",
 }  # fmt: skip
 # Room -> what it may import of other rooms; the root is free to all.
 MAY_IMPORT = {
@@ -33,9 +33,9 @@ MAY_IMPORT = {
     "integrators": ("random",),
     "bias": ("grid", "random"),
     "systems": ("cv", "networks", "platforms", "random"),
-    "analysis": ("trajectory", "networks"),
+    "analysis": ("grid", "trajectory", "networks"),
     "export": ("analysis", "trajectory"),
-    "plotting": ("analysis",),
+    "plotting": ("analysis", "grid"),
     "report": ("analysis", "plotting", "trajectory"),
     "cli": ("analysis", "export", "plotting", "report", "running", "trajectory"),
 }

@@ -154,6 +154,9 @@ def site(tmp_path_factory) -> Path:
 def test_site_has_every_page_and_fetches_nothing(site):
     pages = {page.relative_to(site): page.read_text(encoding="utf-8") for page in site.rglob("*.html")}
     assert {page.relative_to(ROOT / "docs").with_suffix(".html") for page in PAGES[1:]} <= set(pages)
+    tables = {file.name for file in (ROOT / "benchmarks" / "results").glob("*.csv")}
+    assert len(tables) > 3
+    assert {file.name for file in (site / "results").iterdir()} == tables
     assert {Path("examples", f"{script.stem}.html") for script in (ROOT / "examples").glob("*.py")} <= set(pages)
     source = re.compile(r"<(?:script|img|iframe)[^>]+src=\"([^\"]+)|<link[^>]+stylesheet[^>]+href=\"([^\"]+)")
     for name, text in pages.items():

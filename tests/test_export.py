@@ -1,6 +1,7 @@
 """Exports: what other programs read back is what was recorded, and what would be lost is refused."""
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ from command_line import error_of, nnsim
 
 from nnsim import InputError, Simulation, Trajectory, TrajectoryError, cv, export
 from nnsim.export import frames as export_frames
-from nnsim.export import molecular
+from nnsim.export import molecular, tables
 from nnsim.integrators import Langevin
 from nnsim.systems import NeuralNetwork
 from nnsim.trajectory.selection import labels
@@ -222,6 +223,26 @@ def test_csv_has_a_row_for_each_step_and_walker(run: Trajectory, tmp_path: Path)
             assert float(row["kT"]) == run["kT"][step // 2]
         if step % 3 == 0:
             assert np.float32(row["pair[1]"]) == run["pair"][step // 3, walker, 1]
+
+
+def test_csv_is_that_of_pandas_byte_for_byte(run: Trajectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers of every size and type, cells that are empty, and names with commas."""
+    import pandas
+
+    plan = tables._Plan("test", run, None, None, None)
+    steps, times = np.arange(0, 61, 1), 0.1 * np.arange(61)
+    columns = plan.columns_of(steps, times, run.positions)
+    tiny = 10.0 ** np.linspace(-320, 38, 183)
+    columns |= {"a, b": tiny, "f": tiny.astype(np.float32), "i": np.arange(183) - 90, "yes": tiny > 1}
+    columns["odd"] = np.resize([np.inf, -np.inf, np.nan, -0.0, 1e16, 123456789.125], 183)
+    expected = pandas.DataFrame(columns).to_csv(index=False)
+    rows = io.StringIO(newline="")
+    writer = csv.writer(rows, lineterminator=os.linesep)
+    writer.writerow(columns)
+    writer.writerows(zip(*map(tables._texts, columns.values()), strict=True))
+    assert rows.getvalue() == expected
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert export.write_csv(run, tmp_path / "out.csv") == len(rows_of(tmp_path / "out.csv")) > 0
 
 
 def test_csv_with_positions(run: Trajectory, tmp_path: Path) -> None:

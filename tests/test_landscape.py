@@ -11,9 +11,9 @@ import pytest
 from scipy.interpolate import BSpline
 
 from nnsim.analysis import Axis, EntropyLandscape, crossings, natural_value, round_trips
-from nnsim.analysis.landscape.axes import node_values
 from nnsim.analysis.landscape.learnt import grid_bias_name, wang_landau_name
 from nnsim.errors import InputError
+from nnsim.grid.values import node_values
 
 SLOPE, WIDTH = 0.4, 0.8  # of the Gaussian in a around its mean SLOPE x
 

@@ -52,7 +52,7 @@ def scaling(
     """
     from nnsim import analysis
 
-    given = dict(conditions_of(conditions))
+    given = conditions_of(conditions)
     found = analysis.scaling(analysis.read_sweep(folder), x, value, law=law, given=given, weighted=weighted)
     save_table([one.row() for one in found], output)
     _print(found, law)

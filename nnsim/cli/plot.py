@@ -355,9 +355,7 @@ def sweep_map(
     """
     from nnsim import analysis, plotting
 
-    table = analysis.read_sweep(folder)
-    for name, wanted in conditions_of(conditions):
-        table = table.where(**{name: wanted})
+    table = analysis.read_sweep(folder).where(conditions_of(conditions))
     grid = table.mean_over_seeds(x, y, value)
     note = ", ".join(conditions) or None
     drawn = plotting.plot_sweep(grid, x_scale=x_scale, y_scale=y_scale, log=log, note=note)

@@ -107,7 +107,7 @@ def _curves(paths: tuple[Path, ...], conditions: tuple[str, ...]) -> dict[str, l
     """The runs of each curve, by its name."""
     from nnsim.analysis.training.evolution import sweep_runs
 
-    where = dict(conditions_of(conditions))
+    where = conditions_of(conditions)
     sweeps = [path for path in paths if (path / PLAN).is_file()]
     if where and not sweeps:
         raise InputError("--where chooses among the points of a sweep, and none is given; leave it out")
@@ -116,7 +116,7 @@ def _curves(paths: tuple[Path, ...], conditions: tuple[str, ...]) -> dict[str, l
     found: dict[str, list[Trajectory]] = {}
     for path in paths:
         own: Mapping[str, list[Trajectory]]
-        own = sweep_runs(path, **where) if path in sweeps else {names[path]: open_runs([path])}
+        own = sweep_runs(path, where) if path in sweeps else {names[path]: open_runs([path])}
         for name, runs in own.items():
             found[f"{path.absolute().name}: {name}" if name in found else name] = runs
     return found

@@ -10,9 +10,9 @@ from torch import Tensor
 from nnsim.cv.split import SplitCV
 from nnsim.errors import require_choice, settle_number
 from nnsim.evaluation import Evaluation
+from nnsim.logit import EPSILON
 
 SLOPE = 5.0  # of the smoothed accuracy, where the name does not say another
-EPSILON = 1e-4  # keeps the logit of the smoothed accuracy finite; the value of the papers' scripts
 
 
 def _margins(evaluation: Evaluation, split: str) -> Tensor:

@@ -30,6 +30,7 @@ from nnsim.errors import InputError, NNSimError
 from nnsim.export.frames import WalkerFrames, chosen_frames, opened_run, selected
 from nnsim.export.topology import atom_order, to_topology
 from nnsim.files import whole
+from nnsim.installation import extra
 
 if TYPE_CHECKING:
     from mdtraj import Trajectory as MDTrajectory
@@ -102,12 +103,12 @@ def write_h5(
     Raises:
         InputError: as `to_mdtraj`; the output exists; PyTables is missing.
     """
-    tables = _import_tables()
+    tables = extra("write_h5: an .h5", "tables")
     from mdtraj.formats import HDF5TrajectoryFile
 
     trajectory = opened_run(trajectory, "write_h5")
     frames = chosen_atoms(trajectory, "write_h5", walker, every, selection)
-    extra: dict[str, Any] = {"step": frames.step, "time": frames.time, "parameter": frames.columns}
+    own: dict[str, Any] = {"step": frames.step, "time": frames.time, "parameter": frames.columns}
     with whole(output, overwrite=overwrite) as partial, _by_library():
         with HDF5TrajectoryFile(str(partial), "w") as file:
             for block in frames.blocks():
@@ -115,12 +116,12 @@ def write_h5(
             file.topology = to_topology(trajectory.parameters, selection)
             file.application = "nnsim export"
         with tables.open_file(str(partial), "a") as store:
-            for name, values in extra.items():
+            for name, values in own.items():
                 store.create_array("/nnsim", name, values, createparents=True)
         with HDF5TrajectoryFile(str(partial)) as file:
             _read_back(file, frames)
         with tables.open_file(str(partial)) as store:
-            if not all(np.array_equal(store.get_node("/nnsim", name)[...], values) for name, values in extra.items()):
+            if not all(np.array_equal(store.get_node("/nnsim", name)[...], values) for name, values in own.items()):
                 raise OSError(_CUT_OFF)
     return len(frames)
 
@@ -210,11 +211,3 @@ def _read_back(file: Any, frames: WalkerFrames, factor: np.float32 = np.float32(
         found = file.read(len(block.step))[0]
         if not np.array_equal(found, block.xyz.astype(np.float32) * factor, equal_nan=True):
             raise OSError(_CUT_OFF)
-
-
-def _import_tables() -> Any:
-    try:
-        import tables
-    except ImportError:
-        raise InputError("write_h5: .h5 needs the package tables, which is missing; pip install tables") from None
-    return tables

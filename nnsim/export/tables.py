@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
+import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,10 +140,14 @@ def write_csv(
     steps, times = steps[::every], np.concatenate([one.time for one in clock])[first][::every]
     rows = 0
     with whole(output, overwrite=overwrite) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator=os.linesep)
         for part in _parts(len(steps), plan.row_bytes(recorded)):
-            frame = plan.rows(steps[part], times[part], recorded)
-            frame.to_csv(file, index=False, header=part.start == 0)
-            rows += len(frame)
+            columns = plan.columns_of(steps[part], times[part], recorded)
+            if part.start == 0:
+                writer.writerow(columns)
+            cells = [_texts(values) for values in columns.values()]
+            writer.writerows(zip(*cells, strict=True))
+            rows += len(cells[0])
     return rows
 
 
@@ -173,10 +179,10 @@ class _Plan:
             numbers += self.count * recorded.shape[2]
         return 64 + 16 * numbers  # as numbers, and as text
 
-    def rows(self, steps: Indices, times: NDArray[np.float64], recorded: Frames | None) -> Any:
-        """Rows of some steps, as a table of pandas."""
-        import pandas
-
+    def columns_of(
+        self, steps: Indices, times: NDArray[np.float64], recorded: Frames | None
+    ) -> dict[str, NDArray[Any]]:
+        """The columns of the table in its rows of some steps."""
         chosen = np.arange(self.count) if self.walker is None else np.array([self.walker])
         cells: dict[str, NDArray[Any]] = {
             "step": np.repeat(steps, len(chosen)),
@@ -196,7 +202,7 @@ class _Plan:
             values = _at_steps(recorded, steps)[:, chosen][..., self.columns]
             flat = values.reshape(-1, len(self.columns))
             cells |= dict(zip(labels(self.parameters, self.columns), flat.T, strict=True))
-        return pandas.DataFrame(cells)
+        return cells
 
 
 def _parts(length: int, row_bytes: int) -> Iterator[slice]:
@@ -215,6 +221,15 @@ def _at_steps(series: Frames, steps: Indices) -> NDArray[Any]:
     values = np.full((len(steps), *found.shape[1:]), np.nan, np.result_type(found.dtype, np.float32))
     values[there] = found
     return values
+
+
+def _texts(values: NDArray[Any]) -> list[str]:
+    """Cells of a column, with the fewest digits that bring back the same bits of its type; empty for NaN."""
+    if values.dtype.kind != "f":
+        return [str(one) for one in values.tolist()]
+    texts = values.astype(np.str_)
+    texts[np.isnan(values)] = ""
+    return list(texts.tolist())
 
 
 def _columns(name: str, values: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnsim.grid.grid import native_scratch
+from nnsim.logit import EPSILON
 from nnsim.platforms import monte_carlo_kernel as kernel
 from nnsim.platforms.obstacles import main_bias, walls
 from nnsim.random.streams import WALKERS, Purpose
@@ -34,7 +35,6 @@ CVS = {
     "smoothed": kernel.SMOOTHED,
     "logit_smoothed": kernel.LOGIT_SMOOTHED,
 }
-EPSILON = 1e-4  # of the logit of the smoothed accuracy, as in nnsim.cv.accuracy
 
 
 class Arrays:

@@ -21,6 +21,7 @@ from nnsim.analysis.averages.frames import common_steps, opened
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.errors import InputError, TrajectoryError, require_integer, require_number, require_path
 from nnsim.files import MARK, is_marked, whole
+from nnsim.installation import extra
 from nnsim.plotting.paths import choose_walkers, cut_at_edges
 from nnsim.plotting.style import COLORS, active_style, frame, new_axes, readable, styled
 from nnsim.plotting.tables import BiasTables
@@ -270,13 +271,8 @@ def _settle(scene: _Scene) -> None:
 
 
 def _ffmpeg() -> dict[Any, Any]:
-    try:
-        from imageio_ffmpeg import get_ffmpeg_exe  # type: ignore[import-untyped]
-    except ImportError:
-        raise InputError(
-            f"{OWNER}: an .mp4 needs the package imageio-ffmpeg; pip install imageio-ffmpeg, or write a .gif"
-        ) from None
-    return {"animation.ffmpeg_path": get_ffmpeg_exe()}
+    ffmpeg = extra(f"{OWNER}: an .mp4", "imageio_ffmpeg", instead="write a .gif").get_ffmpeg_exe()
+    return {"animation.ffmpeg_path": ffmpeg}
 
 
 def _write(

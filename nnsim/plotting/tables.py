@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.landscape.axes import Axis, Floats, node_values
+from nnsim.analysis.landscape.axes import Axis, Floats
 from nnsim.analysis.landscape.landscape import EntropyLandscape
 from nnsim.analysis.landscape.learnt import grid_bias_name
 from nnsim.analysis.landscape.snapshots import reports_of
 from nnsim.errors import InputError
+from nnsim.grid.values import node_values
 
 if TYPE_CHECKING:
     from nnsim.trajectory.reader import Trajectory

@@ -31,7 +31,7 @@ from nnsim.analysis.training.sweep_table import (
     read_record,
 )
 from nnsim.errors import InputError, NNSimError, TrajectoryError, require_integer
-from nnsim.files import PARTIAL, is_alive, remove, remove_leftovers, replace_file, write_json, writing
+from nnsim.files import PARTIAL, is_alive, read_json, remove, remove_leftovers, replace_file, write_json, writing
 from nnsim.lock import Lock, Locked
 from nnsim.running.interrupt import Interrupt
 from nnsim.running.script import Script
@@ -423,7 +423,7 @@ def _spent(folder: Path) -> float:
     """Seconds that earlier processes have worked on a point, as far as a sweep saw them end."""
     for name in (DONE, FAILED, BEGUN):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            return float(json.loads((folder / name).read_bytes())["seconds"])
+            return float(read_json(folder / name)["seconds"])
     return 0.0
 
 

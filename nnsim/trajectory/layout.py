@@ -5,9 +5,7 @@ Imports neither torch nor zarr, so that `nnsim info` answers at once and the eng
 
 from __future__ import annotations
 
-import json
 import os
-import time
 import unicodedata
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from nnsim import files
 from nnsim.describe import check_name
 from nnsim.errors import InputError, TrajectoryError, shown
 from nnsim.files import write_json
@@ -43,18 +42,15 @@ def import_zarr() -> ModuleType:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a small JSON file; try again for a moment, as some file systems do not show a replacement at once."""
-    for attempt in range(4):
-        try:
-            content = json.loads(path.read_bytes())
-            if isinstance(content, dict):
-                return content
-            reason = "not an object"
-        except (OSError, ValueError) as error:
-            reason = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
-        if attempt < 3:
-            time.sleep(0.01)
-    raise damaged(path, reason)
+    """Read a small JSON file of a trajectory.
+
+    Raises:
+        TrajectoryError: it is missing or damaged.
+    """
+    try:
+        return files.read_json(path, retries=3)
+    except (OSError, ValueError) as error:
+        raise damaged(path, "missing" if isinstance(error, FileNotFoundError) else "unreadable") from error
 
 
 def damaged(path: Path, what: str) -> TrajectoryError:

@@ -13,17 +13,13 @@ of the paper.
 | f_k | `free_energies`: -ln Z_k, that of the first state 0 | [K] |
 
 Reference: M. R. Shirts and J. D. Chodera, J. Chem. Phys. 129, 124105 (2008), doi:10.1063/1.2978177, eqs. 11 and 13;
-solved by pymbar, and the blocks of a jackknife, which begin close to the solution, by scipy.
+the minimum of a convex function, found by a trust region and Newton's steps to the limit of rounding.
 """
 
 from __future__ import annotations
 
-import importlib
-import logging
 import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,6 +30,7 @@ from nnsim.errors import InputError
 
 Counts = NDArray[np.int64]
 CONVERGED = 1e-6  # change of f_k in one more iteration
+LAST_STEP = 1e-9  # of Newton's method, after which the error is its square, far below rounding
 LEAST_OVERLAP = 1e-9  # below which f_k are lost in rounding
 
 
@@ -52,26 +49,12 @@ def solve_mbar(reduced: Floats, counts: Counts, initial: Floats | None = None) -
         return np.zeros(1)
     found = _minimised(reduced, counts, _neighbours(reduced, counts) if initial is None else initial)
     apart = overlap(reduced, counts, found) < LEAST_OVERLAP
-    if initial is None and not apart:
-        found = _by_pymbar(reduced, counts, found)  # which alone may need minutes from afar
     if apart or not np.abs(_iterated(reduced, counts, found) - found).max() < CONVERGED:
         raise InputError(
             f"MBAR: the {len(counts)} states have no overlap, so that their free energies are not known: some have no "
             "frames in common with the others; put states between them, or run longer"
         )
     return found
-
-
-def _by_pymbar(reduced: Floats, counts: Counts, initial: Floats) -> Floats:
-    """The solution from a start close to it; NaN where none is found."""
-    with _quiet():
-        # a seed that is given leaves numpy's global random state alone
-        protocol = ({"method": "adaptive", "options": {"maximum_iterations": 20}},)
-        options: dict[str, Any] = {"initial_f_k": initial, "solver_protocol": protocol, "rseed": 0}
-        try:
-            return np.asarray(importlib.import_module("pymbar").MBAR(reduced, counts, **options).f_k, np.float64)
-        except (ValueError, ArithmeticError, np.linalg.LinAlgError):
-            return np.full(len(counts), np.nan)
 
 
 def _minimised(reduced: Floats, counts: Counts, initial: Floats) -> Floats:
@@ -103,10 +86,27 @@ def _minimised(reduced: Floats, counts: Counts, initial: Floats) -> Floats:
         method="trust-exact", options={"gtol": 1e-12, "max_trust_radius": 100.0},
     )  # fmt: skip
     f = np.zeros(len(counts))
-    f[seen[1:]] = found.x
+    f[seen[1:]] = _polished(at, found.x)
     if len(seen) < len(counts):
         f = _iterated(reduced, counts, f)
     return f - f[0]
+
+
+def _polished(at: Callable[[Floats], dict[str, Any]], f: Floats) -> Floats:
+    """The minimum to the last digits, from close to it: each of Newton's steps squares the error."""
+    last = 1.0
+    while True:
+        here = at(f)
+        try:
+            step = np.linalg.solve(here["hessian"], here["slope"])
+        except np.linalg.LinAlgError:  # states that are all but apart
+            return f
+        size = float(np.abs(step).max(initial=0.0))
+        if not size < 0.5 * last:  # rounding, or too far for these steps to close in
+            return f
+        f, last = f - step, size
+        if size < LAST_STEP:
+            return f
 
 
 def log_mixture(reduced: Floats, counts: Counts, free_energies: Floats) -> Floats:
@@ -161,17 +161,3 @@ def _iterated(reduced: Floats, counts: Counts, free_energies: Floats) -> Floats:
     exponent -= top[:, None]
     found = -(top + np.log(np.exp(exponent, out=exponent).sum(axis=1)))
     return found - found[0]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep pymbar's banner (no JAX), its advice on time series and its notes on convergence off the screen."""
-    logger = logging.getLogger("pymbar")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.errors import InputError
+from nnsim.grid.values import grid_values
 
 if TYPE_CHECKING:
     from nnsim.trajectory.reader import Trajectory
@@ -51,42 +52,6 @@ def bias_settings(trajectory: Trajectory) -> dict[str, dict[str, Any]]:
 def biases_of_type(trajectory: Trajectory, *types: str) -> dict[str, dict[str, Any]]:
     """Settings, by name, of the biases of the given types."""
     return {name: one for name, one in bias_settings(trajectory).items() if one.get("type") in types}
-
-
-def grid_values(coefficients: ArrayLike, grid: Mapping[str, Any], s: ArrayLike) -> Floats:
-    r"""Values at s of the function on a grid with the given coefficients, the same as `nnsim.Grid.evaluate` gives.
-
-        f(s) = sum_i c_i B((s - s_i) / h)      cubic B-spline, s_i the centres of the bins, c_{-1-i} = c_i at an edge
-
-    Args:
-        coefficients: [M1, ..., Mk].
-        grid: `lower`, `upper`, `bins`, `periodic` (one for each axis) and `kind`, as `nnsim.Grid.describe()` gives.
-        s: points, [..., k]; outside the grid the value is that of the nearest edge, also with `kind="bins"`.
-
-    Returns:
-        [...]; NaN where s is not finite.
-
-    Reference: C. de Boor, A Practical Guide to Splines (1978), chapter IX.
-    """
-    from scipy.ndimage import map_coordinates
-
-    table, given = np.asarray(coefficients, dtype=np.float64), np.asarray(s, dtype=np.float64)
-    points = given.reshape(-1, given.shape[-1])
-    lower, upper, bins = (np.asarray(grid[key], dtype=np.float64) for key in ("lower", "upper", "bins"))
-    periodic = np.asarray(grid["periodic"], dtype=bool)
-    finite = np.asarray(np.isfinite(points).all(axis=-1))
-    points = np.where(finite[..., None], points, lower)
-    points = np.where(periodic, lower + np.mod(points - lower, upper - lower), np.clip(points, lower, upper))
-    place = (points - lower) * (bins / (upper - lower))  # in bins from the lower edge
-    if grid["kind"] == "bins":
-        index = np.clip(np.floor(place), 0, bins - 1).astype(np.int64)
-        values = table[tuple(np.moveaxis(index, -1, 0))]
-    else:
-        for axis, wraps in enumerate(periodic):
-            width = [(2, 2) if d == axis else (0, 0) for d in range(table.ndim)]
-            table = np.pad(table, width, mode="wrap" if wraps else "symmetric")
-        values = map_coordinates(table, np.moveaxis(place + 1.5, -1, 0), order=3, prefilter=False)
-    return np.where(finite, values, np.nan).reshape(given.shape[:-1])
 
 
 def on_grid(trajectory: Trajectory, name: str, settings: Mapping[str, Any], values: Values, kT: float) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from nnsim.analysis.checks import as_floats
 from nnsim.errors import InputError, require_flag, require_number, require_text, shown
+from nnsim.logit import EPSILON
 
 Floats = NDArray[np.float64]
 Value = Callable[[Floats], ArrayLike]
-
-# The same number as in nnsim/cv/accuracy.py, which cannot be imported without torch.
-_LOGIT_EPSILON = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,31 +123,6 @@ class Curve:
             raise InputError(f"Curve: x, y and error end with {shapes} points; give one of each for every point")
 
 
-def node_values(coefficients: ArrayLike, periodic: Sequence[bool], kind: str = "spline") -> Floats:
-    r"""Values at the bin centres of a uniform cubic B-spline with the given coefficients.
-
-        f(s_i) = (c_{i-1} + 4 c_i + c_{i+1}) / 6        along each axis in turn
-
-    Args:
-        coefficients: [M1, ..., Mk].
-        periodic: for each axis, whether it wraps around; otherwise the coefficients are mirrored at the edges.
-        kind: `"spline"`, or `"bins"`, where the coefficients are the values.
-
-    Reference: C. de Boor, A Practical Guide to Splines (1978), chapter IX; the same rule as `nnsim.Grid.on_nodes`.
-    """
-    values = np.array(coefficients, dtype=np.float64)
-    if kind == "bins":
-        return values
-    for axis, wraps in enumerate(periodic):
-        last = values.shape[axis] - 1
-        index = np.arange(last + 1)
-        # the mirror image of the first node, half a bin outside the edge, is the first node itself
-        left, right = ((index - 1) % (last + 1), (index + 1) % (last + 1)) if wraps else (index - 1, index + 1)
-        left, right = left.clip(0, last), right.clip(0, last)
-        values = (values.take(left, axis) + 4 * values + values.take(right, axis)) / 6
-    return values
-
-
 def natural_value(name: str) -> tuple[Callable[[Floats], Floats], str]:
     """Return the quantity behind the coordinate of a CV, by its name: a function, and the name of the quantity.
 
@@ -178,6 +151,6 @@ def natural_value(name: str) -> tuple[Callable[[Floats], Floats], str]:
         if not logit:
             return plain
         sigmoid = 0.5 * (1 + np.tanh(plain / 2))  # does not overflow
-        return (sigmoid - _LOGIT_EPSILON) / (1 - 2 * _LOGIT_EPSILON)
+        return (sigmoid - EPSILON) / (1 - 2 * EPSILON)
 
     return value, match["name"]

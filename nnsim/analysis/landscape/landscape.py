@@ -22,12 +22,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from nnsim.analysis.averages.frames import opened, size_of
 from nnsim.analysis.checks import as_floats, as_numbers
-from nnsim.analysis.landscape.axes import Axis, Curve, Floats, Value, node_values
+from nnsim.analysis.landscape.axes import Axis, Curve, Floats, Value
 from nnsim.analysis.landscape.input import Quantity, axes_of, called, index_of, on_bins
 from nnsim.analysis.landscape.learnt import discrete_cvs, grid_bias_name, restraints, snapshot
 from nnsim.analysis.landscape.within_bins import mean_place, points_of_means, slopes, value_at
 from nnsim.criteria import FEWEST_VISITS
 from nnsim.errors import InputError, require_flag, require_number, require_several, shown
+from nnsim.grid.values import node_values
 
 if TYPE_CHECKING:
     from nnsim.analysis.landscape.sampling import FrameSample

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from nnsim.analysis.averages.frames import all_opened, opened, require_one_network
 from nnsim.analysis.checks import as_floats
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.analysis.training.sweep_table import label, read_plan, read_sweep
+from nnsim.analysis.training.sweep_table import Conditions, label, read_plan, read_sweep
 from nnsim.errors import InputError, NNSimWarning, require_choice, require_integer, shown
 
 if TYPE_CHECKING:
@@ -200,12 +200,13 @@ def steps_per_epoch(trajectory: Trajectory | str | Path) -> int:
     return math.ceil(points / size)
 
 
-def sweep_runs(folder: Path | str, **where: Any) -> dict[str, list[Trajectory]]:
+def sweep_runs(folder: Path | str, conditions: Conditions = (), **where: Any) -> dict[str, list[Trajectory]]:
     """Trajectories of the points of a sweep that are done, by their settings, those of different seeds together.
 
     Args:
         folder: that of `nnsim sweep`.
-        where: only points with these values of swept settings, given as values or as their texts.
+        conditions: only points with these values of swept settings, as a mapping or as pairs; see `SweepTable.where`.
+        where: more of them, given as values or as their texts.
 
     Returns:
         Such as {"width=10": [seed 0, seed 1], "width=30": [...]}, in the order of the sweep; a setting that has a
@@ -220,10 +221,8 @@ def sweep_runs(folder: Path | str, **where: Any) -> dict[str, list[Trajectory]]:
     points = read_plan(folder)["points"]
     status = dict(zip(points, table["status"].tolist(), strict=True))
     values = {name: dict(zip(points, table[name].tolist(), strict=True)) for name in table.swept}
-    chosen = list(points)
-    for name, wanted in where.items():
-        allowed = set(map(label, table.where(**{name: wanted})[name].tolist()))
-        chosen = [point for point in chosen if label(values[name][point]) in allowed]
+    names = list(points)
+    chosen = [names[row] for row in table.rows_where(conditions, **where)]
     naming = [name for name in table.swept if name != "seed" and len({label(values[name][p]) for p in chosen}) > 1]
     found: dict[str, list[Trajectory]] = {}
     for point in chosen:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.analysis.training.sweep_table import SweepTable, is_numeric, label
+from nnsim.analysis.training.sweep_table import Conditions, SweepTable, is_numeric, label, pairs_of
 from nnsim.errors import InputError, NNSimWarning, require_choice, require_flag, shown
 
 LAWS = ("power", "log")
@@ -159,7 +158,7 @@ def scaling(
     value: str,
     *,
     law: str = "power",
-    given: Mapping[str, Any] | None = None,
+    given: Conditions | None = None,
     weighted: bool = False,
 ) -> list[Scaling]:
     """How a column of a sweep's table grows with a setting, for each set of values of the other swept settings.
@@ -173,7 +172,7 @@ def scaling(
         x: a swept setting, numbers above 0.
         value: a column, such as `ntk_trace_train_first`.
         law: `"power"`, y = b x^a, or `"log"`, y = b + a ln x.
-        given: only points with these values of other settings, such as {"depth": 3}.
+        given: only points with these values of other settings, such as {"depth": 3}; a mapping or pairs.
         weighted: weights from the standard errors.
 
     Returns:
@@ -187,12 +186,7 @@ def scaling(
     require_flag("scaling", "weighted", weighted)
     if not isinstance(table, SweepTable):
         raise InputError(f"scaling: table = {shown(table)} must be a SweepTable; give what read_sweep gives")
-    if not isinstance(given, (Mapping, type(None))):
-        raise InputError(
-            f"scaling: given = {shown(given)} must be settings and their values; give them as in {{'depth': 3}}"
-        )
-    if given:
-        table = table.where(**given)
+    table = table.where(pairs_of("scaling: given", given or ()))
     if x not in table.swept or not is_numeric(table[x].tolist()):
         numbers = [name for name in table.swept if name != "seed" and is_numeric(table[name].tolist())]
         raise InputError(
@@ -222,7 +216,7 @@ _Points = tuple[Floats, Floats, Floats, tuple[int, ...]]
 
 def _points(table: SweepTable, given: dict[str, Any], x: str, value: str) -> _Points:
     """Those with a result: x, means, standard errors and numbers of seeds."""
-    grid = table.where(**given).mean_over_seeds(x, None, value)
+    grid = table.where(given).mean_over_seeds(x, None, value)
     known = np.isfinite(grid.mean)
     seeds = tuple(grid.seeds[known].tolist())
     return np.array(grid.x_values, dtype=np.float64)[known], grid.mean[known], grid.error[known], seeds

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,26 @@ from numpy.typing import NDArray
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.describe import check_name
 from nnsim.errors import InputError, TrajectoryError, shown
+from nnsim.files import read_json
 from nnsim.trajectory.reader import Trajectory
 
 PLAN = "sweep.json"
 DONE, FAILED = "done.json", "failed.json"
 OWN_COLUMNS = ("status", "seconds")  # of the table, which no setting may be called
+Conditions = Mapping[str, Any] | Iterable[tuple[str, Any]]
+"""Settings and their values, all of which must hold."""
 _ENDS = ("first", "first_se", "last", "last_se")
+
+
+def pairs_of(owner: str, conditions: Conditions) -> list[tuple[str, Any]]:
+    """Names and values of conditions; one name may come twice."""
+    try:
+        pairs = conditions.items() if isinstance(conditions, Mapping) else conditions
+        return [(name, value) for name, value in pairs]
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{owner} = {shown(conditions)} must be settings and their values; give them as in {{'depth': 3}}"
+        ) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,23 +107,32 @@ class SweepTable:
         writer.writerows(self.rows())
         return text.getvalue()
 
-    def where(self, **settings: Any) -> SweepTable:
+    def where(self, conditions: Conditions = (), /, **settings: Any) -> SweepTable:
         """The points that have these values of settings, each given as a value or as its text (`hidden="6x6"`).
 
+        Args:
+            conditions: settings and their values, as a mapping or as pairs; for a setting whose name is no keyword.
+            **settings: more of them.
+
         Raises:
-            InputError: a name that was not swept, or a value that no point has.
+            InputError: a name that was not swept, or a value that no point has which meets the conditions before it.
         """
-        chosen = np.ones(len(self), dtype=bool)
-        for name, wanted in settings.items():
-            values = self._setting(name)
+        rows = self.rows_where(conditions, **settings)
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return SweepTable(self.swept, columns, tuple(self.messages[row] for row in rows))
+
+    def rows_where(self, conditions: Conditions = (), /, **settings: Any) -> NDArray[np.int64]:
+        """The places of the points that `where` gives, [n]."""
+        rows, met = np.arange(len(self)), ""
+        for name, wanted in [*pairs_of("where: conditions", conditions), *settings.items()]:
+            values = [self._setting(name)[row] for row in rows]
             fits = np.array([_same(value, wanted) for value in values], dtype=bool)
             if not fits.any():
                 listed = ", ".join(map(label, _in_order(values)))
-                raise InputError(f"the sweep has no {name} = {label(wanted)}; choose one of {listed}")
-            chosen &= fits
-        rows = np.flatnonzero(chosen)
-        columns = {name: column[rows] for name, column in self.columns.items()}
-        return SweepTable(self.swept, columns, tuple(self.messages[row] for row in rows))
+                raise InputError(f"the sweep has no {name} = {label(wanted)}{met}; choose one of {listed}")
+            rows = rows[fits]
+            met += f"{' and' if met else ' where'} {name} = {label(wanted)}"
+        return rows
 
     def mean_over_seeds(self, x: str, y: str | None, value: str) -> SweepGrid:
         r"""Mean and standard error of a column for each value of a setting, or each pair of values of two.
@@ -222,14 +244,11 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_bytes())
+        return read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise TrajectoryError(f"{path} cannot be read ({error}); delete it, and repeat the sweep") from error
-    if not isinstance(content, dict):
-        raise TrajectoryError(f"{path} is damaged; delete it, and repeat the sweep")
-    return content
 
 
 def make_table(plan: dict[str, Any], records: dict[str, dict[str, Any]]) -> SweepTable:
