@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "random": (),
     "networks": (),
     "identity": ("networks",),
-    "trajectory": ("identity", "running"),  # a module is built again from the recorded script
+    "trajectory": ("identity", "networks", "running"),  # a module is built again from the recorded script
     "running": ("identity", "random", "trajectory", "networks", "analysis"),  # a sweep's table
     "platforms": ("grid", "random", "running"),
     "cv": ("networks",),
@@ -34,8 +34,8 @@ MAY_IMPORT = {
     "bias": ("grid", "random"),
     "systems": ("cv", "networks", "platforms", "random"),
     "analysis": ("grid", "trajectory", "networks"),
-    "export": ("analysis", "trajectory"),
-    "plotting": ("analysis", "grid"),
+    "export": ("analysis", "networks", "trajectory"),
+    "plotting": ("analysis", "grid", "networks"),
     "report": ("analysis", "plotting", "trajectory"),
     "cli": ("analysis", "export", "plotting", "report", "running", "trajectory"),
 }
@@ -135,7 +135,9 @@ def test_a_run_does_not_know_how_it_lies_on_the_disk() -> None:
     assert not [one for one in kept if one.startswith(("nnsim.trajectory", "nnsim.running.checkpoint"))]
 
 
-@pytest.mark.parametrize("start", ["import nnsim", "import nnsim; nnsim.Trajectory", "import nnsim.cli"])
+@pytest.mark.parametrize(
+    "start", ["import nnsim", "import nnsim; nnsim.Trajectory", "import nnsim.cli", "import nnsim.networks.layout"]
+)
 def test_what_is_loaded_at_the_start(start: str) -> None:
     code = (
         f"import sys; {start}; print(*sorted({{'torch', 'zarr', 'matplotlib', 'mdtraj', 'numba'}} & set(sys.modules)))"
