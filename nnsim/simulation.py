@@ -26,10 +26,11 @@ from nnsim.networks.modes import undisturbed
 from nnsim.platforms.choose import choose
 from nnsim.platforms.reference import ReferencePlatform, check_finite
 from nnsim.precision import Precision
-from nnsim.protocols import Bias, Integrator, Observable, Reporter, System
+from nnsim.protocols import Bias, CollectiveVariable, Integrator, Observable, Reporter, System
 from nnsim.random.streams import RandomStreams, require_seed
 from nnsim.running.checks import forces
 from nnsim.running.checks import parts as checks
+from nnsim.running.checks.contract import check_contract
 from nnsim.running.checks.integrators import check_conserved, check_integrator, started
 from nnsim.running.interrupt import GO_ON, Interrupt
 from nnsim.running.monitor import Monitor
@@ -157,10 +158,10 @@ class Simulation:
         self.precision = Precision.named(precision)
         self.device = checks.torch_device(device)
         # Copies, because both are brought to the precision of this run and may serve in another.
-        self.system = copy.copy(checks.part("system", system, ("parameters", "box", "initial_positions", "energy")))
-        self.integrator = copy.copy(checks.part("integrator", integrator, ("init", "step")))
+        self.system = copy.copy(check_contract("system", system, System))
+        self.integrator = copy.copy(check_contract("integrator", integrator, Integrator))
         check_integrator(self.integrator)
-        self.reporters = [checks.part("reporter", one, ("due", "report")) for one in checks.several(reporters)]
+        self.reporters = [check_contract("reporter", one, Reporter) for one in checks.several(reporters)]
         self.output = None if output is None else _path(output)
         self._folder = Path.cwd()  # what `output` is relative to, wherever a reporter goes
         self.recording = _recording(every, positions_every, velocities_every, snapshot_every, observe, record_start)
@@ -171,8 +172,10 @@ class Simulation:
         self.step_error = StepError()
         self._slice_steps = 1  # how many the platform does between two looks up, learnt along the way
 
-        pairs = checks.with_intervals("bias", bias, ("name", "cvs", "energy", "update"), default=1)
+        pairs = checks.with_intervals("bias", bias, Bias, default=1)
         biases = [one for one, _ in pairs]
+        for cv in (cv for one in biases for cv in one.cvs):
+            check_contract("collective variable", cv, CollectiveVariable)
         self.force_field = ForceField(self.system, biases, [interval for _, interval in pairs])
         observed = [thing for thing, _ in self.recording.observables]
         checks.check_parts(self.integrator, self.force_field, observed)
@@ -531,7 +534,7 @@ def _recording(
 
     every = require_integer("Simulation", "every", every, least=1)
     start = require_flag("Simulation", "record_start", start)
-    pairs = checks.with_intervals("observable", observe, ("name", "observe"), default=every)
+    pairs = checks.with_intervals("observable", observe, Observable, default=every)
     return Recording(
         every=every,
         positions_every=interval("positions_every", positions_every),
