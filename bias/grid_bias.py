@@ -39,6 +39,7 @@ class GridBias(Bias):
         InputError: CVs or grid of another type, more or fewer CVs than axes, or a bad kT; it names the subclass.
     """
 
+    kind = "grid"
     kernel: Kernel
 
     def __init__(
@@ -128,6 +129,10 @@ class GridBias(Bias):
     def describe(self) -> dict[str, Any]:
         """CVs and grid, for the record."""
         return {"cvs": [cv.name for cv in self.cvs], "cv_settings": self.cvs, "grid": self.grid.describe()}
+
+    def for_readers(self) -> dict[str, Any]:
+        """Kind and formula, and the grid and temperature by which the tables are read."""
+        return {**super().for_readers(), "grid": self.grid.describe(), "kT": self.kT}
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of potential, histogram and counters, and whether it is frozen."""

@@ -68,6 +68,8 @@ class Metadynamics(GridBias):
     >>> bias = Metadynamics(cv.Parameter(0), Grid(-2.0, 2.0, 100), height=0.1, sigma=0.1, pace=100, bias_factor=8.0)
     """
 
+    formula = "hills"
+
     def __init__(
         self,
         cvs: CollectiveVariable | Sequence[CollectiveVariable],

@@ -51,6 +51,7 @@ class WangLandau(GridBias):
     networks: arXiv 2503.13145.
     """
 
+    formula = "flat_histogram"
     native = "grid"  # for native platforms
 
     def __init__(
