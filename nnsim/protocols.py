@@ -170,6 +170,11 @@ class CollectiveVariable(Observable, Protocol):
 class Bias(Protocol):
     """A potential V(s, t) on collective variables that may change as the walkers move.
 
+    A bias that learns may be shared among threads, ranks or windows, each with a copy of its own. From `share` on a
+    copy keeps apart what it learns itself, at a constant increment; `learnt` gives that as counts or as a list, which
+    depend on no order of sums; and `merge` puts what all have learnt in its place, in the order that is given. So all
+    copies are the same again, to the last bit, and what comes out depends on who merges with whom and when alone.
+
     Attributes:
         name: unique among the biases of a simulation.
         cvs: the k collective variables it acts on.
@@ -260,6 +265,18 @@ class Bias(Protocol):
         if self.kind is None:
             return {}
         return {"kind": self.kind, "formula": self.formula, "cvs": [cv.name for cv in self.cvs]}
+
+    def share(self) -> None:
+        """From here on keep apart what is learnt, to be merged with what others learn from the same V."""
+        raise InputError(f"the bias {self.name!r} ({type(self).__name__}) learns nothing that could be merged")
+
+    def learnt(self) -> dict[str, Tensor]:
+        """What it has learnt itself since `share`, or the last `merge`: counts, int64, or the rows of a list."""
+        raise InputError(f"the bias {self.name!r} ({type(self).__name__}) learns nothing that could be merged")
+
+    def merge(self, parts: Sequence[Mapping[str, Tensor]]) -> None:
+        """Take over what all have learnt, each as its `learnt` gave it, in place of what this one has learnt itself."""
+        raise InputError(f"the bias {self.name!r} ({type(self).__name__}) learns nothing that could be merged")
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers that change along the run."""
