@@ -34,6 +34,7 @@ class Boltzmann(Bias):
             made, a periodic CV, at whose edge V would jump.
     """
 
+    kind, formula = "states", "slope"
     periods = (None,)
 
     def __init__(

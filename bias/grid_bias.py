@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +40,7 @@ class GridBias(Bias):
         InputError: CVs or grid of another type, more or fewer CVs than axes, or a bad kT; it names the subclass.
     """
 
+    kind = "grid"
     kernel: Kernel
 
     def __init__(
@@ -63,6 +65,7 @@ class GridBias(Bias):
         self.visits = torch.zeros(grid.shape, dtype=torch.int64)
         self.deposits = 0
         self.outside = 0
+        self._merged: dict[str, Any] | None = None  # while it is shared: as it was at the last merge
 
     @property
     def differentiable(self) -> bool:
@@ -109,6 +112,25 @@ class GridBias(Bias):
             "widen the grid or change the start"
         )
 
+    # ------------------------------------------------------------------ shared among threads, ranks and windows
+
+    def share(self) -> None:
+        """From here on keep apart what is learnt, to be merged with what others learn from the same V."""
+        self._merged = {
+            "potential": self.potential.clone(),
+            "visits": self.visits.clone(),
+            "deposits": self.deposits,
+            "outside": self.outside,
+        }
+
+    def _back(self) -> bool:
+        """Go back to the last merge; whether it is shared at all."""
+        if self._merged is None:
+            return False
+        self.potential, self.visits = self._merged["potential"], self._merged["visits"]
+        self.deposits, self.outside = self._merged["deposits"], self._merged["outside"]
+        return True
+
     # ------------------------------------------------------------------ for the record
 
     def observables(self) -> dict[str, float]:
@@ -129,6 +151,10 @@ class GridBias(Bias):
         """CVs and grid, for the record."""
         return {"cvs": [cv.name for cv in self.cvs], "cv_settings": self.cvs, "grid": self.grid.describe()}
 
+    def for_readers(self) -> dict[str, Any]:
+        """Kind and formula, and the grid and temperature by which the tables are read."""
+        return {**super().for_readers(), "grid": self.grid.describe(), "kT": self.kT}
+
     def state_dict(self) -> dict[str, Any]:
         """A copy of potential, histogram and counters, and whether it is frozen."""
         return {
@@ -137,6 +163,7 @@ class GridBias(Bias):
             "deposits": self.deposits,
             "outside": self.outside,
             "frozen": self.frozen,
+            **({} if self._merged is None else {"merged": copy.deepcopy(self._merged)}),
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -145,3 +172,4 @@ class GridBias(Bias):
         self.visits = saved["visits"].to(self.visits.device, copy=True).contiguous()
         self.deposits, self.outside = int(saved["deposits"]), int(saved["outside"])
         self.frozen = bool(saved["frozen"])
+        self._merged = copy.deepcopy(saved.get("merged"))

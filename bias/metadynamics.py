@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -68,6 +68,8 @@ class Metadynamics(GridBias):
     >>> bias = Metadynamics(cv.Parameter(0), Grid(-2.0, 2.0, 100), height=0.1, sigma=0.1, pace=100, bias_factor=8.0)
     """
 
+    formula = "hills"
+
     def __init__(
         self,
         cvs: CollectiveVariable | Sequence[CollectiveVariable],
@@ -93,6 +95,7 @@ class Metadynamics(GridBias):
         self.kernel = Kernel(grid, [math.sqrt(width**2 - spread * h**2) for width, h in pairs])
         self._volume = 1 / _peak(self.kernel)  # sum of the coefficients of a hill of height one
         self.last_height = 0.0
+        self._hills: list[Tensor] = []  # since the last merge, while it is shared: rows (s, height), [*, k + 1]
 
     def heights(self, s: Tensor) -> Tensor:
         """Height [W] that hills at s [W, k] would have now, in units of energy."""
@@ -111,9 +114,40 @@ class Metadynamics(GridBias):
         if not len(here):
             return
         heights = self.heights(here)  # before any of them changes V
-        self._deposit(here, heights)
-        self.deposits += len(here)
+        if self._merged is not None:
+            self._hills.append(torch.cat([here.double(), heights[:, None]], dim=1))
+        self._add(here, heights)
+
+    def _add(self, s: Tensor, heights: Tensor) -> None:
+        """Add hills of the given heights [W] at s [W, k], all on the grid, and count them."""
+        self._deposit(s, heights)
+        self.deposits += len(s)
         self.last_height = float(heights.mean())
+
+    def share(self) -> None:
+        """From here on list hills apart."""
+        super().share()
+        self._hills = []
+
+    def learnt(self) -> dict[str, Tensor]:
+        """Hills since the last merge, in their order, as rows (s, height) [H, k + 1], and how many were outside."""
+        if self._merged is None:
+            raise InputError(f"Metadynamics: {self.name!r} is not shared, so that nothing is kept apart; call share()")
+        nothing = self.potential.new_zeros((0, len(self.cvs) + 1))
+        return {
+            "hills": torch.cat([nothing, *self._hills]),
+            "outside": torch.tensor(self.outside - self._merged["outside"]),
+        }
+
+    def merge(self, parts: Sequence[Mapping[str, Tensor]]) -> None:
+        """V <- V of the last merge + the hills of all parts, one part after the other, each as high as it was made."""
+        shared = self._back()
+        for part in parts:
+            if len(part["hills"]):
+                self._add(part["hills"][:, :-1], part["hills"][:, -1])
+            self.outside += int(part["outside"])
+        if shared:
+            self.share()
 
     def _deposit(self, s: Tensor, heights: Tensor) -> None:
         """Add hills of the given heights [W] at s [W, k], all on the grid."""
@@ -191,12 +225,14 @@ class Metadynamics(GridBias):
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of potential, histogram and counters, the last height, and whether it is frozen."""
-        return {**super().state_dict(), "last_height": self.last_height}
+        held = {} if self._merged is None else {"hills": self.learnt()["hills"]}
+        return {**super().state_dict(), "last_height": self.last_height, **held}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         super().load_state_dict(saved)
         self.last_height = float(saved["last_height"])
+        self._hills = [saved["hills"].clone()] if "hills" in saved else []
 
 
 def _widths(grid: Grid, sigma: float | Sequence[float]) -> tuple[float, ...]:

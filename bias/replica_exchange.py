@@ -73,6 +73,8 @@ class ReplicaExchange(Boltzmann):
     >>> bias = ReplicaExchange(cv.Loss("train"), [0, 1, 3, 10, 30, 100], every=50, pilot=10_000)  # 6, 12, ... walkers
     """
 
+    formula = "ladder"
+
     def __init__(
         self,
         cv: CollectiveVariable,

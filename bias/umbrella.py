@@ -64,6 +64,8 @@ class Umbrella(Bias):
     >>> steered = Umbrella(cv.Parameter(0), -1.0, stiffness=50.0, velocity=1e-4, until=20_000)
     """
 
+    formula = "harmonic"
+
     def __init__(
         self,
         cvs: CollectiveVariable | Sequence[CollectiveVariable],
@@ -92,6 +94,7 @@ class Umbrella(Bias):
                 f"{len(self.velocity)} walkers; give as many rows of each, or one for all walkers"
             )
         self.windows = max(counts, default=1)  # 1 is a restraint that all walkers share
+        self.kind = "restraint" if self.windows == 1 else "states"
         self.until = None if until is None else require_integer("Umbrella", "until", until, least=1)
         self.periods = self._periods(periods)
         self.name = name

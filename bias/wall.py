@@ -33,6 +33,7 @@ class Wall(Bias):
             is made, a periodic CV, on which nothing lies beyond a wall.
     """
 
+    kind, formula = "restraint", "wall"
     periods = (None,)
 
     def __init__(

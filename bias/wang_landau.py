@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nnsim.bias.grid_bias import GridBias
@@ -51,6 +52,7 @@ class WangLandau(GridBias):
     networks: arXiv 2503.13145.
     """
 
+    formula = "flat_histogram"
     native = "grid"  # for native platforms
 
     def __init__(
@@ -70,6 +72,7 @@ class WangLandau(GridBias):
                 "give an object such as nnsim.schedules.InverseTime(maximum, scale)"
             )
         self.schedule = schedule
+        self._height = 0.0  # of a deposit until the next merge, while it is shared
         self.kernel = Kernel(grid, kernel)
 
     @property
@@ -82,10 +85,48 @@ class WangLandau(GridBias):
         if self.frozen:
             return
         s = s if mask is None else s[mask]
-        inside = self.kernel.deposit_(self.potential, self.visits, s, self.kT * self.increment)
+        height = self.kT * self.increment if self._merged is None else self._height
+        inside = self.kernel.deposit_(self.potential, self.visits, s, height)
         self.outside += len(s) - inside
         self.deposits += inside
-        self.schedule.observe(self.deposits, self.visits)
+        if self._merged is None:
+            self.schedule.observe(self.deposits, self.visits)
+
+    def share(self) -> None:
+        """From here on count visits apart, at a constant increment; the schedule looks at merges only."""
+        super().share()
+        self._height = 0.0 if self.frozen else self.kT * self.increment
+
+    def learnt(self) -> dict[str, Tensor]:
+        """Visits since the last merge, int64 on the grid, those outside it, and what each adds to V, in energy."""
+        if self._merged is None:
+            raise InputError(f"WangLandau: {self.name!r} is not shared, so that nothing is kept apart; call share()")
+        return {
+            "visits": self.visits - self._merged["visits"],
+            "outside": torch.tensor(self.outside - self._merged["outside"]),
+            "height": torch.tensor(self._height, dtype=torch.float64),
+        }
+
+    def merge(self, parts: Sequence[Mapping[str, Tensor]]) -> None:
+        """V <- V of the last merge + height x (the visits of all parts * kernel).
+
+        Raises:
+            InputError: no parts, or parts of different heights, which did not begin from the same V.
+        """
+        heights = {float(part["height"]) for part in parts}
+        if len(heights) != 1:
+            raise InputError(
+                f"WangLandau: parts with heights {sorted(heights)} of a deposit were not learnt from one V; share() "
+                "all copies at the same state, and merge at least one part"
+            )
+        shared = self._back()
+        self.add(
+            torch.stack([part["visits"] for part in parts]).sum(dim=0),
+            sum(int(part["outside"]) for part in parts),
+            *heights,
+        )
+        if shared:
+            self.share()
 
     def add(self, visits: Tensor, outside: int, height: float) -> None:
         """Deposit at many bins at once: `visits` counts (int64, the grid's shape), each `height` x kernel."""
@@ -112,9 +153,11 @@ class WangLandau(GridBias):
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of potential, histogram and counters, whether it is frozen, and the schedule's state."""
-        return {**super().state_dict(), "schedule": self.schedule.state_dict()}
+        held = {} if self._merged is None else {"height": self._height}
+        return {**super().state_dict(), "schedule": self.schedule.state_dict(), **held}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         super().load_state_dict(saved)
+        self._height = float(saved.get("height", 0.0))
         self.schedule.load_state_dict(saved["schedule"])

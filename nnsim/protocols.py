@@ -6,8 +6,9 @@ state, and so on), so that a part of your own need only say what is its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -31,6 +32,19 @@ NEEDS_DATA = (
     "need a system with data, such as a NeuralNetwork: use one, or a CV of the positions such as LogEnergy"
 )
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def required(method: F) -> F:
+    """Mark a method that each part must have of its own; one that lacks it is refused when a simulation is made."""
+    vars(method)["__required__"] = True
+    return method
+
+
+def is_required(method: object) -> bool:
+    """Whether it is a mark that a method is missing, and no method."""
+    return getattr(method, "__required__", False) is True
+
 
 class System(Protocol):
     """What the parameters are, where they may live, and the energy they have.
@@ -49,6 +63,7 @@ class System(Protocol):
         """Bring data and constants to the type and the device of the run."""
         return
 
+    @required
     def initial_positions(self, walkers: int, generator: torch.Generator) -> Tensor:
         """Start of each walker, [W, n]; `generator` is the run's `nnsim.random.RandomStreams`."""
         ...
@@ -116,6 +131,7 @@ class Observable(Protocol):
 
     name: str
 
+    @required
     def observe(self, state: State, evaluation: Evaluation) -> Tensor:
         """The value at the state, [W, ...]; `evaluation` belongs to `state.positions`."""
         ...
@@ -133,6 +149,7 @@ class CollectiveVariable(Observable, Protocol):
     differentiable: bool = True
     discrete: bool = False
 
+    @required
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """The value of each walker, [W]."""
         ...
@@ -153,12 +170,20 @@ class CollectiveVariable(Observable, Protocol):
 class Bias(Protocol):
     """A potential V(s, t) on collective variables that may change as the walkers move.
 
+    A bias that learns may be shared among threads, ranks or windows, each with a copy of its own. From `share` on a
+    copy keeps apart what it learns itself, at a constant increment; `learnt` gives that as counts or as a list, which
+    depend on no order of sums; and `merge` puts what all have learnt in its place, in the order that is given. So all
+    copies are the same again, to the last bit, and what comes out depends on who merges with whom and when alone.
+
     Attributes:
         name: unique among the biases of a simulation.
         cvs: the k collective variables it acts on.
         moving: whether V moves with time and `update` keeps account of that at every step, as the work of a moving
             `Umbrella` does; such a bias cannot be evaluated every few steps only. A bias that learns at an interval of
             its own calls that `pace` or `every`, by which it is known whether the two go together.
+        kind: `"grid"`, a learnt potential on a grid; `"states"`, a known energy for each walker or rung; `"restraint"`,
+            a known function of the CVs; or one of your own. None: no reader knows how to weigh frames.
+        formula: by which readers evaluate V, see `nnsim.analysis.averages.kinds`, where `teach` adds another.
         periods: after how much V repeats along each CV, None along those where it does not; held against
             `CollectiveVariable.period`. None in place of all of them says nothing.
         frozen: whether V stands still and nothing is kept account of, so that several simulations may share the bias;
@@ -167,6 +192,8 @@ class Bias(Protocol):
 
     name: str
     cvs: Sequence[CollectiveVariable]
+    kind: str | None = None
+    formula: str | None = None
     moving: bool = False
     periods: Sequence[float | None] | None = None
     frozen: bool = False
@@ -175,6 +202,7 @@ class Bias(Protocol):
         """Bring tables to the device of the run."""
         return
 
+    @required
     def energy(self, s: Tensor, step: int) -> Tensor:
         """V [W] at s [W, k]."""
         ...
@@ -232,6 +260,24 @@ class Bias(Protocol):
         """Arrays on the grid that are stored in the trajectory, the newest under their own names."""
         return {}
 
+    def for_readers(self) -> dict[str, Any]:
+        """What the record says beside the settings, so that V can be evaluated without this class."""
+        if self.kind is None:
+            return {}
+        return {"kind": self.kind, "formula": self.formula, "cvs": [cv.name for cv in self.cvs]}
+
+    def share(self) -> None:
+        """From here on keep apart what is learnt, to be merged with what others learn from the same V."""
+        raise InputError(f"the bias {self.name!r} ({type(self).__name__}) learns nothing that could be merged")
+
+    def learnt(self) -> dict[str, Tensor]:
+        """What it has learnt itself since `share`, or the last `merge`: counts, int64, or the rows of a list."""
+        raise InputError(f"the bias {self.name!r} ({type(self).__name__}) learns nothing that could be merged")
+
+    def merge(self, parts: Sequence[Mapping[str, Tensor]]) -> None:
+        """Take over what all have learnt, each as its `learnt` gave it, in place of what this one has learnt itself."""
+        raise InputError(f"the bias {self.name!r} ({type(self).__name__}) learns nothing that could be merged")
+
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers that change along the run."""
         return {}
@@ -267,10 +313,12 @@ class Integrator(Protocol):
         """Time that one step advances."""
         return 1.0
 
+    @required
     def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
         """The state at step 0 of walkers at `positions` [W, n]; `generator` is the run's `RandomStreams`."""
         ...
 
+    @required
     def step(self, state: State, force_field: ForceField) -> State:
         """One step; updates the tensors of `state` in place and returns it."""
         ...
@@ -325,6 +373,7 @@ class Platform(Protocol):
         """Take over a simulation that has no obstacle, at its present step; called once, before `advance`."""
         self.integrator, self.force_field = simulation.integrator, simulation.force_field
 
+    @required
     def advance(self, state: State, steps: int) -> State:
         """`steps` times: a step of the integrator, then an update of every bias."""
         ...
@@ -345,10 +394,12 @@ class Platform(Protocol):
 class Reporter(Protocol):
     """Takes something from the simulation at steps that it chooses."""
 
+    @required
     def due(self, step: int) -> int:
         """The first step after `step` at which `report` wants to be called."""
         ...
 
+    @required
     def report(self, simulation: Simulation) -> None:
         """Called with the simulation at a due step."""
         ...

@@ -25,11 +25,12 @@ from nnsim.networks.modes import undisturbed
 from nnsim.platforms.choose import AUTO, asked_for, choose, choose_again, is_listed, recorded_name
 from nnsim.platforms.reference import check_finite
 from nnsim.precision import Precision
-from nnsim.protocols import Bias, Integrator, Observable, Platform, Reporter, System
+from nnsim.protocols import Bias, CollectiveVariable, Integrator, Observable, Platform, Reporter, System
 from nnsim.random.streams import RandomStreams, require_seed
 from nnsim.running.account import describe_parts, identify_parts
 from nnsim.running.checks import forces
 from nnsim.running.checks import parts as checks
+from nnsim.running.checks.contract import check_contract
 from nnsim.running.checks.integrators import check_conserved, check_integrator, started
 from nnsim.running.interrupt import GO_ON, Interrupt
 from nnsim.running.monitor import Monitor
@@ -147,10 +148,10 @@ class Simulation:
         self.device = checks.torch_device(device)
         platforms = asked_for(platform)
         # Copies, because both are brought to the precision of this run and may serve in another.
-        self.system = copy.copy(checks.part("system", system, ("parameters", "box", "initial_positions", "energy")))
-        self.integrator = copy.copy(checks.part("integrator", integrator, ("init", "step")))
+        self.system = copy.copy(check_contract("system", system, System))
+        self.integrator = copy.copy(check_contract("integrator", integrator, Integrator))
         check_integrator(self.integrator)
-        self.reporters = [checks.part("reporter", one, ("due", "report")) for one in checks.several(reporters)]
+        self.reporters = [check_contract("reporter", one, Reporter) for one in checks.several(reporters)]
         self.output = None if output is None else require_path(output)
         self._folder = Path.cwd()  # what `output` is relative to, wherever a reporter goes
         self.recording: Recording = recording_plan(
@@ -163,8 +164,10 @@ class Simulation:
         self.step_error = StepError()
         self._slice_steps = 1  # how many the platform does between two looks up, learnt along the way
 
-        pairs = checks.with_intervals("bias", bias, ("name", "cvs", "energy", "update"), default=1)
+        pairs = checks.with_intervals("bias", bias, Bias, default=1)
         biases = [one for one, _ in pairs]
+        for cv in (cv for one in biases for cv in one.cvs):
+            check_contract("collective variable", cv, CollectiveVariable)
         self.force_field = ForceField(self.system, biases, [interval for _, interval in pairs])
         observed = [thing for thing, _ in self.recording.observables]
         checks.check_parts(self.integrator, self.force_field, observed)

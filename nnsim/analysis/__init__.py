@@ -15,6 +15,7 @@ from nnsim.analysis.averages.equilibrium import (
     equilibrium,
     mean_curve,
 )
+from nnsim.analysis.averages.kinds import teach
 from nnsim.analysis.averages.profile import Profile, profile
 from nnsim.analysis.averages.weights import FrameWeights, frame_weights
 from nnsim.analysis.landscape.axes import Axis, Curve, natural_value
@@ -147,6 +148,7 @@ __all__ = [
     "scaling",
     "steps_per_epoch",
     "sweep_runs",
+    "teach",
     "training_curve",
     "velocity_autocorrelation",
 ]

@@ -82,10 +82,10 @@ def equilibrium(
     from nnsim.trajectory.reader import Trajectory
 
     opened = Trajectory(trajectory)
-    kind = analysis.averaged_type(opened, bias)
-    flattened = kind in (None, "WangLandau")
+    flattened = _flattened(opened, bias)
     if not flattened and between is not None:
-        article = "an" if kind == "Umbrella" else "a"
+        kind = analysis.averaged_type(opened, bias)
+        article = "an" if str(kind)[0] in "AEIOU" else "a"
         raise InputError(f"--between is for round trips, which {article} {kind} run does not make; leave it out")
     state = analysis.diagnose(opened, between=between, bias=bias) if flattened else None
     given = analysis.biased_quantity(opened, bias) if given is None else given
@@ -324,11 +324,19 @@ def advantage(
     save_table(rows, output)
     _print_advantage(rows, given, of)
     for run in runs:
-        if analysis.averaged_type(run, bias) in (None, "WangLandau") and analysis.has_record(run, bias):
+        if _flattened(run, bias) and analysis.has_record(run, bias):
             say(f"{run.path}: {_verdict(analysis.diagnose(run, bias=bias))}")
     for run, table in zip(runs, tables, strict=False):
         for problem in table.doubts.problems:
             say(f"{run.path}: NOT CONVERGED: {problem}")
+
+
+def _flattened(run: Any, bias: str | None) -> bool:
+    """Whether averages are made from a bias that makes the histogram flat, or from none."""
+    from nnsim.analysis.averages.equilibrium import averaged_bias
+
+    averaged = averaged_bias(run, bias)
+    return averaged is None or averaged["formula"] == "flat_histogram"
 
 
 def _print_advantage(rows: list[dict[str, Any]], given: str, of: str) -> None:

@@ -112,6 +112,7 @@ def landscape(
       nnsim plot landscape wl.zarr --observable accuracy_test --training sgd.zarr
     """
     from nnsim import analysis, plotting
+    from nnsim.analysis.averages.kinds import of_formula
     from nnsim.analysis.landscape.learnt import grid_bias_name
 
     runs = open_runs(trajectories)
@@ -119,7 +120,7 @@ def landscape(
     if marginals:
         found = found.marginal(*marginals)
     _check_options(found, observable, width, slices)
-    grows = all(run.bias(grid_bias_name(run, bias)).attrs["type"] == "WangLandau" for run in runs)
+    grows = all(grid_bias_name(run, bias) in of_formula(run, "flat_histogram") for run in runs)
     note = convergence_note(runs, between, bias) if grows else NOT_JUDGED  # its criteria are those of Wang-Landau
     if len(found.axes) == 3:
         if training:

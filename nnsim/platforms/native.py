@@ -184,7 +184,8 @@ class NativeMonteCarlo(Platform):
         """Add the deposits of all walkers since the last merge to the bias."""
         bias: Any = self.bias
         if self._height:
-            bias.add(self._deposited(), int(self.outside.sum()), self._height)
+            outside, height = torch.from_numpy(self.outside).sum(), torch.tensor(self._height, dtype=torch.float64)
+            bias.merge([{"visits": self._deposited(), "outside": outside, "height": height}])
         self._share(step)
 
     def _deposited(self) -> torch.Tensor:

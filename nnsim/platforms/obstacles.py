@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 # Called by the simulation or the recording, whatever the platform: own ones are no obstacle.
 SHARED = {
-    *("attach", "batch_loss", "describe", "init", "initial_positions", "load_state_dict", "name", "observables"),
-    *("observe", "start", "state_dict", "tables", "tangent", "time_step"),
+    *("attach", "batch_loss", "describe", "doubts", "for_readers", "increment", "init", "initial_positions"),
+    *("load_state_dict", "name", "observables", "observe", "start", "state_dict", "tables", "tangent", "time_step"),
 }
 
 

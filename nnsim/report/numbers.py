@@ -45,7 +45,7 @@ class Numbers:
             found.append(("the table of S", self.profiles))
         if runs.has_landscape or runs.has_states:
             found += [(f"the equilibrium of {of}", partial(self.equilibrium, of)) for of in self._averaged()]
-        if "Boltzmann" in runs.bias_types:
+        if "slope" in runs.formulas:
             found += [(f"the averages of {of}", partial(self.boltzmann, of)) for of in self._averaged()[:1]]
         if self.doubts.diagnoses:
             found.append(("the table of convergence", self.convergence))

@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nnsim.analysis.averages.equilibrium import averaged_type
+from nnsim.analysis.averages.equilibrium import averaged_bias
+from nnsim.analysis.averages.kinds import bias_settings, word
 from nnsim.analysis.landscape.landscape import EntropyLandscape
 from nnsim.analysis.landscape.learnt import grid_bias_name
 from nnsim.errors import InputError
@@ -18,16 +19,10 @@ from nnsim.trajectory.runs import open_runs
 
 MOST_NUMBERS = 4_000_000  # of an observable, frames x walkers, that are read; of more only some frames, for the memory
 MOST_WITH_STATES = 2_000_000  # frames x walkers x states that MBAR is given, several times, in a few seconds each
-ON_GRID = ("WangLandau", "Metadynamics")
-OF_STATES = ("Boltzmann", "ReplicaExchange", "Umbrella")
+OF_STATES = ("slope", "ladder", "harmonic")  # formulas of biases whose walkers sample different ensembles
 BOOKKEEPING = ("potential_energy", "bias_energy", "kinetic_temperature", "acceptance")
-# Words for integrators and biases, as in "by Langevin dynamics under a Wang-Landau bias".
+# Words for integrators, as in "by Langevin dynamics"; others go by their type.
 WORDS = {
-    "WangLandau": "Wang-Landau",
-    "ReplicaExchange": "replica exchange",
-    "Metadynamics": "metadynamics",
-    "Umbrella": "umbrella sampling",
-    "Wall": "a wall",
     "MonteCarlo": "Monte Carlo moves",
     "HybridMonteCarlo": "hybrid Monte Carlo",
     "Langevin": "Langevin dynamics",
@@ -120,30 +115,30 @@ class Runs:
     @cached_property
     def biases(self) -> dict[str, dict[str, Any]]:
         """Settings of the biases, by name."""
-        said = {name: one for name, one in (self.header.get("bias") or {}).items() if isinstance(one, dict)}
-        return said | {name: self.first.bias(name).attrs for name in self.first.bias_names if name not in said}
+        return bias_settings(self.first)
 
     @cached_property
-    def bias_types(self) -> list[str]:
-        """Types of the biases."""
-        return [str(one.get("type")) for one in self.biases.values()]
+    def formulas(self) -> set[str]:
+        """Formulas of the biases."""
+        return {str(one["formula"]) for one in self.biases.values()}
 
     @property
     def has_landscape(self) -> bool:
         """Whether a bias has learnt a landscape."""
-        return any(kind in ON_GRID for kind in self.bias_types)
+        return any(one["kind"] == "grid" for one in self.biases.values())
 
     @property
     def has_states(self) -> bool:
         """Whether walkers sample different ensembles."""
-        return averaged_type(self.first, self.bias) in OF_STATES and not self.has_landscape
+        averaged = averaged_bias(self.first, self.bias)
+        return averaged is not None and averaged["formula"] in OF_STATES and not self.has_landscape
 
     @cached_property
     def is_wang_landau(self) -> bool:
         """Whether the landscape comes from a Wang-Landau bias, for which there are criteria of convergence."""
         if not self.has_landscape:
             return False
-        return self.biases.get(self.grid_bias, {}).get("type") == "WangLandau"
+        return self.biases[self.grid_bias]["formula"] == "flat_histogram"
 
     @cached_property
     def grid_bias(self) -> str:
@@ -213,7 +208,7 @@ class Runs:
         walkers = "1 walker" if self.walkers == 1 else f"{self.walkers:,} walkers"
         several = f" in each of {len(self.all)} independent runs" if len(self.all) > 1 else ""
         biases = [
-            " on ".join(filter(None, [_word(one.get("type")), " and ".join(map(str, one.get("cvs") or ()))]))
+            " on ".join(filter(None, [word(one), " and ".join(map(str, one.get("cvs") or ()))]))
             for one in self.biases.values()
         ]
         under = f", biased by {'; '.join(biases)}" if biases else ""
@@ -229,11 +224,6 @@ class Runs:
             return "not known"
         shown = [datetime.fromtimestamp(one).strftime("%Y-%m-%d %H:%M") for one in (min(times), max(times))]
         return shown[0] if shown[0] == shown[1] else f"{shown[0]} to {shown[1]}"
-
-
-def _word(kind: Any) -> str:
-    """How a type is called in a sentence."""
-    return WORDS.get(str(kind), str(kind))
 
 
 def _stride(run: Trajectory, states: bool) -> int:

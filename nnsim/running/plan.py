@@ -38,7 +38,7 @@ def recording_plan(
 
     every = require_integer("Simulation", "every", every, least=1)
     start = require_flag("Simulation", "record_start", start)
-    pairs = with_intervals("observable", observe, ("name", "observe"), default=every)
+    pairs = with_intervals("observable", observe, Observable, default=every)
     return Recording(
         every=every,
         positions_every=interval("positions_every", positions_every),

@@ -155,7 +155,8 @@ class Storage:
             self.store.put(f"{group}/{key}", np.asarray(table.detach().cpu()), None)
         numbers: dict[str, Any] = {**bias_numbers(bias), "deposits": getattr(bias, "deposits", None)}
         numbers["discrete"] = [bool(getattr(cv, "discrete", False)) for cv in bias.cvs]
-        self.store.set_attrs(group, {**describe(bias), **numbers, "step": self.simulation.state.step})
+        said = {**describe(bias), **describe(bias.for_readers())}
+        self.store.set_attrs(group, {**said, **numbers, "step": self.simulation.state.step})
 
 
 def header(simulation: Simulation) -> dict[str, Any]:
@@ -170,12 +171,19 @@ def header(simulation: Simulation) -> dict[str, Any]:
         "time_step": simulation.integrator.time_step,
         "kT": describe(getattr(simulation.integrator, "kT", None)),
         "start": simulation.system.start_record(),
-        **simulation.describe(),
+        **_described(simulation),
         "platform_reason": simulation.platform_reason,
         "description": changes.DESCRIPTION,
         "identity": simulation.identity(),
         **environment(),
     }
+
+
+def _described(simulation: Simulation) -> dict[str, Any]:
+    """The parts, and of biases what a reader needs to evaluate them; no resume compares that."""
+    found = simulation.describe()
+    told = {bias.name: describe(bias.for_readers()) for bias in simulation.force_field.biases}
+    return {**found, "bias": {name: {**settings, **told[name]} for name, settings in found["bias"].items()}}
 
 
 def _periods(simulation: Simulation) -> dict[str, float]:

@@ -8,7 +8,6 @@ command goes on from there: what is done is skipped, what was begun is resumed, 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.averages import potentials
+from nnsim.analysis.averages import kinds, potentials
 from nnsim.analysis.averages.frames import frames_at
 from nnsim.analysis.averages.potentials import StateFamily
 from nnsim.analysis.landscape.axes import Floats
@@ -49,16 +49,15 @@ class BiasedRun:
 
     def __init__(self, trajectory: Trajectory, final_bias: bool) -> None:
         self.trajectory, self.path = trajectory, trajectory.path
-        self.biases = potentials.bias_settings(trajectory)
-        self.learnt = {} if final_bias else self._of("Metadynamics")
-        known = ("WangLandau", "Metadynamics", "Wall", "Umbrella", "Boltzmann", "ReplicaExchange")
+        self.biases = kinds.bias_settings(trajectory)
+        self.learnt = {} if final_bias else self._of("hills")
         for name, settings in self.biases.items():
-            if settings.get("type") not in known:
+            if not kinds.is_known(settings):
                 raise InputError(
                     f"{self.path}: the bias {name!r} is of type {settings.get('type')}, whose weights are not known; "
-                    f"those of {', '.join(known)} are"
+                    f"import the module that teaches its formula, {settings['formula']!r} (nnsim.analysis.teach)"
                 )
-        if self.learnt and self._of("WangLandau"):
+        if self.learnt and any(one["kind"] == "grid" and name not in self.learnt for name, one in self.biases.items()):
             raise InputError(
                 f"{self.path}: the recorded energies of {next(iter(self.learnt))!r} hold those of a Wang-Landau bias "
                 "that grew too; use the final bias (final_bias=True, --final-bias)"
@@ -70,18 +69,18 @@ class BiasedRun:
                     "the final bias (final_bias=True, --final-bias)"
                 )
 
-    def _of(self, *types: str) -> dict[str, dict[str, Any]]:
-        return {name: settings for name, settings in self.biases.items() if settings.get("type") in types}
+    def _of(self, *formulas: str) -> dict[str, dict[str, Any]]:
+        return {name: settings for name, settings in self.biases.items() if settings["formula"] in formulas}
 
     @property
     def ladders(self) -> dict[str, dict[str, Any]]:
         """The biases with a beta for each walker."""
-        return self._of("Boltzmann", "ReplicaExchange")
+        return self._of("slope", "ladder")
 
     @property
     def windows(self) -> dict[str, dict[str, Any]]:
         """The umbrellas with a row for each walker."""
-        rows = {name: len(potentials.umbrella_rows(name, one)[0]) for name, one in self._of("Umbrella").items()}
+        rows = {name: len(potentials.umbrella_rows(name, one)[0]) for name, one in self._of("harmonic").items()}
         return {name: self.biases[name] for name, count in rows.items() if count > 1}
 
     @property
@@ -105,8 +104,8 @@ class BiasedRun:
     @property
     def names(self) -> list[str]:
         """Observables that the weights are made of."""
-        found = [cv for name, settings in self.biases.items() if name not in self.learnt for cv in settings["cvs"]]
-        found += [f"{name}_beta" for name in self._of("ReplicaExchange")]
+        found = [cv for name, one in self.biases.items() if name not in self.learnt for cv in kinds.reads(one)]
+        found += [f"{name}_beta" for name in self._of("ladder")]
         if self.learnt:
             found += ["bias_energy", *(f"{name}_offset" for name in self.learnt)]
         return found or [self._anything()]
@@ -123,7 +122,7 @@ class BiasedRun:
         after = since * self.trajectory.steps
         for name, settings in self.biases.items():
             ramp = settings.get("pilot") or settings.get("ramp") or 0
-            if settings["type"] == "Umbrella" and np.any(settings["velocity"]):
+            if settings["formula"] == "harmonic" and np.any(settings["velocity"]):
                 ramp = settings.get("until") or 0
             if ramp and ramp >= self.trajectory.steps:
                 raise InputError(
@@ -141,7 +140,7 @@ class BiasedRun:
             found.append(potentials.umbrella_windows(name, settings, shape, self.kT))
         for name, settings in self.ladders.items():
             cv = settings["cvs"][0]
-            if settings["type"] == "ReplicaExchange":
+            if settings["formula"] == "ladder":
                 beta = frames_at(self.trajectory, f"{name}_beta", steps)
             else:
                 beta = np.broadcast_to(np.asarray(settings["beta"], np.float64), (len(steps), self._walkers(cv)))
@@ -161,12 +160,12 @@ class BiasedRun:
     @property
     def exchanges(self) -> bool:
         """Whether walkers swap their states."""
-        return bool(self._of("ReplicaExchange"))
+        return bool(self._of("ladder"))
 
     def round_trips(self, after: float) -> dict[str, int]:
         """Round trips that all walkers of each replica exchange made after a step, where they were counted."""
         found = {}
-        for name in self._of("ReplicaExchange"):
+        for name in self._of("ladder"):
             if f"{name}_round_trips" in self.trajectory:
                 series = self.trajectory[f"{name}_round_trips"]
                 counts, before = np.asarray(series[:], np.float64), int(np.sum(series.step <= after))
@@ -188,15 +187,15 @@ class BiasedRun:
             return (values("bias_energy") - np.asarray(offset)[:, None]) / self.kT - of_state
         total = np.zeros_like(values(self.names[0]))
         for name, settings in self.biases.items():
-            if (known := potentials.restraint(name, settings)) is not None:
+            if (known := potentials.restraint(settings)) is not None:
                 total += known(values, self.kT)
-            elif settings["type"] in ("WangLandau", "Metadynamics"):
+            elif settings["kind"] == "grid":
                 total += potentials.on_grid(self.trajectory, name, settings, values, self.kT)
         return total
 
     def sets(self, walkers: int, state: NDArray[np.int64]) -> NDArray[np.int64]:
         """The set of each walker, [W]; all in one where the walkers cannot be cut into sets that sample alike."""
-        exchange = self._of("ReplicaExchange")
+        exchange = self._of("ladder")
         if exchange:
             rungs = [int(settings["rungs"]) for settings in exchange.values()]
             whole = len(rungs) == 1 and not self.windows and walkers % rungs[0] == 0

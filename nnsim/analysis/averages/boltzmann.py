@@ -20,6 +20,7 @@ import numpy as np
 
 from nnsim.analysis.averages.biased_run import BiasedRun, Values, joint_states
 from nnsim.analysis.averages.frames import common_steps, opened
+from nnsim.analysis.averages.kinds import of_formula
 from nnsim.analysis.checks import require_fraction
 from nnsim.analysis.images import refuse_mean
 from nnsim.analysis.landscape.axes import Floats
@@ -31,9 +32,7 @@ if TYPE_CHECKING:
 
 def boltzmann_settings(trajectory: Trajectory | str | Path) -> dict[str, Any] | None:
     """Settings, and the name, of the (first) Boltzmann bias of a run, or None if there is none."""
-    biases = opened(trajectory, "boltzmann_settings").header.get("bias", {})
-    found = [{**one, "name": name} for name, one in biases.items() if one.get("type") == "Boltzmann"]
-    return found[0] if found else None
+    return next(iter(of_formula(opened(trajectory, "boltzmann_settings"), "slope").values()), None)
 
 
 def boltzmann_averages(

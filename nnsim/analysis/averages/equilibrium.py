@@ -24,11 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.averages.biased_run import BiasedRun, Values, joint_states
-from nnsim.analysis.averages.boltzmann import boltzmann_settings
 from nnsim.analysis.averages.frames import common_steps, opened, size_of
 from nnsim.analysis.averages.independence import Doubts, doubts_of_trips
+from nnsim.analysis.averages.kinds import bias_settings, taught
 from nnsim.analysis.averages.local_mean import LocalMean, local_mean
-from nnsim.analysis.averages.potentials import biases_of_type
 from nnsim.analysis.averages.weights import frame_weights
 from nnsim.analysis.checks import require_fraction
 from nnsim.analysis.images import refuse_mean
@@ -40,6 +39,8 @@ if TYPE_CHECKING:
     from nnsim.trajectory.reader import Trajectory
 
 MOST_BINS = 100_000
+# Formulas of the biases that averages are made from (`nnsim.analysis.averages.kinds`), the first that there is.
+AVERAGED = ("ladder", "hills", "harmonic", "slope", "flat_histogram")
 GROUPS = 16  # of walkers, left out one at a time for the standard error
 NARROW = 5  # narrow bins in one of the table, for pictures
 FEWEST_BLOCKS = 8  # fewer walkers than this do not tell an error: the record of each is cut into pieces in time
@@ -159,11 +160,11 @@ def biased_quantity(trajectory: Trajectory | str | Path, bias: str | None = None
         InputError: no bias that averages are made from, or none of that name.
     """
     trajectory = opened(trajectory, "biased_quantity")
-    settings = _weighted(trajectory, bias) or boltzmann_settings(trajectory)
-    if settings is None or bias not in (None, settings["name"]):
+    settings = averaged_bias(trajectory, bias)
+    if settings is None or settings["formula"] == "flat_histogram":
         return str(trajectory.bias(wang_landau_name(trajectory, bias)).attrs["cvs"][0])
     biased = str(settings["cvs"][0])
-    logarithm = f"ln_{biased}" in trajectory.observables and settings["type"] in ("Boltzmann", "ReplicaExchange")
+    logarithm = f"ln_{biased}" in trajectory.observables and settings["formula"] in ("slope", "ladder")
     return f"ln_{biased}" if logarithm else biased
 
 
@@ -172,21 +173,19 @@ def averaged_type(trajectory: Trajectory | str | Path, bias: str | None = None) 
     trajectory = opened(trajectory, "averaged_type")
     if bias is not None:
         require_text("averaged_type", "bias", bias)
-    if (weighted := _weighted(trajectory, bias)) is not None:
-        return str(weighted["type"])
-    settings = boltzmann_settings(trajectory)
-    if settings is not None and bias in (None, settings["name"]):
-        return "Boltzmann"
-    return "WangLandau" if biases_of_type(trajectory, "WangLandau") else None
+    settings = averaged_bias(trajectory, bias)
+    return None if settings is None else str(settings["type"])
 
 
-def _weighted(trajectory: Trajectory, bias: str | None) -> dict[str, Any] | None:
-    """Settings, and the name, of the bias whose frames `frame_weights` weights; None for Wang-Landau or Boltzmann."""
-    for kind in ("ReplicaExchange", "Metadynamics", "Umbrella"):
-        for name, settings in biases_of_type(trajectory, kind).items():
-            if bias in (None, name):
-                return {**settings, "name": name}
-    return None
+def averaged_bias(trajectory: Trajectory, bias: str | None = None) -> dict[str, Any] | None:
+    """Settings of the bias that `equilibrium` makes averages from, of that name if there is one; None without any."""
+    biases = bias_settings(trajectory)
+    for formula in AVERAGED:
+        for name, settings in biases.items():
+            if settings["formula"] == formula and (bias in (None, name) or formula == "flat_histogram"):
+                return settings
+    own = (one for name, one in biases.items() if taught(one) is not None and bias in (None, name))
+    return next(own, None)
 
 
 # ---------------------------------------------------------------------- frames

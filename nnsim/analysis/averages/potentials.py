@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnsim.analysis.averages.kinds import Values, taught
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.errors import InputError
 from nnsim.grid.values import grid_values
 
 if TYPE_CHECKING:
     from nnsim.trajectory.reader import Trajectory
-
-Values = Callable[[str], Floats]  # the record [T, W] of an observable at the frames that are looked at
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,19 +38,6 @@ class StateFamily:
     labels: list[dict[str, Any]]
     state: NDArray[np.int64]
     reduced: Callable[[Values], Floats]
-
-
-def bias_settings(trajectory: Trajectory) -> dict[str, dict[str, Any]]:
-    """Settings of all biases of a run by name: those of its header, and the newest record where there is one."""
-    found = {name: dict(settings) for name, settings in trajectory.header.get("bias", {}).items()}
-    for name in trajectory.bias_names:
-        found[name] = {**found.get(name, {}), **trajectory.bias(name).attrs}
-    return found
-
-
-def biases_of_type(trajectory: Trajectory, *types: str) -> dict[str, dict[str, Any]]:
-    """Settings, by name, of the biases of the given types."""
-    return {name: one for name, one in bias_settings(trajectory).items() if one.get("type") in types}
 
 
 def on_grid(trajectory: Trajectory, name: str, settings: Mapping[str, Any], values: Values, kT: float) -> Floats:
@@ -106,18 +92,19 @@ def harmonic(center: Floats, stiffness: Floats, settings: Mapping[str, Any], val
     return total
 
 
-def restraint(name: str, settings: Mapping[str, Any]) -> Callable[[Values, float], Floats] | None:
-    """V / kT as a function of the record of the CVs and kT, of a bias that is the same known function for all walkers.
+def restraint(settings: Mapping[str, Any]) -> Callable[[Values, float], Floats] | None:
+    """V / kT as a function of the records that it is made of and kT, of a bias that is the same for all walkers.
 
     None for any other: one that is learnt, or with a state for each walker.
     """
-    if settings.get("type") == "Wall":
+    if settings["formula"] == "wall":
         return lambda values, kT: wall(settings, values, kT)
-    if settings.get("type") == "Umbrella":
-        center, stiffness = umbrella_rows(name, settings)
+    if settings["formula"] == "harmonic":
+        center, stiffness = umbrella_rows(settings["name"], settings)
         if len(center) == 1:
             return lambda values, kT: harmonic(center[0], stiffness[0], settings, values, kT)
-    return None
+    own = taught(settings)
+    return None if own is None else lambda values, kT: own.potential(settings, values, kT)
 
 
 def umbrella_windows(name: str, settings: Mapping[str, Any], shape: tuple[int, int], kT: float) -> StateFamily:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nnsim.analysis.averages import potentials
+from nnsim.analysis.averages import kinds, potentials
 from nnsim.analysis.landscape.axes import Axis, Floats
 from nnsim.errors import InputError, shown
 
@@ -43,10 +43,10 @@ def restraints(
     """V / kT at the centres of the restraints on CVs of a bias, and the names of those on other CVs."""
     names, kT = [str(one) for one in attrs["cvs"]], float(attrs["kT"])
     known, others = [], []
-    for name, settings in potentials.bias_settings(trajectory).items():
+    for name, settings in kinds.bias_settings(trajectory).items():
         if name != bias and settings.get("cvs"):
-            potential = potentials.restraint(name, settings)
-            inside = potential is not None and set(settings["cvs"]) <= set(names)
+            potential = potentials.restraint(settings)
+            inside = potential is not None and set(kinds.reads(settings)) <= set(names)
             known.append(potential) if inside else others.append(name)
 
     def total(axes: tuple[Axis, ...]) -> Floats:
@@ -65,18 +65,18 @@ def restraints(
 
 def wang_landau_name(trajectory: Trajectory, bias: str | None) -> str:
     """Return the name asked for if it is a Wang-Landau bias, or that of the only one."""
-    return _bias_name(trajectory, bias, {"WangLandau": "Wang-Landau"})
+    return _bias_name(trajectory, bias, kinds.of_formula(trajectory, "flat_histogram"), "Wang-Landau")
 
 
 def grid_bias_name(trajectory: Trajectory, bias: str | None) -> str:
     """Return the name asked for if it is a bias that learns S on a grid, or that of the only one."""
-    return _bias_name(trajectory, bias, {"WangLandau": "Wang-Landau", "Metadynamics": "metadynamics"})
+    return _bias_name(trajectory, bias, kinds.of_kind(trajectory, "grid"), "Wang-Landau or metadynamics")
 
 
-def _bias_name(trajectory: Trajectory, bias: str | None, types: Mapping[str, str]) -> str:
-    """Return the name asked for if it is that of a bias of these types, or that of the only one."""
-    known = [name for name in trajectory.bias_names if trajectory.bias(name).attrs.get("type") in types]
-    listed, kind = ", ".join(known) or "none", " or ".join(types.values())
+def _bias_name(trajectory: Trajectory, bias: str | None, among: Mapping[str, Any], kind: str) -> str:
+    """Return the name asked for if it is among some biases, of that kind, that have been saved; or the only one's."""
+    known = [name for name in trajectory.bias_names if name in among]
+    listed = ", ".join(known) or "none"
     if bias is not None and bias not in known:
         raise InputError(f"the trajectory has no {kind} bias {bias!r}; it has: {listed}")
     if not known:

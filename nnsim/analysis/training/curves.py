@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nnsim.analysis.averages.equilibrium import EquilibriumTable, mean_curve
 from nnsim.analysis.averages.frames import all_opened, common_frames, opened, require_one_network
-from nnsim.analysis.averages.potentials import biases_of_type
+from nnsim.analysis.averages.kinds import bias_settings
 from nnsim.analysis.checks import as_floats
 from nnsim.analysis.landscape.axes import Curve, Floats
 from nnsim.errors import InputError, require_integer, require_number, require_several, shown
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from nnsim.trajectory.reader import Trajectory
 
 MOST_LEVELS = 100_000
-LEARNING = ("WangLandau", "Metadynamics", "ReplicaExchange")  # biases that no training has
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,11 +157,12 @@ def _recorded(trajectory: Trajectory, given: str, of: str) -> tuple[Floats, Floa
     if missing:
         listed = ", ".join(trajectory.observables) or "none yet"
         raise InputError(f"training_curve: {', '.join(map(str, missing))} was not recorded; there is {listed}")
-    if learning := biases_of_type(trajectory, *LEARNING):
-        raise InputError(
-            f"training_curve: {trajectory.path} is no training: the bias {next(iter(learning))!r} drives its walkers; "
-            "give a run without one"
-        )
+    for name, one in bias_settings(trajectory).items():
+        if one["kind"] == "grid" or one["formula"] == "ladder":  # which no training has
+            raise InputError(
+                f"training_curve: {trajectory.path} is no training: the bias {name!r} drives its walkers; "
+                "give a run without one"
+            )
     x, y = common_frames(trajectory, [given, of], -1.0)
     return x, y
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -24,43 +23,17 @@ from nnsim.random.streams import RandomStreams
 from nnsim.state import State
 
 FLAGS = ("follows_loss", "metropolis", "multiple_time_stepping", "needs_gradients", "symmetric")
-METHODS = {
-    "init": "init(positions, force_field, generator), which returns the state at step 0",
-    "step": "step(state, force_field), which returns the state after one step",
-}
 
 
 def check_integrator(integrator: Integrator) -> None:
-    """Refuse one that lacks a method, or says of itself what cannot be."""
+    """Refuse one that says of itself what cannot be."""
     owner = type(integrator).__name__
-    for name, form in METHODS.items():
-        method = getattr(integrator, name)
-        own = getattr(type(integrator), name, None) is not getattr(Integrator, name)
-        if not own or not _takes(method, form.count(",", 0, form.index(")")) + 1):
-            raise InputError(f"{owner}: the method {name} is missing, or takes other arguments; define {form}")
-    missing = [name for name in (*FLAGS, "order", "time_step", "conserved", "refresh") if not _has(integrator, name)]
-    if missing:
-        raise InputError(f"{owner}: {', '.join(missing)} is missing; derive the class from nnsim.protocols.Integrator")
     for name in FLAGS:
         require_flag(owner, name, getattr(integrator, name))
     require_integer(owner, "order", integrator.order, least=1)
     kT = getattr(integrator, "kT", None)
     if kT is not None and not callable(kT):
         require_number(owner, "kT", kT, least=0.0)
-
-
-def _has(integrator: Integrator, name: str) -> bool:
-    """Whether there is an attribute, without asking a property, which may not know before the first state is made."""
-    return hasattr(type(integrator), name) or hasattr(integrator, name)
-
-
-def _takes(method: Any, count: int) -> bool:
-    """Whether something can be called with so many arguments."""
-    try:
-        inspect.signature(method).bind(*[None] * count)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def started(integrator: Integrator, positions: Tensor, force_field: ForceField, streams: RandomStreams) -> State:

@@ -23,6 +23,7 @@ from nnsim.errors import (
 )
 from nnsim.forcefield import ForceField
 from nnsim.protocols import Integrator, Observable
+from nnsim.running.checks.contract import check_contract
 from nnsim.state import State
 
 SAME_PERIOD = 1e-5  # relative; an edge given as 3.1416 is pi
@@ -36,31 +37,19 @@ def several(things: Any) -> list[Any]:
     return list(things) if isinstance(things, (list, tuple)) else [things]
 
 
-def with_intervals(what: str, things: Any, needs: Sequence[str], default: int) -> list[tuple[Any, int]]:
+def with_intervals(what: str, things: Any, protocol: Any, default: int) -> list[tuple[Any, int]]:
     """(part, interval in steps) of each: from parts, pairs of a part and an interval, a single one of them, or None."""
     one_pair = isinstance(things, tuple) and len(things) == 2 and isinstance(things[1], int)
     found = []
     for entry in [things] if one_pair else several(things):
         thing, interval = entry if isinstance(entry, tuple) and len(entry) == 2 else (entry, default)
-        part(what, thing, needs)
+        check_contract(what, thing, protocol)
         if not isinstance(thing.name, str):
             raise InputError(
                 f"Simulation: the {what} {type(thing).__name__} has name = {shown(thing.name)}; give a text"
             )
         found.append((thing, require_integer("Simulation", f"interval of {thing.name}", interval, least=1)))
     return found
-
-
-def part(what: str, thing: Any, needs: Sequence[str]) -> Any:
-    """The part, after checking that it is an object that has what such a part needs."""
-    missing = [name for name in needs if not hasattr(thing, name)]
-    if missing or isinstance(thing, type):
-        given = f"the class {thing.__name__}" if isinstance(thing, type) else shown(thing)
-        raise InputError(
-            f"Simulation: {given} is no {what}; give an object with {', '.join(needs)}, "
-            f"such as a subclass of nnsim's protocols"
-        )
-    return thing
 
 
 def torch_device(name: str) -> torch.device:
