@@ -10,8 +10,8 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+# Not those called like a function of `nnsim.analysis`: importing one would put it in the place of the function.
 MOVED = {
-    "nnsim.analysis.align": "nnsim.analysis.renaming.align",
     "nnsim.analysis.axes": "nnsim.analysis.landscape.axes",
     "nnsim.analysis.biased_run": "nnsim.analysis.averages.biased_run",
     "nnsim.analysis.boltzmann": "nnsim.analysis.averages.boltzmann",
@@ -21,23 +21,18 @@ MOVED = {
     "nnsim.analysis.correlation": "nnsim.analysis.motion.correlation",
     "nnsim.analysis.diffusion": "nnsim.analysis.motion.diffusion",
     "nnsim.analysis.distances": "nnsim.analysis.motion.distances",
-    "nnsim.analysis.equilibrium": "nnsim.analysis.averages.equilibrium",
-    "nnsim.analysis.evolution": "nnsim.analysis.training.evolution",
     "nnsim.analysis.frames": "nnsim.analysis.averages.frames",
     "nnsim.analysis.independence": "nnsim.analysis.averages.independence",
     "nnsim.analysis.landscape_input": "nnsim.analysis.landscape.input",
     "nnsim.analysis.learnt": "nnsim.analysis.landscape.learnt",
     "nnsim.analysis.local_mean": "nnsim.analysis.averages.local_mean",
     "nnsim.analysis.mbar": "nnsim.analysis.averages.mbar",
-    "nnsim.analysis.overlap": "nnsim.analysis.motion.overlap",
     "nnsim.analysis.passages": "nnsim.analysis.landscape.passages",
     "nnsim.analysis.potentials": "nnsim.analysis.averages.potentials",
-    "nnsim.analysis.profile": "nnsim.analysis.averages.profile",
     "nnsim.analysis.proof": "nnsim.analysis.renaming.proof",
     "nnsim.analysis.recorded": "nnsim.analysis.motion.recorded",
     "nnsim.analysis.reweight": "nnsim.analysis.averages.bins",
     "nnsim.analysis.sampling": "nnsim.analysis.landscape.sampling",
-    "nnsim.analysis.scaling": "nnsim.analysis.training.scaling",
     "nnsim.analysis.snapshots": "nnsim.analysis.landscape.snapshots",
     "nnsim.analysis.structure": "nnsim.analysis.renaming.structure",
     "nnsim.analysis.sweep_table": "nnsim.analysis.training.sweep_table",

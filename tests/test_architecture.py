@@ -146,6 +146,12 @@ def test_what_is_loaded_at_the_start(start: str) -> None:
     assert done.stdout.split() == []
 
 
+def test_no_earlier_name_is_that_of_something_else() -> None:
+    for name in earlier_names.MOVED:
+        package, _, last = name.rpartition(".")
+        assert last not in importlib.import_module(package).__all__
+
+
 @pytest.mark.parametrize("earlier", earlier_names.MOVED)
 def test_modules_are_found_by_their_earlier_names(earlier: str) -> None:
     with pytest.warns(DeprecationWarning, match=re.escape(f"{earlier} is now {earlier_names.MOVED[earlier]}")):
