@@ -19,6 +19,7 @@ from nnsim.errors import (
     shown,
 )
 from nnsim.forcefield import ForceField
+from nnsim.program.operation import Operation
 from nnsim.protocols import Integrator
 from nnsim.random.streams import RandomStreams
 from nnsim.state import State
@@ -36,9 +37,15 @@ def check_integrator(integrator: Integrator) -> None:
     for name, form in METHODS.items():
         method = getattr(integrator, name)
         own = getattr(type(integrator), name, None) is not getattr(Integrator, name)
+        if name == "step" and not own and _has_program(integrator):
+            continue
         if not own or not _takes(method, form.count(",", 0, form.index(")")) + 1):
             raise InputError(f"{owner}: the method {name} is missing, or takes other arguments; define {form}")
-    missing = [name for name in (*FLAGS, "order", "time_step", "conserved", "refresh") if not _has(integrator, name)]
+    missing = [
+        name
+        for name in (*FLAGS, "order", "time_step", "conserved", "refresh", "is_program")
+        if not _has(integrator, name)
+    ]
     if missing:
         raise InputError(f"{owner}: {', '.join(missing)} is missing; derive the class from nnsim.protocols.Integrator")
     for name in FLAGS:
@@ -47,6 +54,12 @@ def check_integrator(integrator: Integrator) -> None:
     kT = getattr(integrator, "kT", None)
     if kT is not None and not callable(kT):
         require_number(owner, "kT", kT, least=0.0)
+
+
+def _has_program(integrator: Integrator) -> bool:
+    """Whether a class says its step as a program, so that it needs no `step` of its own."""
+    own = getattr(type(integrator), "program", Integrator.program) is not Integrator.program
+    return own and integrator.is_program and _takes(integrator.program, 1)
 
 
 def _has(integrator: Integrator, name: str) -> bool:
@@ -69,7 +82,18 @@ def started(integrator: Integrator, positions: Tensor, force_field: ForceField, 
     state = _answer(f"{owner}: init()", lambda: integrator.init(positions, force_field, streams))
     require_state(f"{owner}: init()", state)
     require_number(owner, "time_step", integrator.time_step, above=0.0)
+    if integrator.is_program:
+        _check_program(owner, integrator, force_field)
     return state
+
+
+def _check_program(owner: str, integrator: Integrator, force_field: ForceField) -> None:
+    """Raise `InputError` unless a program is a sequence of operations."""
+    program = _answer(f"{owner}: program()", lambda: tuple(integrator.program(force_field)))
+    wrong = next((one for one in program if not isinstance(one, Operation)), None)
+    if wrong is not None or not program:
+        given = "nothing" if wrong is None else shown(wrong)
+        raise InputError(f"{owner}: program() returned {given}; it must return operations, as of nnsim.program")
 
 
 def _conserves_nothing(integrator: Integrator) -> bool:
