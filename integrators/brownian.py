@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,8 @@ from nnsim.errors import require_choice, require_number
 from nnsim.forcefield import ForceField
 from nnsim.integrators import pieces
 from nnsim.integrators.mini_batches import MiniBatches, check_batch_size
+from nnsim.program import Diffuse, DiffuseWithMemory, DiffusionHeat, Forces, Operation, Scheduled, Shuffle
+from nnsim.program.overdamped import add_
 from nnsim.protocols import Integrator
 from nnsim.state import State
 
@@ -110,53 +114,13 @@ class Brownian(Integrator):
             state.integrator_state["noise"] = state.normal(like=positions)
         return state
 
-    def step(self, state: State, force_field: ForceField) -> State:
+    def program(self, force_field: ForceField) -> Sequence[Operation]:
         """One step of dt."""
-        state.step += 1
-        if self._batches:
-            self._batches.shuffle_(state)
-        box, new = force_field.system.box, state.normal(like=state.positions)
+        kT = Scheduled(self._temperature) if callable(self.kT) else self.kT
+        shuffle = [Shuffle(self._batches)] if self._batches else []
         if self.scheme == "leimkuhler-matthews":
-            self._move_leimkuhler_matthews(state, new)
-            box.confine_(state.positions, new)
-            pieces.update_forces_(state, force_field, self._batches)
-        elif state.heat is None:
-            self._move_euler_maruyama(state, new)
-            box.confine_(state.positions)
-            pieces.update_forces_(state, force_field, self._batches)
-        else:
-            start, forces, turned = state.positions.clone(), state.forces, torch.ones_like(new)
-            self._move_euler_maruyama(state, new)
-            displacement = state.positions - start
-            box.confine_(state.positions, turned)
-            pieces.update_forces_(state, force_field, self._batches)
-            state.heat -= self._log_ratio(displacement, forces, turned * state.forces)
-        return state
-
-    def _move_leimkuhler_matthews(self, state: State, new: Tensor) -> None:
-        old, mobility = state.integrator_state["noise"], self._mobility
-        kT = [self._temperature(step) for step in (state.step - 1, state.step)]
-        if state.heat is not None:  # the velocity before and after the O of the BAOAB step, see `conserved`
-            velocities = kT[0] ** 0.5 * old
-            _add(velocities, state.forces, (2 * mobility) ** 0.5)
-            state.heat += pieces.kinetic_energy(new, kT[1]) - pieces.kinetic_energy(velocities, 1.0)
-        _add(state.positions, state.forces, mobility)
-        _add(state.positions, old, (0.5 * kT[0] * mobility) ** 0.5)
-        _add(state.positions, new, (0.5 * kT[1] * mobility) ** 0.5)
-        state.integrator_state["noise"] = new
-
-    def _move_euler_maruyama(self, state: State, new: Tensor) -> None:
-        _add(state.positions, state.forces, self._mobility)
-        _add(state.positions, new, (2 * self._temperature(state.step) * self._mobility) ** 0.5)
-
-    def _log_ratio(self, displacement: Tensor, before: Tensor, after: Tensor) -> Tensor:
-        """KT ln of the probability density of a step over that of the step back, [W].
-
-        With the forces at the two ends it is displacement . (before + after) / 2 + mobility (after^2 - before^2) / 4:
-        minus the heat, so that U + heat changes by kT ln of the ratio that Metropolis would accept the step with.
-        """
-        each = displacement * (before + after) / 2 + self._mobility * (after.square() - before.square()) / 4
-        return each.double().sum(dim=1)
+            return *shuffle, DiffuseWithMemory(self._mobility, kT), Forces(self._batches)
+        return *shuffle, Diffuse(self._mobility, kT), Forces(self._batches), DiffusionHeat(self._mobility)
 
     def conserved(self, state: State) -> Tensor:
         """U + V, [W], and for Leimkuhler-Matthews the kinetic energy of the BAOAB step without memory that it is.
@@ -168,7 +132,7 @@ class Brownian(Integrator):
         if self.scheme != "leimkuhler-matthews":
             return energy
         velocities = self._temperature(state.step) ** 0.5 * state.integrator_state["noise"]
-        _add(velocities, state.forces, (self._mobility / 2) ** 0.5)
+        add_(velocities, state.forces, (self._mobility / 2) ** 0.5)
         return energy + pieces.kinetic_energy(velocities, 1.0)
 
     def refresh(self, state: State, force_field: ForceField) -> None:
@@ -180,11 +144,3 @@ class Brownian(Integrator):
 
     def _temperature(self, step: int) -> float:
         return pieces.temperature("Brownian", self.kT, step, least=0.0)
-
-
-def _add(positions: Tensor, direction: Tensor, factor: float | Tensor) -> None:
-    """positions += factor x direction, for a factor that is one number or one for each parameter [n]."""
-    if isinstance(factor, float):
-        positions.add_(direction, alpha=factor)
-    else:
-        positions.addcmul_(direction, factor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,8 +11,21 @@ from torch import Tensor
 from nnsim.errors import InputError, require_integer, require_number
 from nnsim.forcefield import ForceField
 from nnsim.integrators import pieces
+from nnsim.program import (
+    Accept,
+    DrawMove,
+    Drift,
+    Forces,
+    FromState,
+    Kick,
+    KineticEnergy,
+    Operation,
+    OrnsteinUhlenbeck,
+    Repeat,
+    Save,
+    Scheduled,
+)
 from nnsim.protocols import Integrator
-from nnsim.random.streams import Purpose
 from nnsim.state import State
 
 
@@ -28,9 +41,9 @@ class HybridMonteCarlo(Integrator):
 
     | symbol | code | shape |
     |---|---|---|
-    | cos(phi) | `decay` | scalar |
-    | h | `h` | [W, 1], another for each walker and trajectory |
-    | q', v' | `trial.positions`, `trial.velocities` | [W, n] |
+    | h | `integrator_state["time_step"]` | [W, 1], another for each walker and trajectory |
+    | q, v | `integrator_state["saved_positions"]`, `["saved_velocities"]` | [W, n], during a trajectory |
+    | q', v' | `state.positions`, `state.velocities` | [W, n], during a trajectory |
 
     Verlet's steps are reversible and keep the volume of phase space, with the mirror of a reflecting box too, so that
     detailed balance is exact at any dt; a smaller one only raises the acceptance. The jitter keeps a trajectory from
@@ -110,52 +123,27 @@ class HybridMonteCarlo(Integrator):
         velocities = pieces.thermal_velocities(positions, self._temperature(0), self._masses, generator)
         state = pieces.first_state(positions, velocities, force_field, generator)
         state.integrator_state["accepted"] = torch.zeros(len(positions), dtype=torch.long, device=positions.device)
-        state.integrator_state["kinetic_energy"] = self._kinetic_energy(state)
+        KineticEnergy(self._masses, double=True).apply(state, force_field)
         return state
 
-    def step(self, state: State, force_field: ForceField) -> State:
+    def program(self, force_field: ForceField) -> Sequence[Operation]:
         """One trajectory of each walker."""
-        state.step += 1
-        kT = self._temperature(state.step)
-        if force_field.biases:  # they may have grown since the last trajectory, also where the walkers stand
-            pieces.update_forces_(state, force_field)
-        pieces.ornstein_uhlenbeck_(state, math.sqrt(1 - self.refreshment), kT, self._masses)
-        kinetic = state.integrator_state["kinetic_energy"] = self._kinetic_energy(state)
-
-        # Two numbers for each walker: for its time step and for its acceptance.
-        drawn = state.generator.uniform(Purpose.MOVE, (state.walkers, 2), step=state.step, draw=0)
-        trial = self._trajectory(state, force_field, self.dt * (1 + self.jitter * (2 * drawn[:, :1] - 1)))
-        before = kinetic + state.energy + state.bias_energy
-        climb = (self._kinetic_energy(trial) + trial.energy + trial.bias_energy - before) / kT
-        accepted = force_field.allows(trial.cvs) & (drawn[:, 1] < torch.exp(-climb))  # a NaN is not accepted
-
-        each = accepted[:, None]
-        state.positions.copy_(torch.where(each, trial.positions, state.positions))
-        state.velocities.copy_(torch.where(each, trial.velocities, -state.velocities))
-        state.forces = torch.where(each, trial.forces, state.forces)
-        state.energy = torch.where(accepted, trial.energy, state.energy)
-        state.bias_energy = torch.where(accepted, trial.bias_energy, state.bias_energy)
-        state.cvs = torch.where(each, trial.cvs, state.cvs)
-        state.integrator_state["accepted"] += accepted
-        return state
+        kT = Scheduled(self._temperature) if callable(self.kT) else self.kT
+        h, half_h = FromState("time_step"), FromState("time_step", 0.5)
+        drift, forces, kick, half_kick = Drift(h), Forces(), Kick(h, self._masses), Kick(half_h, self._masses)
+        return (
+            *([forces] if force_field.biases else []),  # they may have grown, also where the walkers stand
+            OrnsteinUhlenbeck(math.sqrt(1 - self.refreshment), kT, self._masses),
+            KineticEnergy(self._masses, double=True),
+            Save(),
+            DrawMove(self.dt, self.jitter),
+            half_kick,
+            Repeat(self.steps - 1, (drift, forces, kick)),  # the half kicks between two steps are one
+            drift,
+            forces,
+            half_kick,
+            Accept(kT, self._masses),
+        )
 
     def _temperature(self, step: int) -> float:
         return pieces.temperature("HybridMonteCarlo", self.kT, step, above=0.0)
-
-    def _trajectory(self, state: State, force_field: ForceField, time_steps: Tensor) -> State:
-        """Where `steps` steps of velocity Verlet, of [W, 1] each, lead from the state, which stays as it is."""
-        trial = replace(state, positions=state.positions.clone(), velocities=state.velocities.clone())
-        box, h = force_field.system.box, time_steps.to(state.positions)
-        h_over_m = h / self._masses
-        trial.velocities.addcmul_(trial.forces, h_over_m, value=0.5)
-        for remaining in reversed(range(self.steps)):
-            trial.positions.addcmul_(trial.velocities, h)
-            box.confine_(trial.positions, trial.velocities)
-            pieces.update_forces_(trial, force_field)
-            # the half kicks at the end of a step and at the start of the next are one
-            trial.velocities.addcmul_(trial.forces, h_over_m, value=1.0 if remaining else 0.5)
-        return trial
-
-    def _kinetic_energy(self, state: State) -> Tensor:
-        """Sum of m v^2 / 2, [W], in double precision: an error of it would be one of the acceptance."""
-        return pieces.kinetic_energy(state.velocities.double(), self._masses)

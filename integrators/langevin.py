@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from nnsim.errors import InputError, require_number, shown
 from nnsim.forcefield import ForceField
 from nnsim.integrators import pieces
 from nnsim.integrators.mini_batches import MiniBatches, check_batch_size
+from nnsim.program import Drift, Forces, Kick, KineticEnergy, Operation, OrnsteinUhlenbeck, Scheduled, Shuffle
 from nnsim.protocols import Integrator
 from nnsim.state import State
 
@@ -132,35 +134,30 @@ class Langevin(Integrator):
         state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(velocities, self._masses)
         return state
 
-    def step(self, state: State, force_field: ForceField) -> State:
-        """One step of dt."""
-        box = force_field.system.box
-        part = {letter: self.dt / self.splitting.count(letter) for letter in set(self.splitting)}
+    def program(self, force_field: ForceField) -> Sequence[Operation]:
+        """One step of dt: the letters from left to right, with new forces where they are needed."""
+        part = {letter: self.dt / self.splitting.count(letter) for letter in self.splitting}
         last_O = self.splitting.rfind("O")
+        parts = {
+            "B": Kick(part["B"], self._masses),
+            "A": Drift(part["A"]),
+            "O": OrnsteinUhlenbeck(math.exp(-self.friction * part.get("O", 0.0)), self._thermostat, self._masses),
+        }
+        forces, kinetic_energy = Forces(self._batches), KineticEnergy(self._masses)
+        steps: list[Operation] = [Shuffle(self._batches)] if self._batches else []
         stale = False
-        state.step += 1
-        kT = self._temperature(state.step)
-        if self._batches:
-            self._batches.shuffle_(state)
         for place, letter in enumerate(self.splitting):
-            if letter == "B":
-                if stale:
-                    pieces.update_forces_(state, force_field, self._batches)
-                    stale = False
-                pieces.kick_(state, part["B"], self._masses)
-            elif letter == "A":
-                pieces.drift_(state, part["A"], box)
-                stale = True
-            else:
-                decay = math.exp(-self.friction * part["O"])
-                pieces.ornstein_uhlenbeck_(state, decay, kT, self._masses)
-                if place == last_O:
-                    state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(state.velocities, self._masses)
+            if letter == "B" and stale:
+                steps.append(forces)
+            stale = letter == "A" or (stale and letter != "B")
+            steps.append(parts[letter])
+            if place == last_O:
+                steps.append(kinetic_energy)
         if stale:
-            pieces.update_forces_(state, force_field, self._batches)
+            steps.append(forces)
         if last_O < 0:
-            state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(state.velocities, self._masses)
-        return state
+            steps.append(kinetic_energy)
+        return steps
 
     def refresh(self, state: State, force_field: ForceField) -> None:
         """Energies, CVs and forces anew at the same positions, on the step's mini-batches if there are any."""
@@ -168,6 +165,10 @@ class Langevin(Integrator):
             pieces.update_forces_(state, force_field, self._batches)
         else:
             super().refresh(state, force_field)
+
+    @property
+    def _thermostat(self) -> float | Scheduled:
+        return Scheduled(self._temperature) if callable(self.kT) else self.kT
 
     def _temperature(self, step: int) -> float:
         return pieces.temperature("Langevin", self.kT, step, least=0.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,13 +11,10 @@ from nnsim.errors import InputError, require_integer, require_number, shown
 from nnsim.evaluation import Evaluation
 from nnsim.forcefield import ForceField
 from nnsim.integrators import pieces
+from nnsim.program import Chain, Drift, ExtendedEnergy, Forces, Kick, Operation, Scheduled
 from nnsim.protocols import Integrator, Observable
 from nnsim.random.streams import Purpose
 from nnsim.state import State
-
-# Fourth-order factorisation of a thermostat's propagator: w1, w1, 1 - 4 w1, w1, w1 with w1 = 1 / (4 - 4^(1/3)).
-_OUTER = 1 / (4 - 4 ** (1 / 3))
-SUZUKI = (_OUTER, _OUTER, 1 - 4 * _OUTER, _OUTER, _OUTER)
 
 
 class NoseHoover(Integrator):
@@ -109,61 +108,21 @@ class NoseHoover(Integrator):
         drawn = state.generator.normal(Purpose.VELOCITY, shape)
         state.integrator_state["thermostat_velocities"] = drawn * (kT / self._inertia).sqrt()
         state.integrator_state["thermostat_positions"] = torch.zeros_like(drawn)
-        self._finish(state, kT)
+        self._energy(kT).apply(state, force_field)
         return state
 
-    def step(self, state: State, force_field: ForceField) -> State:
+    def program(self, force_field: ForceField) -> Sequence[Operation]:
         """One step of dt."""
-        kT = self._temperature(state.step + 1)
-        self._thermostat(state, self.dt / 2, kT)
-        pieces.kick_(state, self.dt / 2, self._masses)
-        pieces.drift_(state, self.dt, force_field.system.box)
-        state.step += 1
-        pieces.update_forces_(state, force_field)
-        pieces.kick_(state, self.dt / 2, self._masses)
-        self._thermostat(state, self.dt / 2, kT)
-        self._finish(state, kT)
-        return state
+        half, kick = self.dt / 2, Kick(self.dt / 2, self._masses)
+        kT = Scheduled(self._temperature) if callable(self.kT) else self.kT
+        chain = Chain(half, kT, self._inertia, self._freedom, self._masses, self.massive, self.substeps)
+        return chain, kick, Drift(self.dt), Forces(), kick, chain, self._energy(kT)
+
+    def _energy(self, kT: float | Scheduled) -> ExtendedEnergy:
+        return ExtendedEnergy(kT, self._inertia, self._freedom, self._masses)
 
     def _temperature(self, step: int) -> float:
         return pieces.temperature("NoseHoover", self.kT, step, above=0.0)
-
-    def _thermostat(self, state: State, time: float, kT: float) -> None:
-        """Propagate the chains, and scale the velocities, for a time."""
-        u, x = (state.integrator_state[f"thermostat_{name}"] for name in ("velocities", "positions"))
-        twice = self._twice_kinetic(state)  # of each chain, [W, G]
-        scale = torch.ones_like(twice)
-        for weight in SUZUKI * self.substeps:
-            h = weight * time / self.substeps
-            for j in reversed(range(self.chain)):
-                self._push(u, j, twice, h, kT)
-            scale *= torch.exp(-h * u[..., 0])
-            twice = twice * torch.exp(-2 * h * u[..., 0])
-            x.add_(u, alpha=h)
-            for j in range(self.chain):
-                self._push(u, j, twice, h, kT)
-        state.velocities.mul_(scale.to(state.velocities))  # [W, n] or [W, 1]
-
-    def _push(self, u: Tensor, j: int, twice: Tensor, h: float, kT: float) -> None:
-        """Half of a time h of thermostat j, by what it controls and under the drag of the next one."""
-        controlled = twice if j == 0 else self._inertia[j - 1] * u[..., j - 1] ** 2
-        force = (controlled - self._freedom[j] * kT) / self._inertia[j]
-        drag = torch.exp(-h / 4 * u[..., j + 1]) if j + 1 < self.chain else 1.0
-        u[..., j] = (u[..., j] * drag + force * (h / 2)) * drag
-
-    def _twice_kinetic(self, state: State) -> Tensor:
-        """Sum of m v^2 over the parameters of each chain, [W, G]."""
-        each = (self._masses * state.velocities.square()).double()
-        return each if self.massive else each.sum(dim=1, keepdim=True)
-
-    def _finish(self, state: State, kT: float) -> None:
-        """Kinetic energy and conserved quantity of the present state."""
-        u, x = (state.integrator_state[f"thermostat_{name}"] for name in ("velocities", "positions"))
-        own = 0.5 * self._inertia * u**2 + kT * self._freedom * x
-        kinetic = pieces.kinetic_energy(state.velocities, self._masses)
-        state.integrator_state["kinetic_energy"] = kinetic
-        total = kinetic + state.energy + state.bias_energy + own.sum(dim=(1, 2))
-        state.integrator_state["conserved_quantity"] = total
 
 
 class ConservedQuantity(Observable):

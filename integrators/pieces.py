@@ -6,25 +6,40 @@ r"""The small steps that integrators are composed of.
 | A | drift: q <- q + dt v, then back into the box | `drift_` |
 | O | Ornstein-Uhlenbeck: v <- c v + sqrt((1 - c^2) kT / m) xi | `ornstein_uhlenbeck_` |
 
-All of them change the tensors of the state in place.
+All of them change the tensors of the state in place. As operations of a program they are in `nnsim.program`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from nnsim.box import Box
 from nnsim.errors import InputError, first_line, require_number, require_numbers, shown
 from nnsim.forcefield import ForceField
 from nnsim.integrators.mini_batches import MiniBatches
+from nnsim.program.dynamics import Masses, drift_, kick_, kinetic_energy, ornstein_uhlenbeck_, update_forces_
 from nnsim.random.streams import Purpose, RandomStreams
 from nnsim.state import State
 
-Masses = float | Tensor
+__all__ = [
+    "Masses",
+    "Temperature",
+    "check_masses",
+    "check_temperature",
+    "drift_",
+    "first_state",
+    "kick_",
+    "kinetic_energy",
+    "masses_like",
+    "ornstein_uhlenbeck_",
+    "temperature",
+    "thermal_velocities",
+    "total_energy",
+    "update_forces_",
+]
+
 Temperature = float | Callable[[int], float]
 
 
@@ -79,53 +94,6 @@ def masses_like(owner: str, masses: Masses, positions: Tensor) -> Masses:
     if masses.shape != positions.shape[1:]:
         raise InputError(f"{owner}: {masses.numel()} masses for {positions.shape[1]} parameters; give one for each")
     return masses.to(positions)
-
-
-def kick_(state: State, dt: float, masses: Masses) -> None:
-    """v <- v + dt f / m."""
-    if isinstance(masses, float):
-        state.velocities.add_(state.forces, alpha=dt / masses)
-    else:
-        state.velocities.addcdiv_(state.forces, masses, value=dt)
-
-
-def drift_(state: State, dt: float, box: Box) -> None:
-    """q <- q + dt v, then back into the box (mirrored with reversed velocity, or wrapped)."""
-    state.positions.add_(state.velocities, alpha=dt)
-    box.confine_(state.positions, state.velocities)
-
-
-def ornstein_uhlenbeck_(state: State, decay: float, kT: float, masses: Masses) -> None:
-    """v <- c v + sqrt((1 - c^2) kT / m) xi, exact for any time step; `decay` is c = exp(-friction dt)."""
-    noise = state.normal(like=state.velocities)
-    if state.heat is not None:
-        state.heat -= kinetic_energy(state.velocities, masses)
-    state.velocities.mul_(decay)
-    spread = (1 - decay * decay) * kT
-    if isinstance(masses, float):
-        state.velocities.add_(noise, alpha=math.sqrt(spread / masses))
-    else:
-        state.velocities.addcmul_(noise, (spread / masses).sqrt())
-    if state.heat is not None:
-        state.heat += kinetic_energy(state.velocities, masses)
-
-
-def update_forces_(state: State, force_field: ForceField, batches: MiniBatches | None = None) -> None:
-    """Bring forces, energies and cvs up to date with the positions, on the step's mini-batches if there are any."""
-    if batches is not None:
-        result = force_field.batch_forces(state.positions, batches.index(state))
-    elif force_field.slow:  # CVs that are not due stay as they are
-        result = force_field(state.positions, state.step, state.cvs)
-    else:
-        result = force_field(state.positions, state.step)
-    state.energy, state.bias_energy, state.cvs, state.forces = result
-
-
-def kinetic_energy(velocities: Tensor, masses: Masses) -> Tensor:
-    """Sum of m v^2 / 2, [W], for velocities [W, n]."""
-    if isinstance(masses, float):
-        return 0.5 * masses * torch.linalg.vecdot(velocities, velocities)
-    return 0.5 * torch.linalg.vecdot(velocities, masses * velocities)
 
 
 def total_energy(state: State, masses: Masses, ahead: float = 0.0) -> Tensor:

@@ -28,6 +28,7 @@ from torch import Tensor
 from nnsim.errors import InputError, first_line, require_flag, require_integer, require_number, shown
 from nnsim.forcefield import ForceField
 from nnsim.integrators.mini_batches import MiniBatches, check_batch_size, train_points
+from nnsim.program import Confine, LossForces, Moments, Momentum, Operation, Scheduled, Shuffle
 from nnsim.protocols import Integrator
 from nnsim.random.streams import RandomStreams
 from nnsim.state import State
@@ -122,26 +123,23 @@ class _Training(Integrator):
         zeros, streams = torch.zeros_like(positions), RandomStreams.of(generator)
         state = State(positions, zeros, zeros.clone(), nothing, nothing, cvs, streams)
         self._start(state)
-        self._update_forces_(state, force_field)
+        for operation in self._gradient():
+            operation.apply(state, force_field)
         return state
 
-    def step(self, state: State, force_field: ForceField) -> State:
+    def program(self, force_field: ForceField) -> Sequence[Operation]:
         """One update of the parameters, then the gradient that the next one needs."""
-        rate = self.learning_rate * self._factor(state.step)
-        state.step += 1
-        force = state.forces
-        if self.weight_decay:
-            force = force.sub(state.positions, alpha=self.weight_decay)
-        self._move_(state, force, rate)
-        if self.confine:
-            force_field.system.box.confine_(state.positions, state.velocities)
-        self._update_forces_(state, force_field)
-        return state
+        rate = Scheduled(self._rate) if self.schedule else self.learning_rate
+        confine = [Confine()] if self.confine else []
+        return self._update(rate), *confine, *self._gradient()
+
+    def _rate(self, step: int) -> float:
+        """The learning rate of a step, which follows `step - 1` updates."""
+        return self.learning_rate * self._factor(step - 1)
 
     def _factor(self, step: int) -> float:
         """Of the learning rate; raises `InputError` where the schedule fails or gives something else."""
-        if self.schedule is None:
-            return 1.0
+        assert self.schedule is not None
         owner = type(self).__name__
         try:
             factor = self.schedule(step)
@@ -159,17 +157,15 @@ class _Training(Integrator):
     def _start(self, state: State) -> None:
         """Make what the optimiser needs beside the velocities."""
 
-    def _move_(self, state: State, force: Tensor, rate: float) -> None:
-        """Update velocities and positions, given the force [W, n] and the learning rate; `state.step` is new."""
+    def _update(self, rate: float | Scheduled) -> Operation:
+        """Of velocities and positions, given the learning rate."""
         raise NotImplementedError
 
     # ------------------------------------------------------------------ gradient
 
-    def _update_forces_(self, state: State, force_field: ForceField) -> None:
+    def _gradient(self) -> list[Operation]:
         """Minus the gradient of the train loss at the positions, and the potential U where there is one."""
-        if self._batches:
-            self._batches.shuffle_(state)
-        state.energy, state.forces = force_field.loss_forces(state.positions, self._batch_of(state))
+        return [*([Shuffle(self._batches)] if self._batches else []), LossForces(self._batches)]
 
     def _batch_of(self, state: State) -> Tensor | None:
         """Numbers of the points of each walker's next mini-batch, [W, B], or None for all points."""
@@ -263,11 +259,8 @@ class GradientDescent(_Training):
         if nesterov and not self.momentum:
             raise InputError("GradientDescent: nesterov = True needs momentum above 0; give one, such as 0.9")
 
-    def _move_(self, state: State, force: Tensor, rate: float) -> None:
-        velocities = state.velocities.mul_(self.momentum).add_(force)
-        if self.nesterov:
-            velocities = force.add(velocities, alpha=self.momentum)
-        state.positions.add_(velocities, alpha=rate)
+    def _update(self, rate: float | Scheduled) -> Operation:
+        return Momentum(rate, self.momentum, self.nesterov, self.weight_decay)
 
 
 class Adam(_Training):
@@ -317,10 +310,5 @@ class Adam(_Training):
     def _start(self, state: State) -> None:
         state.integrator_state["second_moment"] = torch.zeros_like(state.positions)
 
-    def _move_(self, state: State, force: Tensor, rate: float) -> None:
-        beta1, beta2 = self.betas
-        second = state.integrator_state["second_moment"]
-        state.velocities.lerp_(force, 1 - beta1)
-        second.mul_(beta2).addcmul_(force, force, value=1 - beta2)
-        scale = second.sqrt().div_(math.sqrt(1 - beta2**state.step)).add_(self.eps)
-        state.positions.addcdiv_(state.velocities, scale, value=rate / (1 - beta1**state.step))
+    def _update(self, rate: float | Scheduled) -> Operation:
+        return Moments(rate, self.betas, self.eps, self.weight_decay)

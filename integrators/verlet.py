@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from nnsim.errors import require_number
 from nnsim.forcefield import ForceField
 from nnsim.integrators import pieces
+from nnsim.program import Drift, Forces, Kick, KineticEnergy, Operation
 from nnsim.protocols import Integrator
 from nnsim.state import State
 
@@ -58,12 +61,7 @@ class VelocityVerlet(Integrator):
         state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(velocities, self._masses)
         return state
 
-    def step(self, state: State, force_field: ForceField) -> State:
+    def program(self, force_field: ForceField) -> Sequence[Operation]:
         """One step of dt; `integrator_state["kinetic_energy"]` [W] is that of its end."""
-        pieces.kick_(state, self.dt / 2, self._masses)
-        pieces.drift_(state, self.dt, force_field.system.box)
-        state.step += 1
-        pieces.update_forces_(state, force_field)
-        pieces.kick_(state, self.dt / 2, self._masses)
-        state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(state.velocities, self._masses)
-        return state
+        kick = Kick(self.dt / 2, self._masses)
+        return kick, Drift(self.dt), Forces(), kick, KineticEnergy(self._masses)

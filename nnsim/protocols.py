@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nnsim.errors import InputError
 from nnsim.networks.margins import class_margins
+from nnsim.program.operation import execute
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from nnsim.evaluation import Evaluation
     from nnsim.forcefield import ForceField
     from nnsim.precision import Precision
+    from nnsim.program.operation import Operation
     from nnsim.simulation import Simulation
     from nnsim.state import State
 
@@ -290,6 +292,9 @@ class Bias(Protocol):
 class Integrator(Protocol):
     """Moves the state one step of simulated time, or of Monte Carlo, forward.
 
+    A step is said by `program`, as a sequence of operations that any platform may carry out (see `nnsim.program`), or
+    by an own `step`, which runs on the reference platform.
+
     Attributes:
         needs_gradients: False for methods that only use energies, which then also work with CVs without a gradient.
         follows_loss: whether its forces are minus the gradient of the train loss alone, as in training.
@@ -318,10 +323,18 @@ class Integrator(Protocol):
         """The state at step 0 of walkers at `positions` [W, n]; `generator` is the run's `RandomStreams`."""
         ...
 
-    @required
-    def step(self, state: State, force_field: ForceField) -> State:
-        """One step; updates the tensors of `state` in place and returns it."""
+    def program(self, force_field: ForceField) -> Sequence[Operation]:
+        """The operations of a step, in their order, after `init`; asked for once for many steps. Replaces `step`."""
         ...
+
+    @property
+    def is_program(self) -> bool:
+        """Whether a step is its `program` and nothing else, so that a platform may carry that out instead."""
+        return getattr(self.step, "__func__", None) is Integrator.step
+
+    def step(self, state: State, force_field: ForceField) -> State:
+        """One step: the operations of `program`. Updates the tensors of `state` in place and returns it."""
+        return execute(self.program(force_field), state, force_field)
 
     def conserved(self, state: State) -> Tensor | None:
         """What exact steps would keep, but for the heat that is counted in `state.heat`, [W]; None if nothing is known.

@@ -24,13 +24,14 @@ AT_THE_ROOT = {
 MAY_IMPORT = {
     "grid": (),
     "random": (),
+    "program": ("random",),
     "networks": (),
     "identity": ("networks",),
     "trajectory": ("identity", "networks", "running"),  # a module is built again from the recorded script
-    "running": ("identity", "random", "trajectory", "networks", "analysis"),  # a sweep's table
-    "platforms": ("grid", "random", "running"),
+    "running": ("identity", "program", "random", "trajectory", "networks", "analysis"),  # a sweep's table
+    "platforms": ("grid", "program", "random", "running"),
     "cv": ("networks",),
-    "integrators": ("random",),
+    "integrators": ("program", "random"),
     "bias": ("grid", "random"),
     "systems": ("cv", "networks", "platforms", "random"),
     "analysis": ("grid", "trajectory", "networks"),

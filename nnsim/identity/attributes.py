@@ -23,7 +23,7 @@ from nnsim.identity.source_code import Node, is_library, is_library_module, is_n
 _RUNNING = (
     *("__call__", "forward", "loss", "batch_loss", "targets", "points", "initial_positions", "observe", "due"),
     *("attach", "start", "update", "energy", "gradient", "energy_and_gradient", "allows", "observables", "tables"),
-    *("init", "step", "sizes", "learn", "increment", "load_state_dict", "report"),
+    *("init", "program", "step", "sizes", "learn", "increment", "load_state_dict", "report"),
 )
 _BEFORE = ("__init__", "__post_init__", "__new__", "prepare")
 _CONTAINERS = (list, dict, set, bytearray, collections.deque, torch.Tensor, np.ndarray)

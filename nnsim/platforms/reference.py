@@ -7,6 +7,7 @@ import math
 import torch
 
 from nnsim.errors import DivergedError, InputError
+from nnsim.program.operation import execute
 from nnsim.protocols import Platform
 from nnsim.running.checks.integrators import require_state
 from nnsim.running.checks.parts import needs_gradients
@@ -20,9 +21,13 @@ class ReferencePlatform(Platform):
 
     def advance(self, state: State, steps: int) -> State:
         """`steps` times: a step of the integrator, then an update of every bias at the new cvs."""
+        program = tuple(self.integrator.program(self.force_field)) if self.integrator.is_program else None
         for _ in range(steps):
             before = state.step
-            state = self.integrator.step(state, self.force_field)
+            if program is None:
+                state = self.integrator.step(state, self.force_field)
+            else:
+                state = execute(program, state, self.force_field)
             require_state(f"{type(self.integrator).__name__}: step()", state)
             if state.step != before + 1:
                 raise InputError(

@@ -18,6 +18,7 @@ from nnsim.errors import (
     shown,
 )
 from nnsim.forcefield import ForceField
+from nnsim.program.operation import Operation
 from nnsim.protocols import Integrator
 from nnsim.random.streams import RandomStreams
 from nnsim.state import State
@@ -28,6 +29,10 @@ FLAGS = ("follows_loss", "metropolis", "multiple_time_stepping", "needs_gradient
 def check_integrator(integrator: Integrator) -> None:
     """Refuse one that says of itself what cannot be."""
     owner = type(integrator).__name__
+    if integrator.is_program and type(integrator).program is Integrator.program:
+        raise InputError(
+            f"{owner}: the method step is missing; define step(state, force_field), or program(force_field)"
+        )
     for name in FLAGS:
         require_flag(owner, name, getattr(integrator, name))
     require_integer(owner, "order", integrator.order, least=1)
@@ -42,7 +47,18 @@ def started(integrator: Integrator, positions: Tensor, force_field: ForceField, 
     state = _answer(f"{owner}: init()", lambda: integrator.init(positions, force_field, streams))
     require_state(f"{owner}: init()", state)
     require_number(owner, "time_step", integrator.time_step, above=0.0)
+    if integrator.is_program:
+        _check_program(owner, integrator, force_field)
     return state
+
+
+def _check_program(owner: str, integrator: Integrator, force_field: ForceField) -> None:
+    """Raise `InputError` unless a program is a sequence of operations."""
+    program = _answer(f"{owner}: program()", lambda: tuple(integrator.program(force_field)))
+    wrong = next((one for one in program if not isinstance(one, Operation)), None)
+    if wrong is not None or not program:
+        given = "nothing" if wrong is None else shown(wrong)
+        raise InputError(f"{owner}: program() returned {given}; it must return operations, as of nnsim.program")
 
 
 def _conserves_nothing(integrator: Integrator) -> bool:

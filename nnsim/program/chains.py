@@ -1,0 +1,100 @@
+"""Operations of Nose-Hoover chains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from nnsim.program.dynamics import Masses, kinetic_energy
+from nnsim.program.operation import Number, Operation, number
+
+if TYPE_CHECKING:
+    from nnsim.forcefield import ForceField
+    from nnsim.state import State
+
+# Fourth-order factorisation of a thermostat's propagator: w1, w1, 1 - 4 w1, w1, w1 with w1 = 1 / (4 - 4^(1/3)).
+_OUTER = 1 / (4 - 4 ** (1 / 3))
+SUZUKI = (_OUTER, _OUTER, 1 - 4 * _OUTER, _OUTER, _OUTER)
+
+
+@dataclass(frozen=True, eq=False)
+class Chain(Operation):
+    """Chains of thermostats and what they do to the velocities, for a time.
+
+    The propagators of the parts, each of them exact, are applied from the end of a chain to its begin and back,
+    `substeps` times with the weights of Suzuki. G is the number of chains: one for all parameters, or one for each.
+
+    Args:
+        time: how long.
+        kT: temperature.
+        inertia: Q_j of the thermostats of a chain, [chain].
+        freedom: N of what each of them controls, [chain]: 1 but for the first.
+        masses: of the parameters.
+        massive: a chain for each parameter.
+        substeps: parts of the time.
+    """
+
+    time: float
+    kT: Number
+    inertia: Tensor
+    freedom: Tensor
+    masses: Masses
+    massive: bool
+    substeps: int
+
+    READS = ("velocities", "thermostat_velocities", "thermostat_positions")
+    WRITES = ("velocities", "thermostat_velocities", "thermostat_positions")
+
+    def apply(self, state: State, force_field: ForceField) -> None:
+        """In place."""
+        kT, length = number(self.kT, state), len(self.inertia)
+        u, x = (state.integrator_state[f"thermostat_{name}"] for name in ("velocities", "positions"))
+        twice = self._twice_kinetic(state)  # of each chain, [W, G]
+        scale = torch.ones_like(twice)
+        for weight in SUZUKI * self.substeps:
+            h = weight * self.time / self.substeps
+            for j in reversed(range(length)):
+                self._push(u, j, twice, h, kT)
+            scale *= torch.exp(-h * u[..., 0])
+            twice = twice * torch.exp(-2 * h * u[..., 0])
+            x.add_(u, alpha=h)
+            for j in range(length):
+                self._push(u, j, twice, h, kT)
+        state.velocities.mul_(scale.to(state.velocities))  # [W, n] or [W, 1]
+
+    def _push(self, u: Tensor, j: int, twice: Tensor, h: float, kT: float | Tensor) -> None:
+        """Half of a time h of thermostat j, by what it controls and under the drag of the next one."""
+        controlled = twice if j == 0 else self.inertia[j - 1] * u[..., j - 1] ** 2
+        force = (controlled - self.freedom[j] * kT) / self.inertia[j]
+        drag = torch.exp(-h / 4 * u[..., j + 1]) if j + 1 < len(self.inertia) else 1.0
+        u[..., j] = (u[..., j] * drag + force * (h / 2)) * drag
+
+    def _twice_kinetic(self, state: State) -> Tensor:
+        """Sum of m v^2 over the parameters of each chain, [W, G]."""
+        each = (self.masses * state.velocities.square()).double()
+        return each if self.massive else each.sum(dim=1, keepdim=True)
+
+
+@dataclass(frozen=True, eq=False)
+class ExtendedEnergy(Operation):
+    """K, as `"kinetic_energy"`, and K + U + V + sum_j Q_j u_j^2 / 2 + kT N_j x_j, as `"conserved_quantity"`, [W]."""
+
+    kT: Number
+    inertia: Tensor
+    freedom: Tensor
+    masses: Masses
+
+    READS = ("velocities", "energy", "bias_energy", "thermostat_velocities", "thermostat_positions")
+    WRITES = ("kinetic_energy", "conserved_quantity")
+
+    def apply(self, state: State, force_field: ForceField) -> None:
+        """New tensors."""
+        u, x = (state.integrator_state[f"thermostat_{name}"] for name in ("velocities", "positions"))
+        own = 0.5 * self.inertia * u**2 + number(self.kT, state) * self.freedom * x
+        kinetic = kinetic_energy(state.velocities, self.masses)
+        state.integrator_state["kinetic_energy"] = kinetic
+        total = kinetic + state.energy + state.bias_energy + own.sum(dim=(1, 2))
+        state.integrator_state["conserved_quantity"] = total
