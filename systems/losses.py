@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nnsim.errors import InputError, require_choice, require_integer, require_number, require_numbers, shown
-from nnsim.networks.dense import has_hooks
+from nnsim.networks.checks import has_hooks
 from nnsim.networks.margins import NO_CLASSIFIER, Margins, class_margins, logit_margins
 from nnsim.platforms.native import LossTable
 

@@ -150,3 +150,10 @@ def alike(a: Tensor, b: Tensor) -> bool:
     tolerance = torch.finfo(b.dtype).eps ** 0.5
     largest = float(b.detach().nan_to_num(0, 0, 0).abs().max())
     return torch.allclose(a, b, rtol=tolerance, atol=tolerance * largest)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether anything else happens where a module is called, or differentiated."""
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nnsim.networks.checks import has_hooks
 from nnsim.networks.layout import Layout
 
 # Modules that act on each number alone, so that they may act on [W, N, C] as well as on [N, C].
@@ -49,13 +50,6 @@ def is_dense(module: nn.Module) -> bool:
     parameters = [id(p) for layer in layers for p in layer.parameters()]
     starts_linear = bool(layers) and type(layers[0]) is nn.Linear
     return plain and starts_linear and not hooked and len(parameters) == len(set(parameters)) > 0
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Whether anything else happens where a module is called, or differentiated."""
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
 
 
 def dense_layers(module: nn.Module, layout: Layout) -> list[DenseLayer]:

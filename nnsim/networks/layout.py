@@ -1,13 +1,27 @@
-"""Where each parameter tensor lies in the flat positions."""
+"""Where each parameter tensor lies in the flat positions; without torch, for readers of trajectories."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def places_of(shapes: Mapping[str, Sequence[int]]) -> dict[str, slice]:
+    """Place of each tensor in the flat positions, from names and shapes in their order.
+
+    >>> places_of({"0.weight": (2, 3), "0.bias": (2,)})
+    {'0.weight': slice(0, 6, None), '0.bias': slice(6, 8, None)}
+    """
+    found, first = {}, 0
+    for name, shape in shapes.items():
+        found[name] = slice(first, first + math.prod(int(side) for side in shape))
+        first = found[name].stop
+    return found
 
 
 @dataclass(frozen=True)
@@ -23,8 +37,7 @@ class Layout:
 
     def slices(self) -> dict[str, slice]:
         """Place of each tensor in the flat positions."""
-        edges = pairwise(accumulate(self.sizes, initial=0))
-        return {name: slice(*pair) for name, pair in zip(self.shapes, edges, strict=True)}
+        return places_of(self.shapes)
 
     def split(self, positions: Tensor) -> dict[str, Tensor]:
         """Positions [..., n] as tensors [..., *shape] by name.

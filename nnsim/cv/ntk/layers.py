@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nnsim.cv.ntk.factors import Explicit, Factor, TokenPairs, same_token, tokens
-from nnsim.networks.dense import has_hooks
+from nnsim.networks.checks import has_hooks
 from nnsim.networks.scaled import ScaledConv2d, ScaledLinear
 
 # From a layer, its inputs [N, ...], the gradients [N, O, ...] of its outputs, and which of its parameters count.
