@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "random": (),
     "networks": (),
     "identity": ("networks",),
-    "trajectory": ("identity", "running"),  # a module is built again from the recorded script
+    "trajectory": ("identity", "networks", "running"),  # a module is built again from the recorded script
     "running": ("identity", "random", "trajectory", "networks", "analysis"),  # a sweep's table
     "platforms": ("grid", "random", "running"),
     "cv": ("networks",),
@@ -34,8 +34,8 @@ MAY_IMPORT = {
     "bias": ("grid", "random"),
     "systems": ("cv", "networks", "platforms", "random"),
     "analysis": ("trajectory", "networks"),
-    "export": ("analysis", "trajectory"),
-    "plotting": ("analysis",),
+    "export": ("analysis", "networks", "trajectory"),
+    "plotting": ("analysis", "networks"),
     "report": ("analysis", "plotting", "trajectory"),
     "cli": ("analysis", "export", "plotting", "report", "running", "trajectory"),
 }
@@ -126,7 +126,9 @@ def test_libraries_have_one_home(library: str, homes: tuple[str, ...]) -> None:
     assert {room(name) for name in users} <= set(homes), users
 
 
-@pytest.mark.parametrize("start", ["import nnsim", "import nnsim; nnsim.Trajectory", "import nnsim.cli"])
+@pytest.mark.parametrize(
+    "start", ["import nnsim", "import nnsim; nnsim.Trajectory", "import nnsim.cli", "import nnsim.networks.layout"]
+)
 def test_what_is_loaded_at_the_start(start: str) -> None:
     code = (
         f"import sys; {start}; print(*sorted({{'torch', 'zarr', 'matplotlib', 'mdtraj', 'numba'}} & set(sys.modules)))"

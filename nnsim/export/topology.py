@@ -11,11 +11,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nnsim.networks.layout import places_of
 
 if TYPE_CHECKING:
     from mdtraj import Topology
@@ -109,13 +110,12 @@ def _checked(owner: str, parameters: Shapes) -> Shapes:
 
 def _layers(parameters: Shapes) -> dict[str, list[_Tensor]]:
     """Tensors by layer; one that torch parametrises, `0.parametrizations.weight.original0`, is of layer 0."""
-    starts = accumulate((math.prod(shape) for shape in parameters.values()), initial=0)
     layers: dict[str, list[_Tensor]] = {}
-    for (name, shape), start in zip(parameters.items(), starts, strict=False):  # the last sum is their total
+    for (name, shape), at in zip(parameters.items(), places_of(parameters).values(), strict=True):
         owner, parametrised, _ = name.partition(".parametrizations.")
         layer = owner if parametrised else name.rpartition(".")[0]
         own = name[len(layer) + 1 :] if layer else name
-        layers.setdefault(layer, []).append(_Tensor(own, tuple(int(size) for size in shape), start))
+        layers.setdefault(layer, []).append(_Tensor(own, tuple(int(size) for size in shape), at.start))
     return layers
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from nnsim.analysis.averages.frames import opened
 from nnsim.analysis.checks import as_floats
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.errors import InputError, require_integer, require_integers, require_number
+from nnsim.networks.layout import places_of
 from nnsim.plotting.style import COLORS, active_style, as_panels, frame, joined, new_figure, styled, write_note
 
 if TYPE_CHECKING:
@@ -90,14 +90,12 @@ def layer_groups(parameters: dict[str, Sequence[int]]) -> dict[str, dict[str, ND
     `bias` holds biases, and any other one weights.
     """
     groups: dict[str, dict[str, NDArray[np.int64]]] = {}
-    first = 0
-    for name, shape in parameters.items():
+    for name, at in places_of(parameters).items():
         layer, _, last = name.rpartition(".")
         kind = "biases" if last.endswith("bias") else "weights"
-        place = np.arange(first, first + math.prod(shape))
+        place = np.arange(at.start, at.stop)
         of_layer = groups.setdefault(layer or name, {})
         of_layer[kind] = np.concatenate([of_layer[kind], place]) if kind in of_layer else place
-        first += math.prod(shape)
     return groups
 
 

@@ -16,6 +16,7 @@ from nnsim.analysis.averages.frames import opened
 from nnsim.analysis.images import in_periodic_box, recorded_period
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.errors import InputError, require_integer, require_number, require_texts
+from nnsim.networks.layout import places_of
 from nnsim.plotting.style import (
     COLORS,
     active_style,
@@ -172,7 +173,7 @@ def plot_parameters(
         require_integer("plot_parameters", name, number, least=1) for name, number in most.items()
     )
     walker = require_integer("plot_parameters", "walker", walker, least=0)
-    positions, offsets = trajectory.positions, _offsets(trajectory)
+    positions, places = trajectory.positions, places_of(trajectory.header["parameters"])
     if positions is None or not len(positions.step):
         raise InputError(
             "plot_parameters: the trajectory has no positions; set positions_every, and run at least so long"
@@ -180,18 +181,18 @@ def plot_parameters(
     walkers = positions.shape[1]
     if not 0 <= walker < walkers:
         raise InputError(f"plot_parameters: walker = {walker} must be one of 0 to {walkers - 1}; change walker")
-    wanted = list(offsets)[:max_panels] if layers is None else require_texts("plot_parameters", "layers", layers)
-    unknown = [name for name in wanted if name not in offsets]
+    wanted = list(places)[:max_panels] if layers is None else require_texts("plot_parameters", "layers", layers)
+    unknown = [name for name in wanted if name not in places]
     if unknown or not wanted:
-        raise InputError(f"plot_parameters: no parameter {', '.join(unknown)!r}; choose from {', '.join(offsets)}")
+        raise InputError(f"plot_parameters: no parameter {', '.join(unknown)!r}; choose from {', '.join(places)}")
     stride = max(1, math.ceil(len(positions.step) / max_points))
     step, values = np.asarray(positions.step)[::stride], np.asarray(positions[::stride, walker])
     look: dict[str, Any] = POINTS if in_periodic_box(trajectory.header) else {"linewidth": 0.9, "alpha": 0.8}
     with styled():
         panels = as_panels(ax, len(wanted), "plot_parameters")
         for panel, name in zip(panels, wanted, strict=True):
-            first, shape = offsets[name]
-            size = math.prod(shape)
+            first = places[name].start
+            size = places[name].stop - first
             shown = np.unique(np.linspace(0, size - 1, min(size, max_traces)).round().astype(int))
             for trace, index in enumerate(shown):
                 panel.plot(step, values[:, first + index], color=COLORS[trace % len(COLORS)], **look)
@@ -200,7 +201,7 @@ def plot_parameters(
             panel.annotate(label, (1.01, 0.5), xycoords="axes fraction", rotation=270, va="center", fontsize=11)
             frame(panel, (step[0], step[-1]))
         label_steps(panels, f"step (walker {walker})")
-        left_out = f"{len(wanted)} of {len(offsets)} tensors" if layers is None and len(wanted) < len(offsets) else None
+        left_out = f"{len(wanted)} of {len(places)} tensors" if layers is None and len(wanted) < len(places) else None
         write_note(panels[0], joined(note, left_out))
     return panels
 
@@ -254,12 +255,3 @@ def _values_together(series: list[tuple[Any, Floats]], names: list[str], fractio
     if not flat.shape[1]:
         raise InputError(f"plot_histogram: {' and '.join(names)} have no finite value in the frames asked for")
     return list(flat)
-
-
-def _offsets(trajectory: Trajectory) -> dict[str, tuple[int, tuple[int, ...]]]:
-    """Return where each tensor begins in the flat positions, and its shape."""
-    offsets, first = {}, 0
-    for name, shape in trajectory.header["parameters"].items():
-        offsets[name] = (first, tuple(shape))
-        first += math.prod(shape)
-    return offsets

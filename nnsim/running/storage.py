@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 import uuid
 import warnings
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,7 @@ from nnsim.describe import describe, differences, environment
 from nnsim.errors import InputError, NNSimWarning, TrajectoryError
 from nnsim.identity import changes
 from nnsim.lock import OutputLock, released_on_error
+from nnsim.networks.layout import places_of
 from nnsim.running.checkpoint import DamagedCheckpoint, load_checkpoint, previous_path, save_checkpoint
 from nnsim.running.checks.parts import comes_round, period_of
 from nnsim.running.recording import Recorder, bias_numbers, particle_series, standard_series
@@ -228,10 +227,9 @@ def _warn_of_step(saved: dict[str, Any], steps: int, damage: list[str], path: Pa
 def header(simulation: Simulation) -> dict[str, Any]:
     """What the trajectory says about the run."""
     shapes = {name: list(shape) for name, shape in simulation.system.parameters.items()}
-    offsets = accumulate((math.prod(shape) for shape in shapes.values()), initial=0)
     return {
         "parameters": shapes,
-        "offsets": dict(zip(shapes, offsets, strict=False)),  # the last sum is their total
+        "offsets": {name: place.start for name, place in places_of(shapes).items()},
         "box": simulation.system.box.record(),
         "periods": _periods(simulation),
         "script": simulation.script,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nnsim.describe import check_name
 from nnsim.errors import InputError, TrajectoryError, require_choice, require_integer, require_path, require_text
+from nnsim.networks.layout import places_of
 from nnsim.trajectory import selection
 from nnsim.trajectory.frames import Keep, Series, Slice, ThinnedSeries, last_step, positions_in
 from nnsim.trajectory.layout import BIASES, StoredArray, read_attributes, stored_name
@@ -275,9 +276,8 @@ class Trajectory:
         series = self._particles("position")
         frame = _index("frame", frame, len(series)) if step is None else _frame_of(series, step)
         flat = series[frame, _index("walker", walker, series.shape[1])]
-        edges = np.cumsum([0, *(int(np.prod(shape)) for shape in self.parameters.values())])
-        places = zip(self.parameters.items(), edges[:-1], edges[1:], strict=True)
-        return {name: flat[low:high].reshape(shape).copy() for (name, shape), low, high in places}
+        places = places_of(self.parameters)
+        return {name: flat[places[name]].reshape(shape).copy() for name, shape in self.parameters.items()}
 
     def state_dict(self, frame: int = -1, walker: int = 0, *, step: int | None = None) -> dict[str, torch.Tensor]:
         """Parameter tensors of torch, by name, as `parameters_at` gives them; needs no script.

@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.errors import InputError
+from nnsim.networks.layout import places_of
 
 Mask = NDArray[np.bool_]
 
@@ -104,7 +105,7 @@ class _Network:
     def __init__(self, parameters: Mapping[str, Sequence[int]]) -> None:
         self.tensors: list[_Tensor] = []
         modules: dict[str, int] = {}
-        start = 0
+        places = places_of(parameters)
         for name, shape in parameters.items():
             # a parametrised tensor, `0.parametrizations.weight.original0`, is the weight of module 0
             owner, parametrised, rest = name.partition(".parametrizations.")
@@ -112,9 +113,8 @@ class _Network:
                 (owner, rest.split(".")[0]) if parametrised else (name.rpartition(".")[0], name.split(".")[-1])
             )
             layer = modules.setdefault(module, len(modules))
-            self.tensors.append(_Tensor(name, tuple(int(size) for size in shape), start, layer, leaf))
-            start += self.tensors[-1].size
-        self.size, self.layers = start, len(modules)
+            self.tensors.append(_Tensor(name, tuple(int(size) for size in shape), places[name].start, layer, leaf))
+        self.size, self.layers = sum(tensor.size for tensor in self.tensors), len(modules)
 
     def where(self, chosen: Sequence[bool]) -> Mask:
         """All of the tensors that are chosen."""

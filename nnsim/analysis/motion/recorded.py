@@ -15,6 +15,7 @@ from nnsim.analysis.checks import as_numbers
 from nnsim.analysis.images import centre, period_of_positions
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.errors import InputError, require_number, shown
+from nnsim.networks.layout import places_of
 from nnsim.trajectory.record import read_header
 from nnsim.trajectory.selection import select
 
@@ -188,15 +189,6 @@ def layers_of(parameters: Shapes) -> dict[str, NDArray[np.int64]]:
         layer = owner if parametrised else name.rpartition(".")[0]
         found.setdefault(layer, []).append(np.arange(at.start, at.stop))
     return {layer: np.concatenate(parts) for layer, parts in found.items()}
-
-
-def places_of(parameters: Shapes) -> dict[str, slice]:
-    """Place of each tensor in the flat positions."""
-    found, first = {}, 0
-    for name, shape in parameters.items():
-        found[name] = slice(first, first + math.prod(shape))
-        first = found[name].stop
-    return found
 
 
 def require_shapes(owner: str, parameters: Shapes | None) -> Shapes:

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.analysis.motion.recorded import Shapes, places_of
+from nnsim.analysis.motion.recorded import Shapes
 from nnsim.errors import InputError
+from nnsim.networks.layout import places_of
 
 
 @dataclass(frozen=True, eq=False)

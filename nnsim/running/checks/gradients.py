@@ -20,6 +20,8 @@ from collections.abc import Callable, Collection, Mapping
 import torch
 from torch import Tensor
 
+from nnsim.networks.layout import places_of
+
 Functions = Callable[[Tensor], Mapping[str, Tensor]]  # of positions [W, n]: values [W] by name
 
 DIRECTIONS = 2
@@ -80,12 +82,11 @@ class Slopes:
 
     def worst(self, name: str, parameters: Mapping[str, tuple[int, ...]]) -> str:
         """The parameter tensor with the most wrong gradient of a function."""
-        leaf, h, start, worst = self.positions.detach().requires_grad_(), self.eps ** (1 / 3), 0, (0.0, "")
+        leaf, h, worst = self.positions.detach().requires_grad_(), self.eps ** (1 / 3), (0.0, "")
         with torch.enable_grad():
             gradient = _gradient(self.functions(leaf)[name], leaf)
         assert gradient is not None
-        for tensor, shape in parameters.items():
-            part = slice(start, start := start + torch.Size(shape).numel())
+        for tensor, part in places_of(parameters).items():
             direction = torch.zeros_like(self.positions)
             direction[:, part] = self.directions[0][:, part]
             up, down = (self._at(direction, sign * h)[name] for sign in (1, -1))
