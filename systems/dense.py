@@ -17,37 +17,37 @@ from torch.func import vmap
 from nnsim.networks.call import Caller
 from nnsim.networks.dense import DenseLayer, dense_layers
 from nnsim.networks.layout import Layout
+from nnsim.networks.operations import ACTIVATIONS
 
 # d(activation)/dz times g, from g, the input z and the output h of the activation.
-_BACKWARD: dict[type[nn.Module], Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    nn.ReLU: lambda g, z, h: torch.ops.aten.threshold_backward(g, h, 0),
-    nn.Tanh: lambda g, z, h: torch.ops.aten.tanh_backward(g, h),
-    nn.Sigmoid: lambda g, z, h: torch.ops.aten.sigmoid_backward(g, h),
-    nn.SiLU: lambda g, z, h: torch.ops.aten.silu_backward(g, z),
-}
-_FORWARD: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
-    nn.ReLU: torch.relu,
-    nn.Tanh: torch.tanh,
-    nn.Sigmoid: torch.sigmoid,
-    nn.SiLU: torch.nn.functional.silu,
+_BACKWARD: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "relu": lambda g, z, h: torch.ops.aten.threshold_backward(g, h, 0),
+    "tanh": lambda g, z, h: torch.ops.aten.tanh_backward(g, h),
+    "sigmoid": lambda g, z, h: torch.ops.aten.sigmoid_backward(g, h),
+    "silu": lambda g, z, h: torch.ops.aten.silu_backward(g, z),
 }
 
 
 class BatchedDense:
-    """Outputs of a dense network for many walkers; see `is_dense` for which modules."""
+    """Outputs of a dense network for many walkers; see `dense_layers` for which modules."""
 
     kind = "batched"
 
     def __init__(self, module: nn.Module, layout: Layout, dtype: torch.dtype) -> None:
         self.layout, self.dtype = layout, dtype
         self._call = Caller(module)
-        self.layers = dense_layers(module, layout)
+        layers = dense_layers(module, layout)
+        assert layers is not None
+        self.layers = layers
+        places = list(layout.slices().values())
+        # Numbers of the tensors of each layer, which need not be defined in the order in which they act.
+        self._tensors = [(places.index(one.weight), one.bias and places.index(one.bias)) for one in layers]
         # Between linear layers without activation there is nothing to gain.
         self.written_out = all(_written_out(layer) for layer in self.layers)
 
     def plain(self) -> tuple[list[int], list[int], list[int], str] | None:
         """Widths, places of weights and of biases (-1: none), and the one hidden activation; None if less regular."""
-        names = {type(one).__name__.lower() for layer in self.layers[:-1] for one in layer.activations}
+        names = {one.settings["function"] for layer in self.layers[:-1] for one in layer.activations}
         regular = self.written_out and all(len(layer.activations) == 1 for layer in self.layers[:-1])
         biases = [-1 if layer.bias is None else layer.bias.start for layer in self.layers]
         if not regular or self.layers[-1].activations or len(names) > 1:
@@ -67,20 +67,18 @@ class BatchedDense:
 
     def reference(self, positions: Tensor, x: Tensor) -> Tensor:
         """The same, differentiated by autograd."""
-        tensors = self.layout.split(positions.to(self.dtype))
-        flat = list(tensors.values())
-        h, place = x.flatten(1).expand(len(positions), -1, -1), 0
-        for layer in self.layers:
-            weight = flat[place].transpose(1, 2)
-            h = torch.bmm(h, weight) if layer.bias is None else torch.baddbmm(flat[place + 1][:, None], h, weight)
-            place += 1 if layer.bias is None else 2
+        flat = list(self.layout.split(positions.to(self.dtype)).values())
+        h = x.flatten(1).expand(len(positions), -1, -1)
+        for layer, (own, bias) in zip(self.layers, self._tensors, strict=True):
+            weight = flat[own].transpose(1, 2)
+            h = torch.bmm(h, weight) if bias is None else torch.baddbmm(flat[bias][:, None], h, weight)
             for activation in layer.activations:
-                h = activation(h)
+                h = activation([h], {})
         return h
 
 
 def _written_out(layer: DenseLayer) -> bool:
-    return len(layer.activations) <= 1 and all(type(one) in _BACKWARD for one in layer.activations)
+    return len(layer.activations) <= 1 and all(one.settings["function"] in _BACKWARD for one in layer.activations)
 
 
 class _Dense(torch.autograd.Function):
@@ -93,7 +91,7 @@ class _Dense(torch.autograd.Function):
         passed: list[tuple[Tensor, Tensor | None, Tensor | None]] = []
         for layer in network.layers:
             z = layer.linear(numbers, h)
-            out = _FORWARD[type(layer.activations[0])](z) if layer.activations else z
+            out = ACTIVATIONS[layer.function](z) if layer.function else z
             passed.append((h, z, out))
             h = out
         if ctx.needs_input_grad[0]:
@@ -113,8 +111,8 @@ class _Dense(torch.autograd.Function):
             return torch.autograd.grad(outputs, positions, g, create_graph=True)[0], None, None
         gradient = torch.empty_like(ctx.numbers)
         for layer, (h, z, out) in zip(reversed(ctx.network.layers), reversed(ctx.passed), strict=True):
-            if layer.activations:
-                g = _BACKWARD[type(layer.activations[0])](g, z, last if out is None else out)
+            if layer.function:
+                g = _BACKWARD[layer.function](g, z, last if out is None else out)
             gradient[:, layer.weight] = torch.bmm(g.transpose(1, 2), h).flatten(1)
             if layer.bias is not None:
                 gradient[:, layer.bias] = g.sum(1)

@@ -13,8 +13,9 @@ from torch.func import vmap
 from nnsim.errors import InputError, first_line
 from nnsim.networks.call import Caller, outputs_of
 from nnsim.networks.checks import close
-from nnsim.networks.dense import is_dense
+from nnsim.networks.dense import dense_layers, is_dense
 from nnsim.networks.layout import Layout
+from nnsim.networks.program import program_of
 from nnsim.systems.dense import BatchedDense
 
 logger = logging.getLogger("nnsim")
@@ -79,12 +80,12 @@ def choose_kind(module: nn.Module, fresh: nn.Module, layout: Layout, x: Tensor, 
         x: some points [N, ...] to try it on, of the module's type.
         how: `"auto"`, or one of the three to insist; an `InputError` if that one cannot do it.
     """
-    if how == "batched" and not is_dense(module):
+    if how == "batched" and (dense_layers(module, layout) is None or isinstance(program_of(module, x), str)):
         raise InputError(
-            "NeuralNetwork: walkers = 'batched' needs a Sequential of Linear layers and elementwise activations; "
-            "use 'auto'"
+            "NeuralNetwork: walkers = 'batched' needs a Sequential of Linear layers and elementwise activations, or "
+            "another module that does the same; use 'auto'"
         )
-    dense = how in ("auto", "batched") and is_dense(module)
+    dense = how == "batched" or (how == "auto" and is_dense(module))
     if not dense:
         _refuse_hidden_parameters(module, fresh, layout, x)
     if dense or how == "loop":

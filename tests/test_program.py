@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from test_module_zoo import IMAGES, REFUSED, RIGHT, TOKENS, Of, X, Y, hooked, layer, shared, tied
 from torch import Tensor, nn
 
-from nnsim import InputError
+from nnsim import Box, InputError, Simulation
+from nnsim.integrators import Langevin, MonteCarlo
 from nnsim.networks.copies import unwrapped
 from nnsim.networks.program import Program, program_of
-from nnsim.systems import NeuralNetwork
+from nnsim.systems import LossPotential, NeuralNetwork
 from nnsim.systems.modules import mlp, mnist_cnn, mnist_pooled_cnn, resnet10
 
 SIGNALS = torch.randn(20, 2, 9, generator=torch.Generator().manual_seed(1))
@@ -237,3 +238,55 @@ def test_points_are_needed_for_shapes_alone() -> None:
     ]
     assert {one.shape for one in without.operations} == {None}
     assert program_of(resnet10()) == "the function movedim: a shape that only points tell"
+
+
+class Backwards(nn.Module):
+    """A dense network of an own class, whose layers are defined in another order than they act in."""
+
+    def __init__(self, middle: Callable[[Tensor], Tensor] = torch.tanh) -> None:
+        super().__init__()
+        self.middle = middle
+        self.last, self.second, self.first = nn.Linear(4, 3), nn.Linear(5, 4, bias=False), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.middle(self.first(x.flatten(1)))
+        return self.last(self.middle(self.second(h)))
+
+
+@pytest.mark.parametrize("middle", [torch.tanh, F.silu, F.gelu])
+def test_a_dense_network_of_an_own_class_can_be_batched(middle: Callable[[Tensor], Tensor]) -> None:
+    """As `walkers` asks; unasked it is evaluated as it was before, since runs are repeated to the last bit."""
+    torch.manual_seed(5)
+    module = Backwards(middle)
+    x = X.view(20, 2, 3)
+    found = []
+    for walkers, kind in (("auto", "vmap"), ("batched", "batched")):
+        system = NeuralNetwork(module, (x, Y), walkers=walkers, potential=LossPotential(1.0))
+        assert system.kind == kind
+        run = Simulation(system, Langevin(0.01, 1.0), walkers=3, precision="double", seed=1).advance(3)
+        q = run.state.positions.clone().requires_grad_()
+        outputs = run.system.forward(q, ("train",))["train"]
+        (slope,) = torch.autograd.grad(outputs.square().sum(), q, create_graph=True)
+        (second,) = torch.autograd.grad(slope.square().sum(), q)  # as a bias on a gradient needs it
+        found.append((run.state.positions, run.state.energy, run.state.forces, outputs, slope, second))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_native_code_takes_layers_in_the_order_in_which_they_act() -> None:
+    system = NeuralNetwork(Backwards(F.relu), (X, Y), walkers="batched", box=Box(2.0), potential=LossPotential(5.0))
+    found = []
+    for platform in ("native", "reference"):
+        run = Simulation(
+            system, MonteCarlo(0.3), walkers=2, precision="double", platform=platform, seed=1, every=10**9
+        ).advance(200)
+        found.append(run.state.positions)
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: nn.Sequential(nn.Linear(6, 5), nn.LayerNorm(5), nn.Linear(5, 3)), shared, Residual]
+)
+def test_what_is_not_dense_cannot_be_batched(make: Callable[[], nn.Module]) -> None:
+    with pytest.raises(InputError, match=r"walkers = 'batched' needs a Sequential of Linear layers .* use 'auto'"):
+        NeuralNetwork(make(), (IMAGES if make is Residual else X, Y), walkers="batched")

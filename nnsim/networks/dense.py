@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from nnsim.networks.checks import has_hooks
 from nnsim.networks.layout import Layout
+from nnsim.networks.operations import Operation
+from nnsim.networks.program import program_of
+from nnsim.networks.vocabulary import MODULES
 
-# Modules that act on each number alone, so that they may act on [W, N, C] as well as on [N, C].
+# Activations on each number alone, so that they may act on [W, N, C] as well as on [N, C].
 ELEMENTWISE = (
-    nn.ReLU, nn.Tanh, nn.SiLU, nn.GELU, nn.Sigmoid, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.Identity, nn.Hardtanh,
-    nn.SELU, nn.CELU, nn.Mish, nn.ReLU6, nn.Softsign, nn.LogSigmoid,
+    "relu", "tanh", "silu", "gelu", "sigmoid", "elu", "leaky_relu", "softplus", "identity", "hardtanh", "selu", "celu",
+    "mish", "relu6", "softsign", "logsigmoid",
 )  # fmt: skip
 
 
@@ -24,7 +26,12 @@ class DenseLayer:
     weight: slice
     bias: slice | None
     shape: tuple[int, int]  # out, in
-    activations: tuple[nn.Module, ...]
+    activations: tuple[Operation, ...]
+
+    @property
+    def function(self) -> str | None:
+        """Name of the first activation."""
+        return self.activations[0].settings["function"] if self.activations else None
 
     def matrix(self, positions: Tensor) -> Tensor:
         """Weights [W, out, in]."""
@@ -39,29 +46,38 @@ class DenseLayer:
 
 
 def is_dense(module: nn.Module) -> bool:
-    """Whether a module is a `Sequential` of trainable linear layers and elementwise activations."""
-    if type(module) is not nn.Sequential or not all(p.requires_grad for p in module.parameters()):
+    """Whether a module is a `Sequential` of layers that make a dense network: what is dealt with as such unasked.
+
+    Others are as dense by their programs; how they were evaluated is recorded, and a resume does the same.
+    """
+    shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
+    if type(module) is not nn.Sequential or not all(type(layer) in MODULES for layer in module):
         return False
-    layers = list(module)
-    if layers and isinstance(layers[0], nn.Flatten) and (layers[0].start_dim, layers[0].end_dim) == (1, -1):
-        layers = layers[1:]
-    plain = all(type(layer) is nn.Linear or type(layer) in ELEMENTWISE for layer in layers)
-    hooked = any(has_hooks(part) for part in (module, *layers))
-    parameters = [id(p) for layer in layers for p in layer.parameters()]
-    starts_linear = bool(layers) and type(layers[0]) is nn.Linear
-    return plain and starts_linear and not hooked and len(parameters) == len(set(parameters)) > 0
+    return all(p.requires_grad for p in module.parameters()) and dense_layers(module, Layout(shapes)) is not None
 
 
-def dense_layers(module: nn.Module, layout: Layout) -> list[DenseLayer]:
-    """The layers in order, each with the activations that follow it."""
-    offsets = layout.slices()
+def dense_layers(module: nn.Module, layout: Layout) -> list[DenseLayer] | None:
+    """The layers of a dense network in order, each with the activations that follow it; None for other modules.
+
+    Dense is a program in which linear layers and elementwise activations follow each other, perhaps after a flattening,
+    and that takes each tensor once.
+    """
+    program = program_of(module, shapes=layout.shapes)
+    if isinstance(program, str) or program.fixed or program.result != len(program.operations):
+        return None
     layers: list[DenseLayer] = []
-    for name, part in module._modules.items():  # named_children would leave out an activation that comes again
-        if isinstance(part, nn.Linear):
-            bias = None if part.bias is None else offsets[f"{name}.bias"]
-            shape = (part.out_features, part.in_features)
-            layers.append(DenseLayer(offsets[f"{name}.weight"], bias, shape, ()))
-        elif part is not None and not isinstance(part, nn.Flatten):
-            last = layers.pop()
-            layers.append(DenseLayer(last.weight, last.bias, last.shape, (*last.activations, part)))
-    return layers
+    for number, one in enumerate(program.operations):
+        flattens = number == 0 and one.kind == "flatten" and tuple(one.settings.values()) == (1, -1)
+        if one.reads != (number,):
+            return None
+        if one.kind == "linear":
+            places = {key: place.at for key, place in one.parameters.items()}
+            weight, bias = places["weight"], places.get("bias")
+            assert weight is not None  # as nothing is fixed
+            rows, columns = one.parameters["weight"].shape
+            layers.append(DenseLayer(weight, bias, (rows, columns), ()))
+        elif layers and one.kind == "activation" and one.settings["function"] in ELEMENTWISE:
+            layers[-1] = replace(layers[-1], activations=(*layers[-1].activations, one))
+        elif not flattens:
+            return None
+    return layers if layers and all(len(program.users(name)) == 1 for name in program.places) else None

@@ -18,6 +18,7 @@
 | `flatten` | start_dim, end_dim | |
 | `reshape` | shape of a point | |
 | `permute` | dims, the first of which is 0 | |
+| `movedim` (without points) | source, destination | |
 | `mean`, `sum` | dims, keepdim | |
 | `rest` (of a dropout) | | |
 
@@ -87,7 +88,7 @@ ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "leaky_relu": F.leaky_relu,
     "logsigmoid": F.logsigmoid,
     "mish": F.mish,
-    "relu": F.relu,
+    "relu": torch.relu,
     "relu6": F.relu6,
     "selu": F.selu,
     "sigmoid": torch.sigmoid,
@@ -169,6 +170,7 @@ _CARRY_OUT: dict[str, Callable[..., Tensor]] = {
     "flatten": torch.flatten,
     "reshape": lambda x, shape: x.reshape(len(x), *shape),
     "permute": torch.permute,
+    "movedim": torch.movedim,
     "mean": lambda x, dims, keepdim: x.mean(dims, keepdim),
     "sum": lambda x, dims, keepdim: x.sum(dims, keepdim),
     "rest": lambda x: x,

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nnsim.cv.ntk.factors import Factor, Outer
 from nnsim.networks.dense import DenseLayer, dense_layers, is_dense
 from nnsim.networks.layout import Layout
+from nnsim.networks.operations import ACTIVATIONS
 
 
 def _silu_slope(z: Tensor, h: Tensor) -> Tensor:
@@ -34,34 +34,29 @@ def _silu_curvature(z: Tensor, h: Tensor, slope: Tensor) -> Tensor:
 
 
 # phi'(z) from z and h = phi(z), for all activations that the systems name; others are left to autograd.
-SLOPES: dict[type[nn.Module], Callable[[Tensor, Tensor], Tensor]] = {
-    nn.ReLU: lambda z, h: (z > 0).to(z.dtype),
-    nn.Tanh: lambda z, h: 1 - h * h,
-    nn.Sigmoid: lambda z, h: h * (1 - h),
-    nn.SiLU: _silu_slope,
+SLOPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "relu": lambda z, h: (z > 0).to(z.dtype),
+    "tanh": lambda z, h: 1 - h * h,
+    "sigmoid": lambda z, h: h * (1 - h),
+    "silu": _silu_slope,
 }
 # phi''(z) from z, h and phi'(z), None where it is zero.
-CURVATURES: dict[type[nn.Module], Callable[[Tensor, Tensor, Tensor], Tensor] | None] = {
-    nn.ReLU: None,
-    nn.Tanh: lambda z, h, slope: -2 * h * slope,
-    nn.Sigmoid: lambda z, h, slope: slope * (1 - 2 * h),
-    nn.SiLU: _silu_curvature,
-}
-_FORWARD: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
-    nn.ReLU: torch.relu,  # never in place, whatever the module is set to
-    nn.Tanh: torch.tanh,
-    nn.Sigmoid: torch.sigmoid,
-    nn.SiLU: F.silu,
+CURVATURES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor] | None] = {
+    "relu": None,
+    "tanh": lambda z, h, slope: -2 * h * slope,
+    "sigmoid": lambda z, h, slope: slope * (1 - 2 * h),
+    "silu": _silu_curvature,
 }
 
 
 def fits(module: nn.Module) -> bool:
     """Whether a module is a plain dense network with activations that are known here."""
-    if not is_dense(module) or any(isinstance(part, nn.Flatten) for part in list(module.children())[1:]):
+    if not is_dense(module):
         return False
     layers = dense_layers(module, Layout({name: tuple(p.shape) for name, p in module.named_parameters()}))
     return all(
-        len(layer.activations) <= 1 and all(type(one) in SLOPES for one in layer.activations) for layer in layers
+        len(layer.activations) <= 1 and all(one.settings["function"] in SLOPES for one in layer.activations)
+        for layer in layers or ()
     )
 
 
@@ -69,7 +64,9 @@ class DenseFactors:
     """Factors of a dense network for many walkers together; see `fits` for which."""
 
     def __init__(self, module: nn.Module, layout: Layout) -> None:
-        self.layers = dense_layers(module, layout)
+        layers = dense_layers(module, layout)
+        assert layers is not None
+        self.layers = layers
         self.outputs = self.layers[-1].shape[0]
         self.features = self.layers[0].shape[1]
 
@@ -161,10 +158,9 @@ def _forward(layers: list[DenseLayer], positions: Tensor, x: Tensor) -> list[_Pa
     for layer in layers:
         z, a = layer.linear(positions, h), h
         h, slope = z, None
-        if layer.activations:
-            kind = type(layer.activations[0])
-            h = _FORWARD[kind](z)
-            slope = SLOPES[kind](z, h)
+        if layer.function:
+            h = ACTIVATIONS[layer.function](z)
+            slope = SLOPES[layer.function](z, h)
         passes.append(_Pass(layer, a, z, h, slope))
     passes[0].a = x.flatten(1)  # the same for all walkers
     return passes
@@ -216,7 +212,7 @@ def _gradient(passes: list[_Pass], positions: Tensor, both: Tensor, outputs: int
         one, by_z = passes[place], None
         if by_h is not None:
             by_z = by_h if one.slope is None else by_h * one.slope
-        curved = CURVATURES[type(one.layer.activations[0])] if one.layer.activations else None
+        curved = CURVATURES[one.layer.function] if one.layer.function else None
         turned = by_slope[place]
         if curved is not None and turned is not None and one.slope is not None:
             bend = turned * curved(one.z, one.h, one.slope)
