@@ -2,7 +2,9 @@
 
 import copy
 import re
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -11,11 +13,14 @@ from test_module_zoo import IMAGES, REFUSED, RIGHT, TOKENS, Of, X, Y, hooked, la
 from torch import Tensor, nn
 
 from nnsim import Box, InputError, Simulation
+from nnsim.cv import ntk
+from nnsim.cv.ntk.tangent import TangentKernel
 from nnsim.integrators import Langevin, MonteCarlo
 from nnsim.networks.copies import unwrapped
+from nnsim.networks.layout import Layout
 from nnsim.networks.program import Program, program_of
 from nnsim.systems import LossPotential, NeuralNetwork
-from nnsim.systems.modules import mlp, mnist_cnn, mnist_pooled_cnn, resnet10
+from nnsim.systems.modules import ResidualBlock, mlp, mnist_cnn, mnist_pooled_cnn, resnet10
 
 SIGNALS = torch.randn(20, 2, 9, generator=torch.Generator().manual_seed(1))
 
@@ -237,7 +242,12 @@ def test_points_are_needed_for_shapes_alone() -> None:
         one.kind for one in program(mnist_cnn(), torch.randn(3, 1, 28, 28)).operations
     ]
     assert {one.shape for one in without.operations} == {None}
-    assert program_of(resnet10()) == "the function movedim: a shape that only points tell"
+    blocks = program_of(resnet10())
+    assert isinstance(blocks, Program)
+    assert [one.kind for one in blocks.operations].count("movedim") == 16
+    assert program_of(Of(lambda s, x: s.l(x).squeeze(1), l=nn.Linear(6, 3))) == (
+        "the function squeeze: a shape that only points tell"
+    )
 
 
 class Backwards(nn.Module):
@@ -290,3 +300,46 @@ def test_native_code_takes_layers_in_the_order_in_which_they_act() -> None:
 def test_what_is_not_dense_cannot_be_batched(make: Callable[[], nn.Module]) -> None:
     with pytest.raises(InputError, match=r"walkers = 'batched' needs a Sequential of Linear layers .* use 'auto'"):
         NeuralNetwork(make(), (IMAGES if make is Residual else X, Y), walkers="batched")
+
+
+class Halved(nn.Linear):
+    """A layer of an own class, which scales what goes in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(0.5 * torch.tanh(x))
+
+
+@pytest.mark.parametrize("frozen", [(), ("1.branch.1.weight", "3.bias")])
+def test_the_kernel_of_layers_of_own_classes_goes_by_their_programs(frozen: tuple[str, ...]) -> None:
+    """Normalisations over channels, of which torch has no layer, need no Jacobian; the kernel is the same."""
+    torch.manual_seed(5)
+    module = nn.Sequential(nn.Conv2d(2, 3, 1), ResidualBlock(3, 4, 2), nn.Flatten(), Halved(36, 3)).double()
+    for name, p in module.named_parameters():
+        p.requires_grad_(name not in frozen)
+    x = IMAGES.double()
+    layout = Layout({name: tuple(p.shape) for name, p in module.named_parameters() if p.requires_grad})
+    found = TangentKernel(module, layout, x, dtype=torch.float64)
+    assert found.rest == ()
+    assert {f"{name}.{own}" for name, owns in found.rules.items() for own in owns} == {*layout.shapes}
+    for outputs in ("mean", "all"):
+        kernels = [ntk.kernel(module, x, outputs=outputs, method=method) for method in ("layerwise", "jacobian")]
+        torch.testing.assert_close(*kernels, rtol=1e-10, atol=1e-10 * float(kernels[1].abs().max()))
+
+
+def test_other_threads_go_on_while_a_module_is_traced() -> None:
+    other, stop = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)), threading.Event()
+    expected = other(X)
+
+    def evaluate() -> int:
+        calls = 0
+        while not stop.is_set():
+            torch.testing.assert_close(other(X), expected, rtol=0, atol=0)
+            calls += 1
+        return calls
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(evaluate)
+        for _ in range(20):
+            program(mlp((6,) * 20), X)
+        stop.set()
+        assert running.result() > 0

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nnsim import Box, InputError, NNSimWarning, Simulation, Trajectory
@@ -266,6 +267,40 @@ def test_a_renaming_is_proven_or_refused(name: str, tmp_path: Path) -> None:
     else:
         assert rmsd(run, align=True).values[2, 0] < rmsd(run).values[2, 0]
         assert rmsd(path, align=True, module=module, points=x).proof == "points"
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_module_at_hand_tells_by_its_program(name: str) -> None:
+    """Also one of a class of its own; and never more than what points show."""
+    make, shape, ways = ZOO[name]
+    torch.manual_seed(3)
+    module, x = make(), points_of(shape)
+    module(x)
+    shapes = shapes_of(module)
+    q, reference = np.random.default_rng(0).standard_normal((2, sum(int(np.prod(s)) for s in shapes.values())))
+    try:
+        found = align(q, reference, shapes, module=module)
+    except InputError:
+        assert "text" not in ways
+        assert name != "a class of one's own"
+    else:
+        assert "points" in ways
+        assert found.proof == "module"
+        assert same_function(module, q, found.positions, x)
+
+
+def test_signs_are_told_by_programs() -> None:
+    layers = {"a": nn.Linear(6, 8), "b": nn.Linear(8, 3)}
+    q, reference = np.random.default_rng(0).standard_normal((2, 83))
+    odd = Custom(lambda s, x: 2 * s.b(0.5 * F.hardtanh(torch.tanh(s.a(x)))).tanh(), **layers)
+    found = align(q, reference, shapes_of(odd), signs=True, module=odd)
+    assert (found.signs[0] < 0).any()
+    assert same_function(odd, q, found.positions, points_of(FLAT))
+    for function in (torch.relu, lambda h: torch.tanh(h) + 1, lambda h: F.hardtanh(h, -1, 2)):
+        uneven = Custom(lambda s, x, function=function: s.b(function(s.a(x))), **layers)
+        assert align(q, reference, shapes_of(uneven), module=uneven).proof == "module"
+        with pytest.raises(InputError, match="of which its text does not tell"):
+            align(q, reference, shapes_of(uneven), signs=True, module=uneven)
 
 
 ACTIVATIONS = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -85,6 +86,8 @@ def program_of(
         shapes: names and shapes of the parameters that move, in the order of the flat positions; None is all that are
             trainable.
     """
+    if not isinstance(module, nn.Module):
+        return f"a {type(module).__name__} is no torch module"
     if shapes is None:
         shapes = {name: tuple(p.shape) for name, p in module.named_parameters() if p.requires_grad}
     try:
@@ -110,6 +113,10 @@ def _refuse_extras(module: nn.Module) -> None:
 
 
 # ---------------------------------------------------------------------- tracing
+
+
+# While a module is traced, torch lets calls of modules in all threads go by the tracer; two at once would mix them up.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class _Proxy(fx.Proxy):
@@ -143,6 +150,15 @@ class _Whole(nn.Module):
 class _Tracer(fx.Tracer):
     """Notes the calls of known layers, functions and methods; refuses what a list of calls does not tell."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return type(m) in MODULES or super().is_leaf_module(m, module_qualified_name)
 
@@ -161,7 +177,7 @@ class _Tracer(fx.Tracer):
 def _traced(module: nn.Module, points: Tensor | None, shapes: Mapping[str, tuple[int, ...]]) -> Program:
     writer = Writer(module, shapes, points)
     whole = _Whole(module)
-    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+    with _ONE_AT_A_TIME, torch.enable_grad(), torch.random.fork_rng(devices=[]):
         try:
             graph = _Tracer().trace(whole)
         except fx.proxy.TraceError as error:

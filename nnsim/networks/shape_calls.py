@@ -38,6 +38,9 @@ def permute(w: Writer, input: Any, *dims: Any) -> Value:
 
 def movedim(w: Writer, input: Any, source: Any, destination: Any) -> Value:
     """As a permutation."""
+    if not w.knows_shapes:
+        ends = {"source": w.dimensions_or_last(source), "destination": w.dimensions_or_last(destination)}
+        return w.write("movedim", [input], ends)
     rank = len(w.sizes(input)) + 1
     # Sizes that are the numbers of the dimensions: of an empty tensor, as that of the points is 0.
     return permute(w, input, tuple(torch.empty(tuple(range(rank))).movedim(source, destination).shape))

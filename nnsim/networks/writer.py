@@ -104,6 +104,11 @@ class Writer:
 
     # ------------------------------------------------------------------ what readers ask
 
+    @property
+    def knows_shapes(self) -> bool:
+        """Whether there are points, which tell them."""
+        return self._values is not None
+
     def sizes(self, value: Any) -> tuple[int, ...]:
         """Shape of one point of a value."""
         if not isinstance(value, Value):
@@ -124,6 +129,13 @@ class Writer:
             found = tuple(d % rank for d in found)
         if 0 in found:
             raise Untraced("an operation over the points")
+        return found
+
+    def dimensions_or_last(self, dims: Any) -> tuple[int, ...]:
+        """Dimensions that are none of the points' as far as is known without points: the last, or above 0."""
+        found = tuple(dims) if isinstance(dims, (tuple, list)) else (dims,)
+        if not all(d == -1 or d > 0 for d in found):
+            raise Untraced("dimensions that only points tell")
         return found
 
     def changes_input(self) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.analysis.motion.recorded import Shapes
 from nnsim.analysis.renaming.chain import Chain, Naming, chain_of
-from nnsim.analysis.renaming.structure import require_chain_by_names, require_chain_by_text
+from nnsim.analysis.renaming.structure import is_chain, require_chain_by_names, require_chain_by_text
 from nnsim.errors import InputError, NNSimWarning
 
 if TYPE_CHECKING:
@@ -63,7 +63,11 @@ class Grounds:
             return chain, "points"
         text = self.text if module is None else str(module)
         if text is not None:
-            require_chain_by_text(owner, parameters, text, signs)
+            try:
+                require_chain_by_text(owner, parameters, text, signs)
+            except InputError:
+                if module is None or not _is_chain(module, parameters, signs):
+                    raise
             return chain, "module"
         require_chain_by_names(owner, parameters)
         if signs:
@@ -88,6 +92,14 @@ class Grounds:
         if module is None or not hasattr(system, "points"):
             raise InputError(f"{owner}: system = {type(system).__name__} has no torch module; give module= and points=")
         return module, system.points("train") if self.points is None else self.points
+
+
+def _is_chain(module: Any, parameters: Shapes, signs: bool) -> bool:
+    """Whether a module that is at hand is traced as a chain."""
+    from nnsim.networks.program import program_of
+
+    program = program_of(module)
+    return not isinstance(program, str) and is_chain(program, parameters, signs)
 
 
 def _require_the_same_on_points(owner: str, chain: Chain, network: Network, q: Floats, signs: bool) -> None:

@@ -1,4 +1,4 @@
-"""Which renamings of neurons leave a network's function as it is, told by the text of its module, or by names alone.
+"""Which renamings of neurons leave a network's function as it is, told by its module, the text of it, or names.
 
 A module prints itself as
 
@@ -9,7 +9,7 @@ A module prints itself as
 
 and a trajectory records that. Where all containers are `Sequential`, whose parts act in the order in which they stand,
 it says all that is needed: between two layers their units must be taken one by one. What a class of the user's own does
-with its parts no text tells; then points must (`nnsim.networks.renaming`).
+with its parts no text tells; then its program must, if the module is at hand, or points (`nnsim.networks.renaming`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from nnsim.analysis.motion.recorded import Shapes
 from nnsim.errors import InputError
+
+if TYPE_CHECKING:
+    from nnsim.networks.operations import Operation
+    from nnsim.networks.program import Program
 
 LINEAR, CONVOLUTION = ("Linear", "ScaledLinear"), ("Conv1d", "Conv2d", "Conv3d", "ScaledConv2d")
 # They act on each unit by itself; the first also commute with a change of its sign.
@@ -145,6 +150,57 @@ def _dimensions(part: Part) -> int:
 def _is_even_hardtanh(part: Part) -> bool:
     edges = re.fullmatch(r"min_val=-(\S+), max_val=(\S+)", part.settings)
     return part.kind == "Hardtanh" and edges is not None and float(edges[1]) == float(edges[2])
+
+
+def is_chain(program: Program, parameters: Shapes, signs: bool) -> bool:
+    """Whether a program is a chain whose hidden units are taken one by one, in the order of the parameters.
+
+    Args:
+        program: the operations of the network.
+        parameters: names and shapes of what the run moves, which make a chain by themselves.
+        signs: whether signs are to be changed, too.
+    """
+    names: list[str] = []
+    dimensions, channels = 0, False  # of the images of the last layer, and whether they are still such
+    for number, one in enumerate(program.operations):
+        if one.reads != (number,):
+            return False
+        if not one.parameters:
+            if names and len(names) < len(parameters):  # between two layers
+                pool = one.kind in POOLS and channels and len(one.settings[POOLS[one.kind]]) == dimensions
+                flat = one.kind == "flatten" and (one.settings["start_dim"], one.settings["end_dim"]) == (1, -1)
+                if not (pool or flat or _acts_one_by_one(one)) or (signs and not (flat or _is_odd(one))):
+                    return False
+                channels = channels and not flat
+            continue
+        own = len(one.settings["kernel_size"]) if one.kind == "convolution" else 0
+        if one.kind not in ("linear", "convolution") or one.settings.get("groups", 1) != 1:
+            return False
+        if names and (channels != (own > 0) or own not in (0, dimensions)):
+            return False
+        dimensions, channels = own, own > 0
+        names += [place.name for place in one.parameters.values()]
+    return names == list(parameters) and program.result == len(program.operations)
+
+
+POOLS = {
+    "max_pool": "kernel_size",
+    "average_pool": "kernel_size",
+    "adaptive_max_pool": "output_size",
+    "adaptive_average_pool": "output_size",
+}
+
+
+def _acts_one_by_one(one: Operation) -> bool:
+    return one.kind in ("activation", "rest") or (one.kind in ("add", "multiply") and "number" in one.settings)
+
+
+def _is_odd(one: Operation) -> bool:
+    if one.kind == "activation":
+        name = one.settings["function"]
+        even = name == "hardtanh" and one.settings["min_val"] == -one.settings["max_val"]
+        return even or name in ("identity", "sin", "softsign", "tanh", "tanhshrink")
+    return one.kind in ("rest", "multiply", "average_pool", "adaptive_average_pool")
 
 
 def require_chain_by_names(owner: str, parameters: Shapes) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nnsim.cv.ntk.factors import Factor
-from nnsim.cv.ntk.layers import rule_of
+from nnsim.cv.ntk.layers import Rule
 from nnsim.networks.call import Caller, outputs_of
 
 Call = tuple[Tensor, Tensor]  # inputs and outputs of one call of a layer
@@ -62,11 +62,13 @@ class LayerwiseFactors:
 
     Args:
         module: the network.
-        layers: names of the layers, each with the names of its parameters that count, such as `"weight"`.
+        rules: of layers by their names.
+        layers: names of the layers that are asked for, each with the names of its parameters that count, such as
+            `"weight"`.
     """
 
-    def __init__(self, module: nn.Module, layers: Mapping[str, frozenset[str]]) -> None:
-        self.module, self.layers = module, dict(layers)
+    def __init__(self, module: nn.Module, rules: Mapping[str, Rule], layers: Mapping[str, frozenset[str]]) -> None:
+        self.module, self.rules, self.layers = module, rules, dict(layers)
         self._caller = Caller(module)
 
     def factors(self, tensors: Mapping[str, Tensor], x: Tensor, covectors: Tensor) -> dict[str, Factor]:
@@ -85,10 +87,7 @@ class LayerwiseFactors:
         inputs, gradients = self._caller.within(plain, lambda: self._passes(x, covectors, keep))
         factors = {}
         for (name, a), g in zip(inputs.items(), gradients, strict=True):
-            layer = self.module.get_submodule(name)
-            rule = rule_of(layer)
-            assert rule is not None
-            factors[name] = rule(layer, a if keep else a.detach(), g, self.layers[name])
+            factors[name] = self.rules[name](a if keep else a.detach(), g, self.layers[name])
         return factors
 
     def _passes(self, x: Tensor, covectors: Tensor, keep: bool) -> tuple[dict[str, Tensor], list[Tensor]]:

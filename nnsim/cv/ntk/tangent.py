@@ -27,7 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from nnsim.cv.ntk import dense
 from nnsim.cv.ntk.factors import PIECE, Factor
 from nnsim.cv.ntk.jacobian import JacobianRows
-from nnsim.cv.ntk.layers import rule_of, work_bytes
+from nnsim.cv.ntk.layers import Rule, rule_of
 from nnsim.cv.ntk.layerwise import LayerwiseFactors, OtherCalls, called_once, record
 from nnsim.cv.ntk.memory import free_bytes, readable
 from nnsim.errors import InputError, first_line, require_choice, require_integer, require_number
@@ -71,6 +71,7 @@ class TangentKernel:
         require_choice("ntk", "method", method, METHODS)
         self.module, self.layout, self.dtype = module, layout, dtype
         self.rules: dict[str, frozenset[str]] = {}
+        self._known: dict[str, Rule] = {}
         self.rest: tuple[str, ...] = ()
         self._dense = None
         if method != "jacobian" and dense.fits(module) and len(layout.shapes) == len(list(module.parameters())):
@@ -270,7 +271,7 @@ class TangentKernel:
         self.rules = self._right(whole, tensors, few.flip(0), covector, turned)
         ruled = {_join(layer, own) for layer, owns in self.rules.items() for own in owns}
         self.rest = tuple(name for name in names if name not in ruled)
-        self._layerwise = LayerwiseFactors(self.module, self.rules)
+        self._layerwise = LayerwiseFactors(self.module, self._known, self.rules)
         self._trial = tensors, few, covector
         self._point_bytes = self._measure(calls, few)
         self._settle_rest()
@@ -285,7 +286,7 @@ class TangentKernel:
         """From now on take the Jacobian for layers that are not called with every point, as those of experts are."""
         lost = {_join(layer, own) for layer in layers for own in self.rules.pop(layer)}
         self.rest = tuple(name for name in self.layout.shapes if name in lost or name in self.rest)
-        self._layerwise = LayerwiseFactors(self.module, self.rules)
+        self._layerwise = LayerwiseFactors(self.module, self._known, self.rules)
         self._settle_rest()
 
     def _trial_tensors(self, device: torch.device) -> dict[str, Tensor]:
@@ -339,8 +340,8 @@ class TangentKernel:
             own = {key: p for key, p in layer._parameters.items() if p is not None}
             counting = [key for key in own if _join(name, key) in self.layout.shapes]
             alone = all(owners[id(p)] == 1 for p in own.values())
-            if counting and alone and rule_of(layer) is not None:
-                found[name] = counting
+            if counting and alone and (rule := rule_of(layer)) is not None:
+                self._known[name], found[name] = rule, counting
         return found
 
     def _right(
@@ -354,7 +355,7 @@ class TangentKernel:
         """Those layers whose products of Jacobians are the ones of a few points that were computed one by one."""
         found = {}
         try:
-            factors = LayerwiseFactors(self.module, layers).factors(tensors, few, covector)
+            factors = LayerwiseFactors(self.module, self._known, layers).factors(tensors, few, covector)
         except OtherCalls as error:
             rest = {name: own for name, own in layers.items() if name not in error.layers}
             return self._right(rest, tensors, few, covector, exact)
@@ -375,7 +376,7 @@ class TangentKernel:
         total = few[0].numel() * few.element_size()
         for layer in self.rules:
             a, z = calls[layer][0]
-            total += 2 * work_bytes(self.module.get_submodule(layer), a, z, self.outputs)
+            total += 2 * self._known[layer].work_bytes(a, z, self.outputs)
         return total
 
     def _settle_rest_bytes(self) -> None:
