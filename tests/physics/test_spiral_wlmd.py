@@ -10,7 +10,7 @@ from nnsim import Trajectory
 from nnsim.analysis import diagnose, equilibrium
 from nnsim.running.script import Script
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "spiral_wlmd.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "spiral_wlmd.py"
 
 # Mean of three Wang-Landau Monte Carlo runs of 1.5e8 moves each (arXiv 2503.13145, its protocol), 0.1-wide bins of
 # ln L_train averaged alike; the three runs differ by up to 0.04.

@@ -11,7 +11,7 @@ from nnsim import Trajectory
 from nnsim.analysis import boltzmann_averages, equilibrium
 from nnsim.running.script import Script
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 # Lower edge of each 0.5-wide bin of ln L: Boltzmann sampling of PAPERS.md where it has a point there, or else the mean
 # of its three Wang-Landau runs. The bin above -0.5, in which the accuracy rises steeply, is that of the runs.
 EXPECTED = {

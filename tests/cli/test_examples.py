@@ -12,7 +12,7 @@ from command_line import arrays_of, error_of, nnsim
 from nnsim import Simulation, Trajectory
 from nnsim.systems.datasets import HOUSE_PRICES_FILE
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 # For each: what to set, what is recorded beside the CVs of the biases, and commands of its docstring that need a longer
 # run than this.
@@ -100,7 +100,7 @@ def test_an_example_is_resumed(tmp_path):
 @pytest.fixture
 def houses(monkeypatch):
     """The real table; without its file these tests fail, because skipping them would hide it."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
     folder = Path(os.environ.get("NNSIM_DATA", beside)).absolute()
     if not (folder / HOUSE_PRICES_FILE).is_file():
         pytest.fail(f"no {HOUSE_PRICES_FILE} in {folder}; set NNSIM_DATA to the folder that holds it")
@@ -135,7 +135,7 @@ def test_posterior_names_its_samplers(houses, tmp_path):
 # ---------------------------------------------------------------- docs/methods.md
 
 
-METHODS = Path(__file__).parent.parent / "docs" / "methods.md"
+METHODS = Path(__file__).parents[2] / "docs" / "methods.md"
 FRAGMENTS = re.findall(r"```python\n(.*?)```", METHODS.read_text(encoding="utf-8"), flags=re.S)
 
 

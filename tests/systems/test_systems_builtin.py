@@ -209,7 +209,7 @@ def test_channel_norm_normalises_the_channels_of_each_pixel():
 @pytest.fixture(scope="module")
 def houses():
     """The real table; without its file these tests fail, because skipping them would hide it."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
     folder = Path(os.environ.get("NNSIM_DATA", beside)).absolute()
     if not (folder / HOUSE_PRICES_FILE).is_file():
         pytest.fail(f"no {HOUSE_PRICES_FILE} in {folder}; set NNSIM_DATA to the folder that holds it")

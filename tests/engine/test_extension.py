@@ -11,7 +11,7 @@ from command_line import arrays_of, error_of, nnsim
 
 from nnsim import Trajectory
 
-PARTS = Path(__file__).with_name("own_parts.py")
+PARTS = Path(__file__).parents[1] / "own_parts.py"
 
 SCRIPT = """
 import nnsim

@@ -12,7 +12,7 @@ from command_line import error_of, nnsim
 
 from nnsim import Trajectory
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY = ("epochs=2", "every=1", "kernel_points=10", "runs=2")
 
 

@@ -22,7 +22,7 @@ from command_line import nnsim
 
 from nnsim import __version__, cli
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", flags=re.M | re.S)
 REASON = re.compile(r"<!-- not run: \S.* -->\s*\Z")

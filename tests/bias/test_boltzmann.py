@@ -21,7 +21,7 @@ from nnsim.systems import AnalyticSystem, Harmonic, NeuralNetwork, spiral_classi
 from nnsim.systems.modules import mlp
 from nnsim.trajectory.writer import TrajectoryWriter
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "spiral_boltzmann.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "spiral_boltzmann.py"
 PLATFORMS = {"reference": ReferencePlatform, "native": NativeMonteCarlo}
 LIMIT = 1.5  # of the box of the systems with exact answers
 

@@ -10,7 +10,7 @@ import pytest
 from nnsim import InputError, plotting
 from nnsim.analysis import FinalAdvantage
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def test_eight_comparisons_become_a_table_and_a_picture(tmp_path, monkeypatch):

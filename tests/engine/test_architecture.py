@@ -1,19 +1,15 @@
 """Who may import whom, as CONTRIBUTING.md says; what is imported inside functions counts, annotations do not."""
 
-import ast
 import importlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from imports import IMPORTS, MODULES, PLUGGABLE, ROOT, room
 
 from nnsim import earlier_names
 
-ROOT = Path(__file__).parent.parent
-PLUGGABLE = ("integrators", "bias", "systems")
 # The engine's root holds what every reader needs first; everything else has a room.
 AT_THE_ROOT = {
     "__init__", "__main__", "box", "criteria", "describe", "earlier_names", "errors", "evaluation", "files",
@@ -40,46 +36,6 @@ MAY_IMPORT = {
     "report": ("analysis", "plotting", "trajectory"),
     "cli": ("analysis", "export", "plotting", "report", "running", "trajectory"),
 }
-
-
-def _modules() -> dict[str, Path]:
-    """All modules of the package with their files."""
-    folders = [ROOT / "nnsim", *(ROOT / name for name in PLUGGABLE)]
-    found = {}
-    for folder in folders:
-        home = "" if folder.name == "nnsim" else "nnsim."
-        for path in sorted(folder.rglob("*.py")):
-            name = home + ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            found[name.removesuffix(".__init__")] = path
-    return found
-
-
-MODULES = _modules()
-
-
-def _imported(node: ast.AST) -> Iterator[str]:
-    """Names of all modules that are imported in some code at run time."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
-            continue
-        if isinstance(child, ast.Import):
-            yield from (alias.name for alias in child.names)
-        elif isinstance(child, ast.ImportFrom) and child.module:
-            for alias in child.names:
-                full = f"{child.module}.{alias.name}"
-                yield full if full in MODULES else child.module
-        else:
-            yield from _imported(child)
-
-
-IMPORTS = {name: set(_imported(ast.parse(path.read_text(encoding="utf-8")))) for name, path in MODULES.items()}
-
-
-def room(module: str) -> str:
-    """The folder of a module; empty for the root."""
-    parts = module.split(".")
-    inside = len(parts) > 2 or MODULES[module].name == "__init__.py"
-    return parts[1] if inside and len(parts) > 1 else ""
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:

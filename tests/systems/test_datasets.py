@@ -35,7 +35,7 @@ from nnsim.systems.house_prices import prepare
 @pytest.fixture(scope="module")
 def data_folder():
     """The folder with the real files; its absence is a failure, because a skipped test would hide it."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
     folder = Path(os.environ.get("NNSIM_DATA", beside)).absolute()
     if not (folder / datasets.HOUSE_PRICES_FILE).is_file():
         pytest.fail(f"no {datasets.HOUSE_PRICES_FILE} in {folder}; set NNSIM_DATA to the folder that holds it")

@@ -20,7 +20,7 @@ from nnsim.trajectory.layout import StoredArray
 from nnsim.trajectory.record import RECORD, _checksum_of, state_of
 from nnsim.trajectory.writer import TrajectoryWriter
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 EVIL = "\x1b]0;owned\x07\x1b[2J\u202etxt.exe\r\n[link=file:///etc/passwd]x[/link]<script>alert(1)</script>"
 
 

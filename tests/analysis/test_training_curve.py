@@ -298,7 +298,7 @@ def test_runs_of_the_example_are_those_of_the_reference(tmp_path):
     """PAPERS.md: of 100 runs 83, 72, 67 reach ln L = -2, -3, -4, where the mean test accuracy is 0.80 below -4."""
     full = statistics_scale() == 1
     runs, steps = (100, 30_000) if full else (40, 15_000)
-    script = Script(Path(__file__).parent.parent / "examples" / "spiral_training.py")
+    script = Script(Path(__file__).parents[2] / "examples" / "spiral_training.py")
     script.simulation(script.settings([f"runs={runs}"])).run(steps, output=tmp_path / "sgd.zarr", progress=False)
     curve = training_curve(Trajectory(tmp_path / "sgd.zarr"), levels=[-2, -3, -4, -4.5])
     for reached, share in zip(curve.runs, (0.83, 0.72, 0.67), strict=False):

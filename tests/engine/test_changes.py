@@ -416,7 +416,7 @@ def test_a_record_of_0_1_is_compared_by_what_it_holds() -> None:
 
 
 def test_of_a_saved_run_of_0_1_the_script_is_compared(tmp_path: Path) -> None:
-    saved = Path(__file__).parent / "saved" / "0.1" / "metadynamics_nose_hoover.zip"
+    saved = Path(__file__).parents[1] / "saved" / "0.1" / "metadynamics_nose_hoover.zip"
     with zipfile.ZipFile(saved) as archive:
         archive.extractall(tmp_path)
     script = tmp_path / "metadynamics_nose_hoover.py"

@@ -16,7 +16,7 @@ from nnsim.running.script import Script
 from nnsim.systems import AnalyticSystem, Harmonic, LossPotential, NeuralNetwork, spiral_classification
 from nnsim.systems.modules import mlp
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "spiral_training.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "spiral_training.py"
 SETTINGS: list[dict[str, Any]] = [{}, {"weight_decay": 1e-2}]
 GRADIENT_DESCENT = [
     *SETTINGS,

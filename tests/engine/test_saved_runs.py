@@ -13,7 +13,7 @@ from nnsim.analysis import frame_weights
 from nnsim.running.checkpoint import load_checkpoint
 from nnsim.running.script import Script
 
-SAVED = Path(__file__).parent / "saved"
+SAVED = Path(__file__).parents[1] / "saved"
 RUNS = sorted(SAVED.glob("*/*.zip"))
 
 

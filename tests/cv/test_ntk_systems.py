@@ -27,7 +27,7 @@ from nnsim.systems.modules import mnist_pooled_cnn
 @pytest.fixture(autouse=True)
 def data_folder(monkeypatch):
     """The folder with the real files; its absence is a failure, because a skipped test would hide it."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
     folder = Path(os.environ.get("NNSIM_DATA") or beside).absolute()
     if not (folder / "mnist_train.npz").is_file():
         pytest.fail(f"no mnist_train.npz in {folder}; set NNSIM_DATA to the folder that holds it")

@@ -26,7 +26,7 @@ from nnsim.report import runs as report_runs
 from nnsim.report.blocks import Attempts, nice, with_error
 from nnsim.trajectory.writer import TrajectoryWriter
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FRAMES, WALKERS, EVERY = 60, 4, 10
 STEPS = FRAMES * EVERY

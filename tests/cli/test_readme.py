@@ -9,7 +9,7 @@ import nnsim
 from nnsim import Box, Simulation
 from nnsim.running.script import Script
 
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def blocks() -> list[str]:

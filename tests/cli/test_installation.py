@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 from command_line import error_of
+from imports import IMPORTS
 from pictured_runs import make_run
-from test_architecture import IMPORTS
 
 from nnsim import Trajectory, export, plotting, systems
 from nnsim.errors import InputError
 from nnsim.installation import BESIDE, EXTRAS
 from nnsim.systems.datasets import auto_mpg_frame, house_prices_frame
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
