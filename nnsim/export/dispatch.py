@@ -56,7 +56,7 @@ def export(
         InputError: a format that is not known or is refused (xtc, pdb), an option that the format does not have, and
             what `write_h5`, `write_csv`... say.
     """
-    from nnsim.analysis.averages.frames import opened
+    from nnsim.analysis.averages.common_frames import opened
 
     output = require_path("export", "output", output)
     name = _format(output, format)

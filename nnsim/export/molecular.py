@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnsim.errors import InputError, NNSimError
-from nnsim.export.frames import WalkerFrames, chosen_frames, opened_run, selected
 from nnsim.export.topology import atom_order, to_topology
+from nnsim.export.walker_frames import WalkerFrames, chosen_frames, opened_run, selected
 from nnsim.files import whole
 from nnsim.installation import extra
 

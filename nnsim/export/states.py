@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nnsim.errors import InputError
-from nnsim.export.frames import opened_run, positions, require_walker
+from nnsim.export.walker_frames import opened_run, positions, require_walker
 from nnsim.files import whole
 
 if TYPE_CHECKING:

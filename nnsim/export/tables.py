@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.errors import InputError, require_flag, require_integer
-from nnsim.export.frames import (
+from nnsim.export.walker_frames import (
     Indices,
     block_length,
     chosen_observables,

@@ -82,7 +82,7 @@ def to_topology(parameters: Shapes, selection: str | None = None) -> Topology:
     """
     from mdtraj import Topology, element
 
-    from nnsim.export.frames import selected
+    from nnsim.export.walker_frames import selected
 
     shapes = {name: tuple(shape) for name, shape in _checked("to_topology", parameters).items()}
     kept = np.isin(selected(shapes, None), selected(shapes, selection)).tolist()
@@ -103,7 +103,7 @@ def to_topology(parameters: Shapes, selection: str | None = None) -> Topology:
 
 
 def _checked(owner: str, parameters: Shapes) -> Shapes:
-    from nnsim.analysis.motion.recorded import require_shapes
+    from nnsim.analysis.motion.blocks import require_shapes
 
     return require_shapes(owner, parameters)
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.errors import InputError, require_choice, require_path
-from nnsim.export.frames import (
+from nnsim.export.molecular import chosen_atoms
+from nnsim.export.walker_frames import (
     Indices,
     WalkerFrames,
     block_length,
@@ -20,7 +21,6 @@ from nnsim.export.frames import (
     opened_run,
     walkers,
 )
-from nnsim.export.molecular import chosen_atoms
 from nnsim.files import whole, write_json
 from nnsim.trajectory.columns import Column, SeriesColumns, create_array
 from nnsim.trajectory.layout import ensure_group, read_attributes

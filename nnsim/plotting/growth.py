@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nnsim.analysis.averages.frames import opened
+from nnsim.analysis.averages.common_frames import opened
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.errors import require_choice, require_integer
 from nnsim.plotting.landscapes import colour_floor, entropy_label

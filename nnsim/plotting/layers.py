@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from nnsim.analysis.averages.frames import opened
+from nnsim.analysis.averages.common_frames import opened
 from nnsim.analysis.checks import as_floats
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.errors import InputError, require_integer, require_integers, require_number

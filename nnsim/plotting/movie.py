@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from nnsim.analysis.averages.frames import common_steps, opened
+from nnsim.analysis.averages.common_frames import common_steps, opened
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.errors import InputError, TrajectoryError, require_integer, require_number, require_path
 from nnsim.files import MARK, is_marked, whole

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, withStroke
 
-from nnsim.analysis.averages.frames import common_steps, opened
+from nnsim.analysis.averages.common_frames import common_steps, opened
 from nnsim.analysis.landscape.axes import Axis as GridAxis
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.analysis.landscape.landscape import EntropyLandscape

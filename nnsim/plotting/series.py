@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from nnsim.analysis.averages.frames import opened
+from nnsim.analysis.averages.common_frames import opened
 from nnsim.analysis.images import in_periodic_box, recorded_period
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.errors import InputError, require_integer, require_number, require_texts

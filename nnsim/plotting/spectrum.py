@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from nnsim.analysis.averages.frames import opened
+from nnsim.analysis.averages.common_frames import opened
 from nnsim.errors import InputError, require_integer, require_number
 from nnsim.plotting.style import frame, new_axes, readable, step_bar, step_colors, styled, write_note
 

@@ -5,14 +5,14 @@ import pytest
 from conftest import statistics_scale
 
 from nnsim.analysis import principal_components
-from nnsim.analysis.motion import components, recorded
+from nnsim.analysis.motion import blocks, components
 from nnsim.errors import InputError
 
 
 @pytest.mark.parametrize(("frames", "size"), [(12, 40), (60, 9), (20, 40)])
 def test_the_same_as_a_singular_value_decomposition(frames, size, monkeypatch):
-    monkeypatch.setattr(recorded, "BLOCK_BYTES", 8 * 2 * size * 5)
-    monkeypatch.setattr(recorded, "BATCH_BYTES", 8 * 2 * frames * 7)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 8 * 2 * size * 5)
+    monkeypatch.setattr(blocks, "BATCH_BYTES", 8 * 2 * frames * 7)
     q = np.random.default_rng(0).standard_normal((frames, 2, size)) * np.linspace(1, 3, size) + 5
     x = q.reshape(-1, size) - q.reshape(-1, size).mean(axis=0)
     _, singular, directions = np.linalg.svd(x, full_matrices=False)

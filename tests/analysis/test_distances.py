@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nnsim.analysis import overlap, rmsd, rmsf
-from nnsim.analysis.motion import recorded
+from nnsim.analysis.motion import blocks
 from nnsim.errors import InputError
 from nnsim.trajectory.reader import Trajectory
 from nnsim.trajectory.writer import TrajectoryWriter
@@ -69,14 +69,14 @@ def test_references_selections_and_layers():
 def test_from_disk_as_from_memory_whatever_the_blocks(tmp_path, monkeypatch):
     q = path_of()
     trajectory = written(tmp_path / "a.zarr", q)
-    monkeypatch.setattr(recorded, "BLOCK_BYTES", 7 * 8 * 2 * 17)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 7 * 8 * 2 * 17)
     for frames in (trajectory, tmp_path / "a.zarr", trajectory.positions):
         found = rmsd(frames, 2)
         assert np.allclose(found.values, rmsd(q, 2).values, rtol=1e-12)
         assert np.allclose(found.time, 0.5 * np.arange(1, 31))
-        blocks, at_once = rmsf(frames), rmsf(q)
-        assert np.allclose(blocks.values, at_once.values, rtol=1e-12)
-        assert np.allclose(blocks.error, at_once.error, rtol=1e-12)
+        by_blocks, at_once = rmsf(frames), rmsf(q)
+        assert np.allclose(by_blocks.values, at_once.values, rtol=1e-12)
+        assert np.allclose(by_blocks.error, at_once.error, rtol=1e-12)
         assert np.allclose(overlap(frames).matrix, overlap(q).matrix, rtol=1e-12)
     assert list(rmsd(trajectory, by_layer=True).layers) == ["0", "2"]
     assert rmsd(trajectory, selection="layer 1").values.shape == (30, 2)
@@ -92,7 +92,7 @@ def test_memory_does_not_grow_with_the_record(monkeypatch):
         def __getitem__(self, rows: slice) -> np.ndarray:
             return np.ones((rows.stop - rows.start, 1, 10_000), np.float32)
 
-    monkeypatch.setattr(recorded, "BLOCK_BYTES", 2**20)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2**20)
     tracemalloc.start()
     try:
         assert (rmsd(OnDisk()).values == 0).all()

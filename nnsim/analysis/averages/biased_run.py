@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.averages import kinds, potentials
-from nnsim.analysis.averages.frames import frames_at
-from nnsim.analysis.averages.potentials import StateFamily
+from nnsim.analysis.averages import bias_values, kinds
+from nnsim.analysis.averages.bias_values import StateFamily
+from nnsim.analysis.averages.common_frames import frames_at
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.errors import InputError, require_number
 
@@ -80,7 +80,7 @@ class BiasedRun:
     @property
     def windows(self) -> dict[str, dict[str, Any]]:
         """The umbrellas with a row for each walker."""
-        rows = {name: len(potentials.umbrella_rows(name, one)[0]) for name, one in self._of("harmonic").items()}
+        rows = {name: len(bias_values.umbrella_rows(name, one)[0]) for name, one in self._of("harmonic").items()}
         return {name: self.biases[name] for name, count in rows.items() if count > 1}
 
     @property
@@ -137,14 +137,14 @@ class BiasedRun:
         found = []
         for name, settings in self.windows.items():
             shape = (len(steps), self._walkers(settings["cvs"][0]))
-            found.append(potentials.umbrella_windows(name, settings, shape, self.kT))
+            found.append(bias_values.umbrella_windows(name, settings, shape, self.kT))
         for name, settings in self.ladders.items():
             cv = settings["cvs"][0]
             if settings["formula"] == "ladder":
                 beta = frames_at(self.trajectory, f"{name}_beta", steps)
             else:
                 beta = np.broadcast_to(np.asarray(settings["beta"], np.float64), (len(steps), self._walkers(cv)))
-            found.append(potentials.boltzmann_states(cv, beta))
+            found.append(bias_values.boltzmann_states(cv, beta))
         return found
 
     @property
@@ -187,10 +187,10 @@ class BiasedRun:
             return (values("bias_energy") - np.asarray(offset)[:, None]) / self.kT - of_state
         total = np.zeros_like(values(self.names[0]))
         for name, settings in self.biases.items():
-            if (known := potentials.restraint(settings)) is not None:
+            if (known := bias_values.restraint(settings)) is not None:
                 total += known(values, self.kT)
             elif settings["kind"] == "grid":
-                total += potentials.on_grid(self.trajectory, name, settings, values, self.kT)
+                total += bias_values.on_grid(self.trajectory, name, settings, values, self.kT)
         return total
 
     def sets(self, walkers: int, state: NDArray[np.int64]) -> NDArray[np.int64]:

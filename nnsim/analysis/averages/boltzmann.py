@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnsim.analysis.averages.biased_run import BiasedRun, Values, joint_states
-from nnsim.analysis.averages.frames import common_steps, opened
+from nnsim.analysis.averages.common_frames import common_steps, opened
 from nnsim.analysis.averages.kinds import of_formula
 from nnsim.analysis.checks import require_fraction
 from nnsim.analysis.images import refuse_mean

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.averages.biased_run import BiasedRun, Values, joint_states
-from nnsim.analysis.averages.frames import common_steps, opened, size_of
+from nnsim.analysis.averages.common_frames import common_steps, opened, size_of
 from nnsim.analysis.averages.independence import Doubts, doubts_of_trips
 from nnsim.analysis.averages.kinds import bias_settings, taught
 from nnsim.analysis.averages.local_mean import LocalMean, local_mean

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nnsim.analysis.averages.bias_values import StateFamily
 from nnsim.analysis.averages.biased_run import BiasedRun, Values, factor_names, joint_states, target_factor
 from nnsim.analysis.averages.bins import jackknife
-from nnsim.analysis.averages.frames import common_steps, frames_at, opened
+from nnsim.analysis.averages.common_frames import common_steps, frames_at, opened
 from nnsim.analysis.averages.independence import Doubts, doubts_of_frames, doubts_of_trips
 from nnsim.analysis.averages.mbar import log_mixture, overlap, solve_mbar
-from nnsim.analysis.averages.potentials import StateFamily
 from nnsim.analysis.checks import as_floats, require_fraction
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.errors import InputError, require_flag, require_integer, shown

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.averages.frames import all_opened, opened
+from nnsim.analysis.averages.common_frames import all_opened, opened
 from nnsim.analysis.landscape.landscape import EntropyLandscape
 from nnsim.analysis.landscape.learnt import wang_landau_name
 from nnsim.analysis.landscape.passages import ends_of, round_trips, round_trips_by, way_round
@@ -23,10 +23,10 @@ from nnsim.analysis.landscape.snapshots import (
     entropy_change,
     entropy_difference,
     flatness,
+    halfway_snapshot,
     histogram_flatness,
+    index_at_half,
     last_step,
-    middle,
-    middle_snapshot,
     reports_of,
     require_record,
     visits_of,
@@ -195,7 +195,7 @@ def _circle(recorded: Mapping[str, Any], cv: str) -> tuple[float, float]:
 def _late_change(trajectory: Trajectory, bias: str, cv: str) -> EntropyChange:
     """Change of S along a CV since the snapshot nearest to half of the run."""
     recorded = trajectory.bias(bias)
-    half = middle_snapshot(recorded, last_step(trajectory, recorded))
+    half = halfway_snapshot(recorded, last_step(trajectory, recorded))
     if half is None:
         return EntropyChange()
     before, after = (EntropyLandscape.from_trajectory(trajectory, bias, frame).marginal(cv) for frame in (half, None))
@@ -322,7 +322,7 @@ def _record(
         differences.append(entropy_difference(now, *ends).value)
         table = visits_of(recorded, frame)
         visits.append(None if table is None else along(table, axis))
-        half = middle(steps[: len(visits)], steps[len(visits) - 1])
+        half = index_at_half(steps[: len(visits)], steps[len(visits) - 1])
         before = np.zeros(1) if half is None else visits[half]
         total = visits[-1]
         flat.append(math.nan if total is None or before is None else flatness(total - before, total > 0))

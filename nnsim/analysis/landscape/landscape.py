@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnsim.analysis.averages.frames import opened, size_of
+from nnsim.analysis.averages.common_frames import opened, size_of
 from nnsim.analysis.checks import as_floats, as_numbers
 from nnsim.analysis.landscape.axes import Axis, Curve, Floats, Value
 from nnsim.analysis.landscape.input import Quantity, axes_of, called, index_of, on_bins

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nnsim.analysis.averages import kinds, potentials
+from nnsim.analysis.averages import bias_values, kinds
 from nnsim.analysis.landscape.axes import Axis, Floats
 from nnsim.errors import InputError, shown
 
@@ -45,7 +45,7 @@ def restraints(
     known, others = [], []
     for name, settings in kinds.bias_settings(trajectory).items():
         if name != bias and settings.get("cvs"):
-            potential = potentials.restraint(settings)
+            potential = bias_values.restraint(settings)
             inside = potential is not None and set(kinds.reads(settings)) <= set(names)
             known.append(potential) if inside else others.append(name)
 

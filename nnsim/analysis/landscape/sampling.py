@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.averages.frames import all_opened, frames_at, require_one_network
+from nnsim.analysis.averages.common_frames import all_opened, frames_at, require_one_network
 from nnsim.analysis.averages.local_mean import smooth_level
 from nnsim.analysis.averages.weights import frame_weights
 from nnsim.analysis.landscape.axes import Axis, Floats

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnsim.analysis.averages.frames import opened
+from nnsim.analysis.averages.common_frames import opened
 from nnsim.analysis.checks import as_floats, as_numbers
 from nnsim.analysis.landscape.landscape import EntropyLandscape
 from nnsim.analysis.landscape.learnt import wang_landau_name
@@ -56,13 +56,13 @@ def last_step(trajectory: Trajectory, recorded: BiasRecord) -> int:
     return int(recorded.attrs.get("step", trajectory.steps))
 
 
-def middle_snapshot(recorded: BiasRecord, steps: int) -> int | None:
+def halfway_snapshot(recorded: BiasRecord, steps: int) -> int | None:
     """Index of the snapshot that is nearest to half of the run, or None if all are far from it."""
     series = recorded.snapshots.get("potential")
-    return None if series is None else middle(series.step, steps)
+    return None if series is None else index_at_half(series.step, steps)
 
 
-def middle(step: ArrayLike, steps: int) -> int | None:
+def index_at_half(step: ArrayLike, steps: int) -> int | None:
     """Index of the one of some steps that is nearest to half of `steps`, or None if all are far from it."""
     if not steps or not np.size(step):
         return None
@@ -146,7 +146,7 @@ def histogram_flatness(
     recorded = trajectory.bias(name)
     axis = axis_of(recorded, cv)
     visits = np.asarray(recorded.tables["visits"])
-    half = middle_snapshot(recorded, last_step(trajectory, recorded))
+    half = halfway_snapshot(recorded, last_step(trajectory, recorded))
     known = {"whole": flatness(along(visits, axis)), "whole_grid": flatness(visits)}
     if half is not None and "visits" in recorded.snapshots:
         new = visits - np.asarray(recorded.snapshots["visits"][half])

@@ -10,7 +10,7 @@ import numpy as np
 from nnsim.analysis.checks import as_floats
 from nnsim.analysis.images import nearest
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.analysis.motion.recorded import Recorded, Selection, Shapes
+from nnsim.analysis.motion.blocks import Recorded, Selection, Shapes
 from nnsim.errors import InputError, require_integer
 
 LARGE = 1000  # matrices beyond this are not diagonalised as a whole

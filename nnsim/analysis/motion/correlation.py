@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nnsim.analysis.checks import as_numbers
 from nnsim.analysis.images import gathered, period_of_series
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.analysis.motion.recorded import spacing
+from nnsim.analysis.motion.blocks import spacing
 from nnsim.errors import InputError, require_flag, require_integer, require_number
 
 RELIABLE = 50  # frames per autocorrelation time; emcee warns below that

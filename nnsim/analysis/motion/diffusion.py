@@ -19,8 +19,8 @@ import numpy as np
 
 from nnsim.analysis.images import nearest
 from nnsim.analysis.landscape.axes import Floats
+from nnsim.analysis.motion.blocks import Recorded, Selection, Shapes
 from nnsim.analysis.motion.correlation import lagged_products
-from nnsim.analysis.motion.recorded import Recorded, Selection, Shapes
 from nnsim.errors import InputError, NNSimWarning, require_integer, require_number, require_pair
 
 UNCLEAR = 0.45  # of a period: of normal moves with one of a million beyond it, one of ten millions is misread

@@ -14,7 +14,7 @@ import numpy as np
 
 from nnsim.analysis.images import nearest
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.analysis.motion.recorded import Recorded, Selection, Shapes, layers_of, module_text, require_parameters
+from nnsim.analysis.motion.blocks import Recorded, Selection, Shapes, layers_of, module_text, require_parameters
 from nnsim.analysis.renaming.align import align_one, starts_of
 from nnsim.analysis.renaming.chain import Chain
 from nnsim.analysis.renaming.proof import Grounds

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from nnsim.analysis.images import nearest
 from nnsim.analysis.landscape.axes import Curve, Floats
+from nnsim.analysis.motion.blocks import Recorded, Selection, Shapes
 from nnsim.analysis.motion.correlation import autocorrelation_time
-from nnsim.analysis.motion.recorded import Recorded, Selection, Shapes
 from nnsim.errors import InputError, require_integer
 
 PIECES = 8  # of the record, for the errors of the distribution

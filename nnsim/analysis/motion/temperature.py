@@ -10,8 +10,8 @@ import numpy as np
 
 from nnsim.analysis.checks import as_numbers
 from nnsim.analysis.landscape.axes import Floats
+from nnsim.analysis.motion.blocks import Recorded, Shapes, layers_of, require_parameters
 from nnsim.analysis.motion.correlation import autocorrelation_time
-from nnsim.analysis.motion.recorded import Recorded, Shapes, layers_of, require_parameters
 from nnsim.errors import InputError
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nnsim.analysis.checks import as_floats, as_numbers
 from nnsim.analysis.images import nearest, period_of_positions
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.analysis.motion.recorded import (
+from nnsim.analysis.motion.blocks import (
     Shapes,
     header_of,
     module_text,

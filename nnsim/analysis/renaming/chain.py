@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.analysis.motion.recorded import Shapes
+from nnsim.analysis.motion.blocks import Shapes
 from nnsim.errors import InputError
 from nnsim.networks.layout import places_of
 

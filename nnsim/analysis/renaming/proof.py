@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.analysis.motion.recorded import Shapes
+from nnsim.analysis.motion.blocks import Shapes
 from nnsim.analysis.renaming.chain import Chain, Naming, chain_of
 from nnsim.analysis.renaming.structure import is_chain, require_chain_by_names, require_chain_by_text
 from nnsim.errors import InputError, NNSimWarning

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from nnsim.analysis.motion.recorded import Shapes
+from nnsim.analysis.motion.blocks import Shapes
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:

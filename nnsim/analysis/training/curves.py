@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nnsim.analysis.averages.common_frames import all_opened, common_frames, opened, require_one_network
 from nnsim.analysis.averages.equilibrium import EquilibriumTable, mean_curve
-from nnsim.analysis.averages.frames import all_opened, common_frames, opened, require_one_network
 from nnsim.analysis.averages.kinds import bias_settings
 from nnsim.analysis.checks import as_floats
 from nnsim.analysis.landscape.axes import Curve, Floats

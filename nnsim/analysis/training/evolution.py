@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnsim.analysis.averages.frames import all_opened, opened, require_one_network
+from nnsim.analysis.averages.common_frames import all_opened, opened, require_one_network
 from nnsim.analysis.checks import as_floats
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.analysis.training.sweep_table import Conditions, label, read_plan, read_sweep

@@ -99,7 +99,7 @@ def chosen_frames(
 
 def opened_run(trajectory: Trajectory | Path | str, owner: str) -> Trajectory:
     """What is exported, opened if it is a path."""
-    from nnsim.analysis.averages.frames import opened
+    from nnsim.analysis.averages.common_frames import opened
 
     return opened(trajectory, owner)
 

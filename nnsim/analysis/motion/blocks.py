@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.averages.frames import opened
+from nnsim.analysis.averages.common_frames import opened
 from nnsim.analysis.checks import as_numbers
 from nnsim.analysis.images import centre, period_of_positions
 from nnsim.analysis.landscape.axes import Floats
