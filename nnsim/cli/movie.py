@@ -17,7 +17,7 @@ from nnsim.cli.options import (
     overwrite_option,
     trajectory_argument,
 )
-from nnsim.cli.plot_more import style_option
+from nnsim.cli.pictures import style_option
 from nnsim.cli.terminal import say
 
 

@@ -17,9 +17,10 @@ from nnsim.cli.options import (
     picture_option,
     trajectory_argument,
 )
+from nnsim.cli.pictures import save_picture, style_option
 from nnsim.cli.plot_evolution import evolution
-from nnsim.cli.plot_more import COMMANDS, draw_slices, style_option
-from nnsim.cli.plot_more import save_picture as _save
+from nnsim.cli.plot_growth import growth
+from nnsim.cli.plot_walkers import layers, paths, spectrum
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def plot() -> None:
     """
 
 
-for command in (evolution, *COMMANDS):
+for command in (evolution, growth, paths, layers, spectrum):
     plot.add_command(command)
 
 
@@ -125,7 +126,7 @@ def landscape(
     if len(found.axes) == 3:
         if training:
             raise InputError("--training needs a landscape of two CVs; leave it out, or --marginal twice")
-        draw_slices(found, output, trajectories[0], slices, note)
+        _draw_slices(found, output, trajectories[0], slices, note)
         return
     curve, value, label = None, None, "equilibrium"
     if len(found.axes) == 2:
@@ -147,7 +148,7 @@ def landscape(
         training_label=line_label,
         note=note,
     )
-    _save(drawn, output, trajectories[0], "landscape")
+    save_picture(drawn, output, trajectories[0], "landscape")
 
 
 def _check_options(
@@ -262,7 +263,7 @@ def convergence(
     records = analysis.convergence_records(runs, between=between, cv=cv, bias=bias)
     ends = records[0].low, records[0].high
     note = convergence_note(runs, ends, bias, records[0].cv)
-    _save(plotting.plot_convergence(records, note=note), output, trajectories[0], "convergence")
+    save_picture(plotting.plot_convergence(records, note=note), output, trajectories[0], "convergence")
 
 
 @plot.command()
@@ -281,7 +282,7 @@ def timeseries(trajectory: Path, names: tuple[str, ...], output: Path | None) ->
     from nnsim.trajectory.reader import Trajectory
 
     opened = Trajectory(trajectory)
-    _save(plotting.plot_timeseries(opened, names or _default_names(opened)), output, trajectory, "timeseries")
+    save_picture(plotting.plot_timeseries(opened, names or _default_names(opened)), output, trajectory, "timeseries")
 
 
 @plot.command()
@@ -300,7 +301,7 @@ def histogram(trajectory: Path, names: tuple[str, ...], output: Path | None) -> 
     from nnsim.trajectory.reader import Trajectory
 
     opened = Trajectory(trajectory)
-    _save(plotting.plot_histogram(opened, names or _default_names(opened)), output, trajectory, "histogram")
+    save_picture(plotting.plot_histogram(opened, names or _default_names(opened)), output, trajectory, "histogram")
 
 
 @plot.command()
@@ -318,7 +319,7 @@ def parameters(trajectory: Path, walker: int, output: Path | None) -> None:
     from nnsim import plotting
     from nnsim.trajectory.reader import Trajectory
 
-    _save(plotting.plot_parameters(Trajectory(trajectory), walker=walker), output, trajectory, "parameters")
+    save_picture(plotting.plot_parameters(Trajectory(trajectory), walker=walker), output, trajectory, "parameters")
 
 
 @plot.command("map")
@@ -360,7 +361,17 @@ def sweep_map(
     grid = table.mean_over_seeds(x, y, value)
     note = ", ".join(conditions) or None
     drawn = plotting.plot_sweep(grid, x_scale=x_scale, y_scale=y_scale, log=log, note=note)
-    _save(drawn, output, folder.absolute(), "map")
+    save_picture(drawn, output, folder.absolute(), "map")
+
+
+def _draw_slices(
+    landscape: EntropyLandscape, output: Path | None, trajectory: Path, along: str | None, note: str | None
+) -> None:
+    """Draw a landscape of three CVs."""
+    from nnsim import plotting
+
+    drawn = plotting.plot_slices(landscape, along=-1 if along is None else along, note=note)
+    save_picture(drawn, output, trajectory, "landscape")
 
 
 def _default_names(trajectory: Trajectory) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nnsim.cli.options import conditions_of, debug_option, open_runs, picture_option
-from nnsim.cli.plot_more import save_picture
+from nnsim.cli.pictures import save_picture
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:

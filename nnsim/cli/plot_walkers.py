@@ -1,61 +1,17 @@
-"""`nnsim plot growth`, `paths`, `layers` and `spectrum`, and the option `--style`."""
+"""`nnsim plot paths`, `layers` and `spectrum`: where walkers went, and what their networks are like."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from nnsim.cli.options import bias_option, debug_option, may_overwrite, picture_option, trajectory_argument
-from nnsim.cli.terminal import say
+from nnsim.cli.options import bias_option, debug_option, picture_option, trajectory_argument
+from nnsim.cli.pictures import save_picture
 
 if TYPE_CHECKING:
-    from nnsim.analysis.landscape.landscape import EntropyLandscape
     from nnsim.trajectory.reader import Trajectory
-
-STYLE_NAMES = ("screen", "column", "wide", "slides")  # as in nnsim.plotting.style, which imports matplotlib
-QUANTITIES = ("bias", "entropy")  # as in nnsim.plotting.growth
-
-
-def _use_style(context: click.Context, _: click.Parameter, name: str | None) -> None:
-    if name is not None and not context.resilient_parsing:
-        from nnsim.plotting import use_style
-
-        context.with_resource(use_style(name))
-
-
-style_option = click.option(
-    "--style",
-    type=click.Choice(STYLE_NAMES),
-    callback=_use_style,
-    expose_value=False,
-    help="Final size: column 3.4 inches and letters of 8 points, wide 7 and 8, slides 10 and 18; default 5 and 12.",
-)
-
-
-@click.command()
-@trajectory_argument
-@click.option("--along", metavar="CV", help="Lines along this CV; by default maps of two CVs, or along the first.")
-@click.option("--quantity", type=click.Choice(QUANTITIES), default="bias", show_default=True, help="V/kT, or S.")
-@click.option("--times", type=int, help="At most so many moments; by default 8 lines, or 6 maps.")
-@bias_option
-@picture_option
-@debug_option
-def growth(
-    trajectory: Path, along: str | None, quantity: str, times: int | None, bias: str | None, output: Path | None
-) -> None:
-    """Draw how the bias grows: its snapshots at several steps, as lines along one CV or maps of two.
-
-    \b
-    Examples:
-      nnsim plot growth spiral_wlmc.zarr
-      nnsim plot growth spiral_wlmc.zarr --along ln_loss_train --quantity entropy --times 5
-    """
-    from nnsim import plotting
-
-    drawn = plotting.plot_growth(trajectory, along=along, quantity=quantity, times=times, bias=bias)
-    save_picture(drawn, output, trajectory, "growth")
 
 
 @click.command()
@@ -135,25 +91,3 @@ def spectrum(
 
 def _walkers_of(run: Trajectory) -> int:
     return max((int(run[name].shape[1]) for name in run.observables if len(run[name].shape) > 1), default=1)
-
-
-def draw_slices(
-    landscape: EntropyLandscape, output: Path | None, trajectory: Path, along: str | None, note: str | None
-) -> None:
-    """Draw a landscape of three CVs."""
-    from nnsim import plotting
-
-    drawn = plotting.plot_slices(landscape, along=-1 if along is None else along, note=note)
-    save_picture(drawn, output, trajectory, "landscape")
-
-
-def save_picture(drawn: Any, output: Path | None, trajectory: Path, kind: str) -> None:
-    """Write a picture to the path asked for, or to one named after the trajectory, and say so."""
-    from nnsim import plotting
-
-    path = output or Path(f"{trajectory.absolute().name.removesuffix('.zarr')}_{kind}.png")
-    plotting.save(drawn, path, overwrite=may_overwrite())
-    say(f"picture: {path}")
-
-
-COMMANDS = (growth, paths, layers, spectrum)
