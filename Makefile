@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 # Real data sets are looked for here first, then in the download cache.
 export NNSIM_DATA ?= $(wildcard $(abspath ../shared/data))
 
-.PHONY: demo test test-interop test-wheel campaign lint bench docs clean
+.PHONY: demo test test-fast test-interop test-wheel campaign lint bench docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   install, equilibrium against training on the spiral (3 minutes): table and demo/figure1a.png"
 	@echo "make test   install and run all tests"
+	@echo "make test-fast   the quick tests only, in three minutes"
 	@echo "make test-interop   install MDAnalysis in .venv-interop and read what nnsim export writes"
 	@echo "make test-wheel   build the wheel, install it in an empty environment and use it there"
 	@echo "make campaign   60 kills, 1000 bit flips, 500 bad inputs, 40 full disks: the table of docs/reliability.md"
@@ -42,6 +43,10 @@ demo: $(VENV)/.installed
 # A worker for each core, of one thread each; a file's tests stay together, since they share what takes long to make.
 test: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile $(PYTEST_FLAGS)
+
+# What takes seconds is marked slow: statistics, processes that are killed, examples and campaigns.
+test-fast: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile -m "not slow" $(PYTEST_FLAGS)
 
 # Kills, bit flips, full disks and bad input by the hundred; half an hour on two cores.
 campaign: $(VENV)/.installed
