@@ -69,7 +69,7 @@ def check_contract(what: str, part: Any, protocol: Any) -> Any:
         raise InputError(f"{owner}: the attribute {missing[0]} is missing, which each {what} needs; set it")
     for name in methods_of(protocol):
         method = getattr(part, name, None)
-        if is_required(method) or not _takes(method, _parameters(protocol, name)):
+        if is_required(method) or not takes(method, _parameters(protocol, name)):
             form = f"{name}({', '.join(_parameters(protocol, name))})"
             raise InputError(f"{owner}: the method {name} is missing, or takes other arguments; define {form}")
     unsaid = [name for name in defaults_of(protocol) if not inherits and not has(part, name)]
@@ -90,7 +90,7 @@ def _parameters(protocol: Any, name: str) -> list[str]:
     return list(inspect.signature(getattr(protocol, name)).parameters)[1:]
 
 
-def _takes(method: Any, arguments: list[str]) -> bool:
+def takes(method: Any, arguments: list[str]) -> bool:
     """Whether something can be called with so many arguments."""
     if not callable(method):
         return False

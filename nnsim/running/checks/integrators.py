@@ -21,6 +21,7 @@ from nnsim.forcefield import ForceField
 from nnsim.program.operation import Operation
 from nnsim.protocols import Integrator
 from nnsim.random.streams import RandomStreams
+from nnsim.running.checks.contract import takes
 from nnsim.state import State
 
 FLAGS = ("follows_loss", "metropolis", "multiple_time_stepping", "needs_gradients", "symmetric")
@@ -29,9 +30,11 @@ FLAGS = ("follows_loss", "metropolis", "multiple_time_stepping", "needs_gradient
 def check_integrator(integrator: Integrator) -> None:
     """Refuse one that says of itself what cannot be."""
     owner = type(integrator).__name__
-    if integrator.is_program and type(integrator).program is Integrator.program:
+    own = type(integrator).program is not Integrator.program
+    if (integrator.is_program and not own) or not takes(integrator.step, ["state", "force_field"]):
         raise InputError(
-            f"{owner}: the method step is missing; define step(state, force_field), or program(force_field)"
+            f"{owner}: the method step is missing, or takes other arguments; define step(state, force_field), or "
+            "program(force_field) in its place"
         )
     for name in FLAGS:
         require_flag(owner, name, getattr(integrator, name))
