@@ -54,7 +54,11 @@ def check_temperature(owner: str, kT: object, **limit: float) -> Temperature:
     Raises:
         InputError: no number within the limit, or a schedule that cannot give one.
     """
-    if not callable(kT) or isinstance(kT, type):
+    if isinstance(kT, type):
+        raise InputError(
+            f"{owner}: kT = {shown(kT)} is a class; give a number, or a schedule such as LinearRamp(1.0, 0.1, steps=1000)"
+        )
+    if not callable(kT):
         return require_number(owner, "kT", kT, **limit)
     temperature(owner, kT, 0, **limit)
     return kT
