@@ -1000,7 +1000,7 @@ FOUND: list[Case] = [
     ("bytes", lambda r: Grid(0, 9, bins=b"x"), "Grid: bins = b'x' must be a whole number of at least 4; change bins"),
     ("flag", lambda r: Grid(0, 9, 9, periodic="no"), "Grid: periodic = 'no' must be True or False; change periodic"),
     ("either", lambda r: Grid(0, 9), "Grid: bins = None and spacing = None; give either bins or spacing"),
-    ("class", lambda r: Langevin(0.1, 1.0, kT=int), "Langevin: kT = <class 'int'> must be a finite number of at least"),
+    ("class", lambda r: Langevin(0.1, 1.0, kT=int), "Langevin: kT = <class 'int'> is a class; give a number, or a"),
     ("schedule", lambda r: GradientDescent(0.1, schedule=int), "GradientDescent: schedule = <class 'int'> must be a "),
     ("potential", lambda r: AnalyticSystem(2, 1j), "AnalyticSystem: potential = 1j must be None or a function ... cha"),
     ("start", lambda r: AnalyticSystem(2, start=NAN), "AnalyticSystem: start = nan must be finite numbers; change st"),
