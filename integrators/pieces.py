@@ -56,7 +56,7 @@ def check_temperature(owner: str, kT: object, **limit: float) -> Temperature:
     """
     if isinstance(kT, type):
         raise InputError(
-            f"{owner}: kT = {shown(kT)} is a class; give a number, or a schedule such as LinearRamp(1.0, 0.1, steps=100)"
+            f"{owner}: kT = {shown(kT)} is a class; give a number, or a schedule such as LinearRamp(1.0, 0.1, steps=9)"
         )
     if not callable(kT):
         return require_number(owner, "kT", kT, **limit)

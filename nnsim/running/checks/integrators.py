@@ -30,7 +30,7 @@ FLAGS = ("follows_loss", "metropolis", "multiple_time_stepping", "needs_gradient
 def check_integrator(integrator: Integrator) -> None:
     """Refuse one that says of itself what cannot be."""
     owner = type(integrator).__name__
-    own = type(integrator).program is not Integrator.program
+    own = type(integrator).program is not Integrator.program and takes(integrator.program, ["force_field"])
     if (integrator.is_program and not own) or not takes(integrator.step, ["state", "force_field"]):
         raise InputError(
             f"{owner}: the method step is missing, or takes other arguments; define step(state, force_field), or "
