@@ -325,7 +325,7 @@ class Integrator(Protocol):
 
     def program(self, force_field: ForceField) -> Sequence[Operation]:
         """The operations of a step, in their order, after `init`; asked for once for many steps. Replaces `step`."""
-        ...
+        raise NotImplementedError(f"{type(self).__name__} gives its step in another way")
 
     @property
     def is_program(self) -> bool:

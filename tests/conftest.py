@@ -26,8 +26,12 @@ def one_thread():
 
 @pytest.fixture(scope="session", autouse=True)
 def heard_signals():
-    """Shells start what runs in their background with Ctrl-C ignored, which processes inherit and nnsim respects."""
-    ignored = [number for number in (signal.SIGINT, signal.SIGQUIT) if signal.getsignal(number) == signal.SIG_IGN]
+    """Shells start what runs in their background with Ctrl-C ignored, which processes inherit and nnsim respects.
+
+    So does nohup with SIGHUP.
+    """
+    numbers = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+    ignored = [number for number in numbers if signal.getsignal(number) == signal.SIG_IGN]
     for number in ignored:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     yield
