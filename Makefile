@@ -42,7 +42,7 @@ demo: $(VENV)/.installed
 
 # A worker for each core, of one thread each; a file's tests stay together, since they share what takes long to make.
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 # What takes seconds is marked slow: statistics, processes that are killed, examples and campaigns.
 test-fast: $(VENV)/.installed
