@@ -11,13 +11,12 @@ from test_correlation import Column, ornstein_uhlenbeck
 from test_distances import SHAPES, written
 
 from nnsim.analysis import (
-    diffusion,
     diffusion_coefficient,
     layer_temperatures,
     mean_squared_displacement,
-    recorded,
     velocity_autocorrelation,
 )
+from nnsim.analysis.motion import blocks, diffusion
 from nnsim.errors import InputError
 from nnsim.trajectory.reader import Trajectory
 from nnsim.trajectory.writer import TrajectoryWriter
@@ -44,8 +43,8 @@ def test_the_fast_way_is_the_definition(walkers, monkeypatch):
     direct = np.array([((q[t:] - q[: 70 - t]) ** 2).mean(axis=(0, 2)) for t in range(61)])
     assert np.allclose(found.walkers, direct, rtol=1e-9)
     assert np.allclose(found.values, direct.mean(axis=1), rtol=1e-9)
-    monkeypatch.setattr(recorded, "BATCH_BYTES", 8 * 70 * 3)
-    monkeypatch.setattr(recorded, "BLOCK_BYTES", 8 * 5 * walkers * 11)
+    monkeypatch.setattr(blocks, "BATCH_BYTES", 8 * 70 * 3)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 8 * 5 * walkers * 11)
     assert np.allclose(mean_squared_displacement(q, max_lag=60).walkers, direct, rtol=1e-9)
     v = velocity_autocorrelation(q - 1e6, max_lag=60)
     products = np.array([((q - 1e6)[t:] * (q - 1e6)[: 70 - t]).mean() for t in range(61)])

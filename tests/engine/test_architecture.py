@@ -114,6 +114,7 @@ def test_modules_are_found_by_their_earlier_names(earlier: str, monkeypatch: pyt
     package, _, name = earlier.rpartition(".")
     # an import sets the name in the package, where a function such as `nnsim.analysis.scaling` may have it
     monkeypatch.setitem(vars(importlib.import_module(package)), name, None)
+    monkeypatch.delitem(sys.modules, earlier, raising=False)
     with pytest.warns(DeprecationWarning, match=re.escape(f"{earlier} is now {earlier_names.MOVED[earlier]}")):
         module = importlib.import_module(earlier)
     now = sys.modules[earlier_names.MOVED[earlier]]
