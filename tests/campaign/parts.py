@@ -367,6 +367,9 @@ SERIES: dict[str, Call] = {
         {"frames": FRAMES, "max_lag": 10, "selection": "weight", "parameters": PARAMETERS, "period": 9.0,
          "interval": 1.0},
     ),
+    "teach": (
+        analysis.teach, {"formula": "parabola", "potential": lambda settings, values, kT: 0.0, "reads": ("width",)}
+    ),
     "diffusion_coefficient": (
         analysis.diffusion_coefficient, {"frames": FRAMES, "between": (0.0, 8.0), "max_lag": 10, "interval": 1.0}
     ),

@@ -21,7 +21,7 @@ PACKAGES = [
     "nnsim.systems.modules",
 ]  # fmt: skip
 NOT_THROWN_AT = {
-    "Bias CollectiveVariable Integrator Observable Platform Reporter System": "protocols, which users implement",
+    "Bias CollectiveVariable Integrator Observable Platform Reporter Store System": "protocols, which users implement",
     "IncrementSchedule Acceptance ConservedQuantity": "protocols, which parts of nnsim fulfil",
     "DivergedError InputError NNSimError NNSimWarning TrajectoryError": "errors",
     "State ForceField Evaluation": "made by a simulation, of what it has checked",

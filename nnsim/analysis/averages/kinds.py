@@ -84,7 +84,7 @@ def teach(formula: str, potential: Potential, *, reads: Sequence[str] = ()) -> N
         raise InputError(f"teach: formula = {formula!r} is one of nnsim's own; give yours another name")
     if not callable(potential):
         raise InputError(f"teach: potential = {shown(potential)} must be a function (settings, values, kT) -> V / kT")
-    _TAUGHT[formula] = Taught(potential, tuple(require_texts("teach", "reads", list(reads))))
+    _TAUGHT[formula] = Taught(potential, tuple(require_texts("teach", "reads", reads)))
 
 
 def taught(settings: Mapping[str, Any]) -> Taught | None:
