@@ -23,7 +23,7 @@ def _modules() -> dict[str, Path]:
 MODULES = _modules()
 
 
-def _imported(node: ast.AST) -> Iterator[str]:
+def imported(node: ast.AST) -> Iterator[str]:
     """Names of all modules that are imported in some code at run time."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
@@ -35,10 +35,10 @@ def _imported(node: ast.AST) -> Iterator[str]:
                 full = f"{child.module}.{alias.name}"
                 yield full if full in MODULES else child.module
         else:
-            yield from _imported(child)
+            yield from imported(child)
 
 
-IMPORTS = {name: set(_imported(ast.parse(path.read_text(encoding="utf-8")))) for name, path in MODULES.items()}
+IMPORTS = {name: set(imported(ast.parse(path.read_text(encoding="utf-8")))) for name, path in MODULES.items()}
 
 
 def room(module: str) -> str:

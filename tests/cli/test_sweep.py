@@ -16,6 +16,7 @@ from command_line import arrays_of, ended, error_of, killed, launch, nnsim, pyth
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
 from matplotlib.patches import Rectangle
+from scripts import SWEPT
 
 from nnsim import Trajectory
 from nnsim.analysis import read_sweep
@@ -25,30 +26,6 @@ from nnsim.plotting import COLORS, plot_sweep, save
 from nnsim.running.interrupt import InterruptedRun
 from nnsim.running.storage import checkpoint_path
 
-SCRIPT = '''
-"""Particles in a harmonic well."""
-import os, pathlib, time
-import nnsim
-from nnsim import Box, cv
-from nnsim.integrators import Langevin
-from nnsim.systems import AnalyticSystem, Harmonic
-
-class Spectrum:
-    name = "spectrum"
-    def observe(self, state, evaluation):
-        time.sleep(float(os.environ.get("PAUSE", 0)))
-        return state.positions.sort(dim=1).values.unsqueeze(-1)
-
-def build(
-    n: int = 1, dt: float = 0.05, walkers: int = 3, seed: int = 0, shape: tuple[int, ...] = (1,), kind: str = "a",
-) -> nnsim.Simulation:
-    if n == 3 and not pathlib.Path("mended").exists():
-        raise ValueError("three is a crowd")
-    return nnsim.Simulation(
-        AnalyticSystem(n, Harmonic(), box=Box(2.0)), Langevin(dt, 1.0, 1.0), observe=[cv.WeightNorm(), Spectrum()],
-        walkers=walkers, seed=seed, steps=40, every=2, checkpoint_every=4, threads=1,
-    )
-'''
 SWEEP = ("sweep", "input.py", "--grid", "n=1,3", "--seeds", "2", "--jobs", "2")
 
 
@@ -56,7 +33,7 @@ SWEEP = ("sweep", "input.py", "--grid", "n=1,3", "--seeds", "2", "--jobs", "2")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """A folder with input.py and a sweep of four points, two of which fail; and what the command printed."""
     folder = tmp_path_factory.mktemp("finished")
-    (folder / "input.py").write_text(SCRIPT)
+    (folder / "input.py").write_text(SWEPT)
     before = Path.cwd()
     os.chdir(folder)
     try:
@@ -76,7 +53,7 @@ def folder(finished: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.fixture
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the script alone."""
-    (tmp_path / "input.py").write_text(SCRIPT)
+    (tmp_path / "input.py").write_text(SWEPT)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -193,7 +170,7 @@ def test_a_changed_plan_is_refused_unless_overwritten(folder: Path) -> None:
     assert "input-sweep holds a sweep made in another way (--set dt: not set then, 0.01 now); restore it, use" in line
     line = error_of("sweep", "input.py", "--grid", "n=1", "--grid", "dt=0.1")
     assert "swept settings: n, seed then, n, dt now" in line
-    (folder / "input.py").write_text(SCRIPT.replace("well", "pit"))
+    (folder / "input.py").write_text(SWEPT.replace("well", "pit"))
     assert "the text of input.py has changed" in error_of(*SWEEP)
     own = point(1, 1) / "notes.txt"
     own.write_text("mine")
@@ -398,7 +375,7 @@ def test_bad_input_is_refused_before_anything_runs(fresh: Path, options: list[st
 
 
 def test_a_script_without_seed(fresh: Path) -> None:
-    (fresh / "input.py").write_text(SCRIPT.replace(" seed: int = 0,", "").replace("seed=seed, ", ""))
+    (fresh / "input.py").write_text(SWEPT.replace(" seed: int = 0,", "").replace("seed=seed, ", ""))
     assert "--seeds 2: input.py has no setting seed; add it to build()" in error_of("sweep", "input.py", "--seeds", "2")
     assert "nothing.py: there is no such input script" in error_of("sweep", "nothing.py", "--seeds", "2")
 
@@ -432,7 +409,7 @@ def test_a_script_that_changes_while_the_sweep_runs(fresh: Path) -> None:
     from nnsim.running.sweep import Sweep
 
     sweep = Sweep(Script(Path("input.py")), fresh / "out", grid=["n=1,2"])
-    (fresh / "input.py").write_text(SCRIPT + "\n")
+    (fresh / "input.py").write_text(SWEPT + "\n")
     with pytest.raises(InputError, match=r"input\.py was changed while the sweep ran; restore it and repeat"):
         sweep.run()
 

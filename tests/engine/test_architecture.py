@@ -1,12 +1,13 @@
 """Who may import whom, as CONTRIBUTING.md says; what is imported inside functions counts, annotations do not."""
 
+import ast
 import importlib
 import re
 import subprocess
 import sys
 
 import pytest
-from imports import IMPORTS, MODULES, PLUGGABLE, ROOT, room
+from imports import IMPORTS, MODULES, PLUGGABLE, ROOT, imported, room
 
 from nnsim import earlier_names
 
@@ -61,6 +62,13 @@ def test_rooms_import_only_what_they_may(module: str) -> None:
         assert others <= set(MAY_IMPORT[own])
     elif module != "nnsim.__main__":
         assert not others & {*PLUGGABLE, "analysis", "export", "plotting", "report", "cli", "cv"}
+
+
+def test_tests_can_be_run_folder_by_folder() -> None:
+    """A file of tests imports from those beside it only; what several folders share lies above them."""
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for name in imported(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not name.startswith("test_") or path.with_name(f"{name.partition('.')[0]}.py").exists(), path
 
 
 def test_every_room_has_its_rule() -> None:

@@ -18,8 +18,7 @@ import torch
 from command_line import error_of, nnsim
 
 from nnsim import InputError, Simulation, Trajectory, TrajectoryError, cv, export
-from nnsim.export import frames as export_frames
-from nnsim.export import molecular, tables
+from nnsim.export import molecular, tables, walker_frames
 from nnsim.integrators import Langevin
 from nnsim.systems import NeuralNetwork
 from nnsim.trajectory.selection import labels
@@ -34,7 +33,7 @@ POSITION = "particles/parameters/position"
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trajectory:
     """3 walkers; positions every 3 steps, losses every 2, one number for all, two numbers for each walker."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    monkeypatch.setattr(export_frames, "BLOCK_BYTES", 3000)  # several blocks in every format
+    monkeypatch.setattr(walker_frames, "BLOCK_BYTES", 3000)  # several blocks in every format
     return written(tmp_path / "run.zarr", np.float32)
 
 

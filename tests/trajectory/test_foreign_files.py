@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from command_line import error_of, nnsim
 from pictured_runs import make_run
-from test_sweep import SCRIPT
+from scripts import SWEPT
 
 from nnsim import InputError, NNSimError, NNSimWarning, Trajectory, TrajectoryError
 from nnsim.errors import printable
@@ -198,7 +198,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     from nnsim.running.sweep import Sweep
 
     monkeypatch.chdir(tmp_path)
-    Path("input.py").write_text(SCRIPT)
+    Path("input.py").write_text(SWEPT)
     planned = Sweep(Script(Path("input.py")), tmp_path / "input-sweep", grid=["n=1,2"])
     (tmp_path / "input-sweep").mkdir()
     planned._prepare()
