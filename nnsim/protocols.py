@@ -383,7 +383,7 @@ class Platform(Protocol):
         return False
 
     def attach(self, simulation: Simulation) -> None:
-        """Take over a simulation that has no obstacle, at its present step; called once, before `advance`."""
+        """Take over a simulation that has no obstacle, at its present step: before `advance`, and after a resume."""
         self.integrator, self.force_field = simulation.integrator, simulation.force_field
 
     @required
@@ -401,6 +401,11 @@ class Platform(Protocol):
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
+        return
+
+    @classmethod
+    def hand_over(cls, saved: dict[str, Any], biases: Sequence[Bias]) -> None:
+        """Give to the biases what it still kept to itself when it gave `saved`: the run goes on on another platform."""
         return
 
 

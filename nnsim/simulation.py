@@ -22,7 +22,7 @@ from nnsim.identity.parts import identity
 from nnsim.identity.source_code import LENGTH
 from nnsim.lock import OutputLock
 from nnsim.networks.modes import undisturbed
-from nnsim.platforms.choose import AUTO, asked_for, choose, choose_again, is_listed, recorded_name
+from nnsim.platforms.choose import AUTO, asked_for, choose, choose_again, is_listed, recorded_name, take_over
 from nnsim.platforms.reference import check_finite
 from nnsim.precision import Precision
 from nnsim.protocols import Bias, CollectiveVariable, Integrator, Observable, Platform, Reporter, System
@@ -197,6 +197,7 @@ class Simulation:
         checks.check_observables(self.state, self.force_field, observed)
         self.force_field.start_biases(self.state.cvs)
         self.platform, self.platform_reason = choose(self, platforms)
+        self._begun_on = self.platform.name
         self._automatic = isinstance(platform, str) and platform == AUTO
         standard_series(self)  # refuses different things of one name
         with remembering(checksums):
@@ -206,6 +207,7 @@ class Simulation:
     def resume_on(self, recorded: str | None) -> None:
         """Stay on the platform that a run has had so far, as its header calls it, unless told otherwise."""
         self.platform, self.platform_reason = choose_again(self, recorded, self._automatic)
+        self._begun_on = recorded_name(recorded) or self.platform.name
         same = recorded_name(recorded) == self.platform.name
         self._description["platform"] = recorded if same else self.platform.name
 
@@ -394,6 +396,7 @@ class Simulation:
             "state": self.state.state_dict(),
             "bias": {bias.name: bias.state_dict() for bias in self.force_field.biases},
             "platform": self.platform.state_dict(),
+            "platform_name": self.platform.name,
             "monitor": self.monitor.state_dict(),
             "step_error": self.step_error.state_dict(),
         }
@@ -404,10 +407,14 @@ class Simulation:
         self.state.load_state_dict(saved["state"])
         for bias in self.force_field.biases:
             bias.load_state_dict(saved["bias"][bias.name])
-        self.platform.load_state_dict(saved["platform"])
+        take_over(self, saved["platform"], self.platform_of(saved))
         self.monitor.load_state_dict(saved["monitor"])
         if "step_error" in saved:  # not in version 0.1
             self.step_error.load_state_dict(saved["step_error"], self)
+
+    def platform_of(self, saved: dict[str, Any]) -> str:
+        """Name of the platform that saved a state; up to version 0.2 the header alone told it."""
+        return str(saved.get("platform_name", self._begun_on))
 
     def refresh(self) -> None:
         """Work out energies, CVs and forces anew, after something that they depend on was changed."""

@@ -127,6 +127,17 @@ def choose_again(simulation: Simulation, recorded: str | None, automatic: bool) 
     return found, reason
 
 
+def take_over(simulation: Simulation, saved: dict[str, Any], name: str) -> None:
+    """Let the platform of a simulation go on from what one of some name has saved: itself, or another of the list."""
+    platform = simulation.platform
+    other = next((one for one in PLATFORMS if one.name == name != platform.name), None)
+    if other is None:
+        platform.load_state_dict(saved)
+        return
+    other.hand_over(saved, simulation.force_field.biases)
+    platform.attach(simulation)  # whose biases know more now
+
+
 def recorded_name(recorded: str | None) -> str | None:
     """The name of the platform that a header tells of, which up to version 0.2 was the name of its class."""
     return next((one.name for one in PLATFORMS if one.__name__ == recorded), recorded)

@@ -9,17 +9,17 @@ see `_interval`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
 
 from nnsim.errors import DivergedError
 from nnsim.platforms.obstacles import obstacle
-from nnsim.protocols import Integrator, Platform
+from nnsim.protocols import Bias, Integrator, Platform
 
 if TYPE_CHECKING:
     from nnsim.simulation import Simulation
@@ -225,3 +225,11 @@ class NativeMonteCarlo(Platform):
         self.potentials, self.visits = np.array(saved["potentials"]), np.array(saved["visits"])
         self.outside, self._height = np.array(saved["outside"]), float(saved["height"])
         self._next_merge = int(saved["next_merge"])
+
+    @classmethod
+    def hand_over(cls, saved: dict[str, Any], biases: Sequence[Bias]) -> None:
+        """Add to the bias that learns what walkers deposited since the last merge."""
+        height = torch.tensor(saved["height"], dtype=torch.float64)
+        for bias in (one for one in biases if one.kind == "grid" and height):
+            visits = torch.from_numpy(np.sum(saved["visits"], axis=0)).reshape(cast(Any, bias).grid.shape)
+            bias.merge([{"visits": visits, "outside": torch.tensor(int(np.sum(saved["outside"]))), "height": height}])

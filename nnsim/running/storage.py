@@ -91,7 +91,10 @@ class Storage:
             store.resume({})
             return cls(simulation, store, run)._record(changed, recorded)._begin()
         if changed:
-            changes.check_fit(saved["simulation"], simulation.state_dict(), store.path)
+            own = simulation.state_dict()
+            if simulation.platform_of(saved["simulation"]) != simulation.platform.name:
+                del own["platform"]  # which hands over what it has
+            changes.check_fit(saved["simulation"], own, store.path)
         simulation.load_state_dict(saved["simulation"])
         if changed:
             changes.check_inside(simulation, changed, store.path)

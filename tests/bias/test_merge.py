@@ -1,14 +1,17 @@
 """Learnt biases that are shared: what each has learnt, put together, is what one would have learnt of it all."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from nnsim import Grid, InputError, cv
+from nnsim import Box, Grid, InputError, Simulation, Trajectory, cv
 from nnsim.bias import Metadynamics, Wall, WangLandau
+from nnsim.integrators import MixedStep, MonteCarlo
 from nnsim.schedules import FlatnessHalving, RampHoldInverseTime
+from nnsim.systems import spiral_classification
 
 KINDS = ["bins", "spline"]
 
@@ -154,3 +157,27 @@ def test_what_cannot_be_merged_is_refused() -> None:
             InputError, match=r"the bias 'wall_upper_parameter_0' \(Wall\) learns nothing that could be"
         ):
             ask()
+
+
+@pytest.mark.parametrize(("first", "second"), [("native", "reference"), ("reference", "native")])
+def test_what_was_learnt_goes_along_to_another_platform(tmp_path: Path, first: str, second: str) -> None:
+    """Also what walkers had not merged yet: at once the tables are the same, and no move is forgotten later."""
+
+    def simulation(platform: str) -> Simulation:
+        bias = WangLandau(cv.LogLoss("train"), Grid(-2, 3, bins=25, kind="bins"), RampHoldInverseTime(0.05, 0, 1e4))
+        system = spiral_classification(hidden=(3,), points_per_class=6, box=Box(3.0))
+        moves = MonteCarlo(MixedStep(0.01, 2.0))
+        return Simulation(system, moves, bias=bias, walkers=2, every=50, threads=1, platform=platform)
+
+    def told(path: Path) -> tuple[bytes, bytes, int]:
+        bias = Trajectory(path).bias("wang_landau")
+        return bias.tables["visits"].tobytes(), bias.tables["potential"].tobytes(), bias.attrs["deposits"]
+
+    path = tmp_path / "run.zarr"
+    simulation(first).run(1357, output=path, progress=False)  # the native platform merges at other steps
+    before = told(path)
+    assert before[2] == 2 * 1357
+    simulation(second).run(1357, output=path, resume=True, accept_changes=True, progress=False)
+    assert told(path) == before
+    simulation(second).run(2000, output=path, resume=True, progress=False)
+    assert told(path)[2] == 2 * 2000
