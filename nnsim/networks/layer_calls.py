@@ -13,6 +13,12 @@ def _each(sizes: Any, dimensions: int) -> tuple[int, ...]:
     return (sizes,) * dimensions if isinstance(sizes, int) else tuple(sizes)
 
 
+def _windows(dimensions: int, kernel_size: Any, stride: Any, padding: Any) -> dict[str, tuple[int, ...]]:
+    """Where the windows of a pooling lie: side by side, if no stride is given."""
+    sizes = {"kernel_size": kernel_size, "stride": stride or kernel_size, "padding": padding}
+    return {name: _each(size, dimensions) for name, size in sizes.items()}
+
+
 def linear(w: Writer, input: Any, weight: Any, bias: Any = None) -> Value:
     """W x + b."""
     return w.write("linear", [input], weight=weight, bias=bias)
@@ -101,9 +107,7 @@ def max_pool(
     if return_indices:
         raise Untraced("a pooling that returns indices")
     settings = {
-        "kernel_size": _each(kernel_size, dimensions),
-        "stride": _each(stride or kernel_size, dimensions),
-        "padding": _each(padding, dimensions),
+        **_windows(dimensions, kernel_size, stride, padding),
         "dilation": _each(dilation, dimensions),
         "ceil_mode": ceil_mode,
     }
@@ -123,9 +127,7 @@ def average_pool(
 ) -> Value:
     """The mean of each window."""
     settings = {
-        "kernel_size": _each(kernel_size, dimensions),
-        "stride": _each(stride or kernel_size, dimensions),
-        "padding": _each(padding, dimensions),
+        **_windows(dimensions, kernel_size, stride, padding),
         "ceil_mode": ceil_mode,
         "count_include_pad": count_include_pad,
         "divisor_override": divisor_override,
