@@ -12,13 +12,13 @@ from nnsim.errors import InputError, require_text, shown
 from nnsim.platforms.native import NativeMonteCarlo
 from nnsim.platforms.reference import ReferencePlatform
 from nnsim.protocols import Platform
+from nnsim.running.checks.contract import defaults_of, forgotten, form, methods_of
 
 if TYPE_CHECKING:
     from nnsim.simulation import Simulation
 
 PLATFORMS: tuple[type[Platform], ...] = (NativeMonteCarlo, ReferencePlatform)  # the fastest first; the last takes all
 AUTO = "auto"
-METHODS = ("advance", "attach", "obstacle", "serves", "settled", "state_dict", "load_state_dict")
 
 
 def asked_for(platform: Any) -> list[Platform]:
@@ -33,7 +33,7 @@ def asked_for(platform: Any) -> list[Platform]:
     """
     kind = platform if isinstance(platform, type) else type(platform)
     names = [AUTO, *(one.name for one in reversed(PLATFORMS))]
-    if platform not in names if isinstance(platform, str) else not any(hasattr(kind, name) for name in METHODS):
+    if platform not in names if isinstance(platform, str) else not any(hasattr(kind, name) for name in _methods()):
         raise InputError(
             f"Simulation: platform = {shown(platform)} is not known; choose one of {', '.join(map(repr, names))}, or "
             "give a platform of your own, derived from nnsim.protocols.Platform"
@@ -49,14 +49,18 @@ def asked_for(platform: Any) -> list[Platform]:
     return [one]
 
 
+def _methods() -> list[str]:
+    """Names of all methods that a platform has; those that it must define itself come first."""
+    return [*methods_of(Platform), *(name for name in defaults_of(Platform) if callable(getattr(Platform, name)))]
+
+
 def _require_methods(kind: type) -> None:
-    missing = [name for name in METHODS if not callable(getattr(kind, name, None))]
-    if getattr(kind, "advance", None) is Platform.advance:  # of which only the form is there
-        missing = ["advance"]
+    own = forgotten(kind, Platform)
+    missing = own + [name for name in _methods() if name not in own and not callable(getattr(kind, name, None))]
     if missing:
-        form = "advance(state, steps), which returns the state after these steps, and " if "advance" in missing else ""
+        define = "".join(f"{form(Platform, name)}, which returns the state after these steps, and " for name in own)
         raise InputError(
-            f"{kind.__name__}: the method {', '.join(missing)} is missing; define {form}"
+            f"{kind.__name__}: the method {', '.join(missing)} is missing; define {define}"
             "what else it lacks by deriving the class from nnsim.protocols.Platform"
         )
 

@@ -7,28 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from nnsim.errors import InputError, shown
 from nnsim.lock import OutputLock
+from nnsim.protocols import required
+from nnsim.running.checks.contract import forgotten, form
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
-
-
-# What a store must define itself; for the rest the protocol has defaults.
-METHODS = {
-    "begun": "begun()",
-    "create": "create(header, *, overwrite)",
-    "header": "header()",
-    "steps": "steps()",
-    "checkpoint": "checkpoint(run)",
-    "resume": "resume(counts)",
-    "append": "append(series, step, time, value)",
-    "put": "put(path, array, attrs=None)",
-    "set_attrs": "set_attrs(group, attrs)",
-    "flush": "flush()",
-    "save": "save(tree)",
-    "close": "close()",
-}
 
 
 @runtime_checkable
@@ -51,6 +36,7 @@ class Store(Protocol):
         """Whether there is something to resume, be it only a mark that a run is about to begin; asked before `lock`."""
         return self.begun()
 
+    @required
     def begun(self) -> bool:
         """Whether a run has begun there."""
         ...
@@ -69,6 +55,7 @@ class Store(Protocol):
 
     # ------------------------------------------------------------------ the start
 
+    @required
     def create(self, header: Mapping[str, Any], *, overwrite: bool) -> None:
         """Begin a new run there, without series, tables and checkpoints of an earlier one.
 
@@ -77,14 +64,17 @@ class Store(Protocol):
         """
         ...
 
+    @required
     def header(self) -> dict[str, Any]:
         """The header of the run that is there, with all that `set_attrs` added, checked."""
         ...
 
+    @required
     def steps(self) -> int:
         """Step of the last frame that was flushed, of any series; 0 without frames."""
         ...
 
+    @required
     def checkpoint(self, run: str | None) -> dict[str, Any] | None:
         """The newest whole tree of `save` that bears this `run`; None where none was saved before the run ended.
 
@@ -93,12 +83,14 @@ class Store(Protocol):
         """
         ...
 
+    @required
     def resume(self, counts: Mapping[str, int]) -> None:
         """Go on after so many frames of each series; later ones, and series without a count, are removed."""
         ...
 
     # ------------------------------------------------------------------ the run
 
+    @required
     def append(self, series: str, step: int, time: float, value: np.ndarray) -> None:
         """Add one frame, which is the caller's: copy it.
 
@@ -110,22 +102,27 @@ class Store(Protocol):
         """
         ...
 
+    @required
     def put(self, path: str, array: np.ndarray, attrs: dict[str, Any] | None = None) -> None:
         """Replace the array called `nnsim/bias/NAME/TABLE`, and its attributes unless they are None."""
         ...
 
+    @required
     def set_attrs(self, group: str, attrs: dict[str, Any]) -> None:
         """Add to, or replace, attributes (JSON) of `parameters/nnsim`, the header, or of `nnsim/bias/NAME`."""
         ...
 
+    @required
     def flush(self) -> dict[str, int]:
         """Make everything so far safe, and give the number of frames of each series."""
         ...
 
+    @required
     def save(self, tree: dict[str, Any]) -> None:
         """Replace the checkpoint; at every moment the old or the new one is whole."""
         ...
 
+    @required
     def close(self) -> None:
         """Flush, and let others write there."""
         ...
@@ -139,9 +136,8 @@ def require_store(output: object) -> Store:
             f"Simulation: output = {shown(output)} must be a path; give the folder to write, NAME.zarr, or a store of "
             "your own, derived from nnsim.Store"
         )
-    for name, form in METHODS.items():
-        if getattr(kind, name, None) is getattr(Store, name):  # of which only the form is there
-            raise InputError(f"{kind.__name__}: the method {name} is missing; define {form}")
+    for name in forgotten(kind, Store):
+        raise InputError(f"{kind.__name__}: the method {name} is missing; define {form(Store, name)}")
     if not hasattr(output, "path"):
         raise InputError(f"{kind.__name__}: the attribute path is missing; set it to what messages shall call it")
     return output  # type: ignore[return-value]

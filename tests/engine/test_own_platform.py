@@ -148,7 +148,7 @@ LISTED = r"is not known; choose one of 'auto', 'reference', 'native', or give a 
         (["native"], LISTED),
         (int, LISTED),
         (Forgetful, r"Forgetful: the method advance is missing; define advance\(state, steps\)"),
-        (Unrelated, r"Unrelated: the method attach, obstacle, serves, settled, .* is missing; .*nnsim.protocols"),
+        (Unrelated, r"Unrelated: the method obstacle, serves, attach, settled, .* is missing; .*nnsim.protocols"),
         (Nameless, "Nameless: the attribute name is missing"),
         (Nameless(), "Nameless: the attribute name is missing"),
         (Demanding, r"Demanding: the platform is not made without arguments .* platform=Demanding\(\.\.\.\)"),

@@ -13,8 +13,8 @@ from nnsim import Box, Grid, InputError, Reporter, Simulation, Store, Trajectory
 from nnsim.bias import WangLandau
 from nnsim.integrators import Langevin
 from nnsim.running.checkpoint import load_checkpoint
+from nnsim.running.checks.contract import methods_of
 from nnsim.running.storage import checkpoint_path
-from nnsim.running.store import METHODS
 from nnsim.schedules import RampHoldInverseTime
 from nnsim.systems import AnalyticSystem, Harmonic
 
@@ -170,7 +170,7 @@ def test_what_may_not_be_is_refused_and_leaves_everything_as_it_was(whole: Memor
     assert (whole.steps(), "changes" in whole.header()) == (6, False)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", methods_of(Store))
 def test_a_forgotten_method_is_named(method: str) -> None:
     kept = {name: thing for name, thing in vars(MemoryStore).items() if name not in (method, "__dict__", "__weakref__")}
     forgetful = type("Forgetful", (Store,), kept)()

@@ -35,6 +35,17 @@ def defaults_of(protocol: Any) -> list[str]:
     return [name for name in names if name not in needed and not name.startswith("_")]
 
 
+def forgotten(kind: type, protocol: Any) -> list[str]:
+    """Names of the required methods that a class does not have of its own."""
+    found = {name: getattr(kind, name, None) for name in methods_of(protocol)}
+    return [name for name, method in found.items() if not callable(method) or is_required(method)]
+
+
+def form(protocol: Any, name: str) -> str:
+    """How a method is to be defined, such as `energy(s, step)`."""
+    return f"{name}({', '.join(_parameters(protocol, name))})"
+
+
 def _protocols(protocol: Any) -> Iterator[type]:
     """A protocol and those that it extends, the most general first."""
     return (one for one in reversed(protocol.__mro__) if one.__module__ == protocol.__module__)
@@ -70,8 +81,8 @@ def check_contract(what: str, part: Any, protocol: Any) -> Any:
     for name in methods_of(protocol):
         method = getattr(part, name, None)
         if is_required(method) or not takes(method, _parameters(protocol, name)):
-            form = f"{name}({', '.join(_parameters(protocol, name))})"
-            raise InputError(f"{owner}: the method {name} is missing, or takes other arguments; define {form}")
+            define = form(protocol, name)
+            raise InputError(f"{owner}: the method {name} is missing, or takes other arguments; define {define}")
     unsaid = [name for name in defaults_of(protocol) if not inherits and not has(part, name)]
     if unsaid and protocol not in LENIENT:
         raise InputError(
