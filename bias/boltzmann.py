@@ -36,6 +36,7 @@ class Boltzmann(Bias):
 
     kind, formula = "states", "slope"
     periods = (None,)
+    native = "slope"  # for native platforms
 
     def __init__(
         self,
@@ -58,11 +59,6 @@ class Boltzmann(Bias):
         self.kT = require_number(owner, "kT", kT, above=0.0)
         self.name = name
         self._slope = self.kT * torch.tensor(self.beta, dtype=torch.float64)
-
-    @property
-    def native(self) -> str | None:
-        """For native platforms, which know a slope in the train loss only."""
-        return "slope" if (getattr(self.cvs[0], "native", None) or ())[:2] == ("loss", "train") else None
 
     def prepare(self, device: torch.device) -> None:
         """Bring beta to a device."""

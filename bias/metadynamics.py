@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nnsim.bias.grid_bias import GridBias
 from nnsim.errors import InputError, require_integer, require_number, require_numbers
 from nnsim.grid.grid import Grid, Kernel
+from nnsim.platforms.native import DepositPlan
 from nnsim.protocols import CollectiveVariable
 
 
@@ -69,6 +71,7 @@ class Metadynamics(GridBias):
     """
 
     formula = "hills"
+    native = "hills"  # for native platforms
 
     def __init__(
         self,
@@ -117,6 +120,18 @@ class Metadynamics(GridBias):
         if self._merged is not None:
             self._hills.append(torch.cat([here.double(), heights[:, None]], dim=1))
         self._add(here, heights)
+
+    def deposit_plan(self, steps: int, walkers: int) -> DepositPlan:
+        """What will be deposited in the next steps."""
+        tempering = 0.0 if self.bias_factor is None else self.kT * (self.bias_factor - 1)
+        return DepositPlan(0 if self.frozen else self.pace, np.array([self.height * self._volume]), tempering, steps)
+
+    def take_account(self, deposits: int, outside: int, last_height: float) -> None:
+        """Of what a platform has deposited, by the last plan."""
+        self.deposits += deposits
+        self.outside += outside
+        if deposits:
+            self.last_height = last_height / self._volume
 
     def _add(self, s: Tensor, heights: Tensor) -> None:
         """Add hills of the given heights [W] at s [W, k], all on the grid, and count them."""

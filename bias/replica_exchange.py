@@ -74,6 +74,7 @@ class ReplicaExchange(Boltzmann):
     """
 
     formula = "ladder"
+    native = "exchange"  # for native platforms
 
     def __init__(
         self,
@@ -113,11 +114,6 @@ class ReplicaExchange(Boltzmann):
         self.rung = self.round_trips = self._been = torch.zeros(0, dtype=torch.int64)
 
     # ------------------------------------------------------------------ potential
-
-    @property
-    def native(self) -> str | None:
-        """For native platforms."""
-        return super().native and "exchange"
 
     def prepare(self, device: torch.device) -> None:
         """Bring the ladder to a device."""

@@ -65,6 +65,7 @@ class Umbrella(Bias):
     """
 
     formula = "harmonic"
+    native = "springs"  # for native platforms
 
     def __init__(
         self,
@@ -108,11 +109,6 @@ class Umbrella(Bias):
         lengths = [0.0 if period is None else period for period in self.periods]
         self._length = torch.tensor(lengths, dtype=torch.float64)
         self._inverse = torch.tensor([1 / length if length else 0.0 for length in lengths], dtype=torch.float64)
-
-    @property
-    def native(self) -> str | None:
-        """For native platforms, which know restraints at rest only."""
-        return None if self.moving else "springs"
 
     def _rows(self, name: str, value: Values) -> Tensor:
         """The values for each walker and CV, [W, k], or [1, k] where all walkers have the same."""
@@ -199,6 +195,20 @@ class Umbrella(Bias):
             work += self._at_end * self._change(s, step)
         self.work += work if mask is None else work * mask
         self._last = s.clone()
+
+    @property
+    def last_cvs(self) -> Tensor:
+        """s [W, k] at the last step, of a moving centre."""
+        return self._last
+
+    @property
+    def work_at_end(self) -> float:
+        """Share of the work of a step that is done at its end: half by a dynamics, none by a Metropolis method."""
+        return self._at_end
+
+    def take_account(self, work: Tensor, s: Tensor) -> None:
+        """Of the work [W] done so far, and s [W, k] at the last step, as a platform has counted them."""
+        self.work, self._last = work, s
 
     def _change(self, s: Tensor, step: int) -> Tensor:
         """Change of V [W] at s [W, k] as the centre moves to its place at a step."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,8 +13,9 @@ from nnsim.bias.grid_bias import GridBias
 from nnsim.criteria import CONVERGED_INCREMENT
 from nnsim.errors import InputError, shown
 from nnsim.grid.grid import Grid, Kernel
+from nnsim.platforms.native import DepositPlan
 from nnsim.protocols import CollectiveVariable
-from nnsim.schedules import IncrementSchedule
+from nnsim.schedules import IncrementSchedule, next_look
 
 
 class WangLandau(GridBias):
@@ -91,6 +93,24 @@ class WangLandau(GridBias):
         self.deposits += inside
         if self._merged is None:
             self.schedule.observe(self.deposits, self.visits)
+
+    def deposit_plan(self, steps: int, walkers: int) -> DepositPlan:
+        """What will be deposited in the next steps, at most up to the schedule's next look at the histogram."""
+        if self.frozen:
+            return DepositPlan(0, np.zeros(1), 0.0, steps)
+        if type(self).increment is not WangLandau.increment:  # which may depend on anything
+            return DepositPlan(1, np.array([self.kT * self.increment]), 0.0, 1)
+        known = (next_look(self.schedule, self.deposits) - self.deposits - 1) // walkers + 1
+        steps = min(steps, known)
+        counts = range(self.deposits, self.deposits + steps * walkers)
+        heights = np.array([self.schedule.increment(count) for count in counts])
+        return DepositPlan(1, self.kT * heights, 0.0, steps)
+
+    def take_account(self, deposits: int, outside: int, last_height: float) -> None:
+        """Of what a platform has deposited, by the last plan."""
+        self.deposits += deposits
+        self.outside += outside
+        self.schedule.observe(self.deposits, self.visits)
 
     def share(self) -> None:
         """From here on count visits apart, at a constant increment; the schedule looks at merges only."""

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from nnsim.errors import InputError, require_integer, require_number, settle_number
 
+NEVER = 2**62  # deposits
+
 
 class IncrementSchedule(Protocol):
     """Gives the increment, and may watch the histogram of visits."""
@@ -31,6 +33,10 @@ class IncrementSchedule(Protocol):
         """Look at the histogram of visits (int64, the grid's shape) after an update."""
         return
 
+    def next_look(self, deposits: int) -> int:
+        """Number of deposits, above `deposits`, at which `observe` may next have something to do."""
+        return NEVER if type(self).observe is IncrementSchedule.observe else deposits + 1
+
     def state_dict(self) -> dict[str, Any]:
         """What changes along the run."""
         return {}
@@ -38,6 +44,11 @@ class IncrementSchedule(Protocol):
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         return
+
+
+def next_look(schedule: IncrementSchedule, deposits: int) -> int:
+    """As `IncrementSchedule.next_look`, also of a schedule that does not inherit: that may look at any time."""
+    return schedule.next_look(deposits) if IncrementSchedule in type(schedule).__mro__ else deposits + 1
 
 
 @dataclass(frozen=True)
@@ -246,6 +257,10 @@ class FlatnessHalving(IncrementSchedule):
     def increment(self, deposits: int) -> float:
         """Increment, in kT."""
         return self._current
+
+    def next_look(self, deposits: int) -> int:
+        """The next check of the histogram."""
+        return max(self._next_check, deposits + 1)
 
     def observe(self, deposits: int, visits: Tensor) -> None:
         """Halve if the histogram since the last halving is flat."""

@@ -238,14 +238,15 @@ class CrossEntropy(Loss):
         wanted = targets.double() if soft else F.one_hot(labels.clamp_min(0), classes).double()
         weights = torch.ones(classes, dtype=torch.float64) if self.weight is None else self.weight.double()
         shares = weights * ((1 - self.label_smoothing) * wanted + self.label_smoothing / classes) * counts[:, None]
-        norm = float(points) if soft else float((wanted @ weights)[counts].sum())
+        each = torch.ones(points) if soft else (wanted @ weights) * counts
         return LossTable(
             "cross_entropy",
             soft or not self._plain or not bool(counts.all()),
             np.zeros((points, classes)),
             labels.numpy(),
             shares.numpy(),
-            1.0 if self.reduction == "sum" else max(norm, torch.finfo(torch.float64).tiny),
+            1.0 if self.reduction == "sum" else max(float(each.sum()), torch.finfo(torch.float64).tiny),
+            each.double().numpy(),
             float(counts.sum()),
         )
 
@@ -347,9 +348,9 @@ class BinaryCrossEntropy(Loss):
 def _table(kind: str, weighted: bool, values: Tensor, shares: Tensor, reduction: str) -> LossTable:
     """Of a loss whose every output is a term of its own."""
     terms, labels = float(values.numel()), np.zeros(len(values), dtype=np.int64)
-    return LossTable(
-        kind, weighted, values.numpy(), labels, shares.numpy(), terms if reduction == "mean" else 1.0, terms
-    )
+    norm = terms if reduction == "mean" else 1.0
+    each = np.full(len(values), float(values.shape[1]))
+    return LossTable(kind, weighted, values.numpy(), labels, shares.numpy(), norm, each, terms)
 
 
 def _values(what: str, targets: Tensor, classes: int) -> Tensor:

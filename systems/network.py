@@ -22,7 +22,8 @@ from nnsim.networks.layout import Layout
 from nnsim.networks.margins import Margins
 from nnsim.networks.modes import undisturbed
 from nnsim.networks.scaled import ntk_parametrised
-from nnsim.platforms.native import DenseNetwork
+from nnsim.networks.program import program_of
+from nnsim.platforms.native import DenseNetwork, TracedNetwork
 from nnsim.platforms.obstacles import unknown
 from nnsim.precision import Precision
 from nnsim.protocols import System
@@ -139,7 +140,8 @@ class NeuralNetwork(System):
         for split, (x, y) in self._data.items():
             x = fitting(trial, x)
             outputs = trial_outputs(trial, split, x)
-            y = self._loss.fitted(f"NeuralNetwork: {split} targets", y, outputs.shape[1])
+            self._outputs = outputs.shape[1]
+            y = self._loss.fitted(f"NeuralNetwork: {split} targets", y, self._outputs)
             self._data[split] = x, y
         self._loss = self._loss.settled([y for _, y in self._data.values()])
         self.kind = choose_kind(trial, fresh, self._layout, some_of(single(self._data["train"][0]), 4), walkers)
@@ -288,6 +290,22 @@ class NeuralNetwork(System):
         train = len(self._data["train"][0])
         tiny = float(torch.finfo(self._dtype).tiny)
         return DenseNetwork(*shape, losses, points, train, *terms, tiny)
+
+    def traced_network(self) -> TracedNetwork | str:
+        """The network as a program with its data, for compiled dynamics, or in words why there is none."""
+        if known := unknown("the loss", self._loss):
+            return known
+        if (terms := potential_terms(self.potential)) is None:
+            return "the potential is none of LossPotential and GaussianPrior"
+        splits = list(self._data)
+        program = program_of(self._module, self._points["train"], self.parameters)
+        if isinstance(program, str):
+            return f"the module cannot be traced: {program}"
+        classes = self._outputs
+        losses = [self._loss.native(self._data[split][1].cpu(), classes) for split in splits]  # type: ignore[misc]
+        points = [self._data[split][0].double().cpu().numpy() for split in splits]
+        tiny = float(torch.finfo(self._dtype).tiny)
+        return TracedNetwork(program, splits, points, losses, *terms, self._dtype == torch.float32, tiny)
 
     # ------------------------------------------------------------------ start
 

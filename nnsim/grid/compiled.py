@@ -104,12 +104,26 @@ def deposit(coefficients, visits, s, height, lower, upper, inverse, bins, wraps,
         if k > 2:
             flat += third_bin * strides[2]
         visits[flat] += 1
-        for a in range(widths[0]):
-            first = indices[0, first_bin, a]
-            weight_a = height * weights[0, first_bin, a]
-            for b in range(widths[1]):
-                second = first + indices[1, second_bin, b]
-                weight_b = weight_a * weights[1, second_bin, b]
-                for c in range(widths[2]):
-                    coefficients[second + indices[2, third_bin, c]] += weight_b * weights[2, third_bin, c]
+        _add_kernel(coefficients, height, first_bin, second_bin, third_bin, indices, weights, widths, max(k - 1, 0))
     return inside_count
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def _add_kernel(coefficients, height, first_bin, second_bin, third_bin, indices, weights, widths, last):  # type: ignore[no-untyped-def]
+    """Add `height` x kernel at a bin; along the grid's `last` axis the coefficients mostly lie side by side."""
+    for a in range(widths[0] if last > 0 else 1):
+        first = indices[0, first_bin, a] if last > 0 else 0
+        weight_a = height * weights[0, first_bin, a] if last > 0 else height
+        for b in range(widths[1] if last > 1 else 1):
+            second = first + (indices[1, second_bin, b] if last > 1 else 0)
+            weight_b = weight_a * weights[1, second_bin, b] if last > 1 else weight_a
+            own = (first_bin, second_bin, third_bin)[last]
+            count = widths[last]
+            begin = indices[last, own, 0]
+            if indices[last, own, count - 1] - begin == count - 1:
+                at = np.uint64(second + begin)
+                for c in range(np.uint64(count)):
+                    coefficients[at + c] += weight_b * weights[last, own, c]
+            else:  # it comes round
+                for c in range(count):
+                    coefficients[second + indices[last, own, c]] += weight_b * weights[last, own, c]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnsim.describe import check_name
 from nnsim.errors import InputError, require_text, shown
+from nnsim.platforms.dynamics.platform import NativeDynamics
 from nnsim.platforms.native import NativeMonteCarlo
 from nnsim.platforms.reference import ReferencePlatform
 from nnsim.protocols import Platform
@@ -17,7 +18,8 @@ from nnsim.running.checks.contract import defaults_of, forgotten, form, methods_
 if TYPE_CHECKING:
     from nnsim.simulation import Simulation
 
-PLATFORMS: tuple[type[Platform], ...] = (NativeMonteCarlo, ReferencePlatform)  # the fastest first; the last takes all
+# The fastest first; the last takes all. Two may have one name, if no integrator is served by both.
+PLATFORMS: tuple[type[Platform], ...] = (NativeMonteCarlo, NativeDynamics, ReferencePlatform)
 AUTO = "auto"
 
 
@@ -32,7 +34,7 @@ def asked_for(platform: Any) -> list[Platform]:
         InputError: an unknown name, or an own platform that lacks something.
     """
     kind = platform if isinstance(platform, type) else type(platform)
-    names = [AUTO, *(one.name for one in reversed(PLATFORMS))]
+    names = list(dict.fromkeys([AUTO, *(one.name for one in reversed(PLATFORMS))]))
     if platform not in names if isinstance(platform, str) else not any(hasattr(kind, name) for name in _methods()):
         raise InputError(
             f"Simulation: platform = {shown(platform)} is not known; choose one of {', '.join(map(repr, names))}, or "
@@ -86,6 +88,7 @@ def choose(simulation: Simulation, platforms: list[Platform]) -> tuple[Platform,
         InputError: an obstacle to the platform that was asked for.
     """
     passed_over: list[str] = []
+    obstacles: list[str] = []
     for platform in platforms:
         obstacle = platform.obstacle(simulation)
         if obstacle is None:
@@ -97,11 +100,11 @@ def choose(simulation: Simulation, platforms: list[Platform]) -> tuple[Platform,
                 )
             platform.attach(simulation)
             return platform, reason
-        if len(platforms) == 1:
-            raise InputError(f"platform = {platform.name!r}: {obstacle}; use platform={PLATFORMS[-1].name!r}")
+        obstacles.append(obstacle)
         if platform.serves(simulation.integrator):
             passed_over.append(f"{platform.name}: {obstacle}")
-    raise AssertionError("the last platform of the list has no obstacle")
+            obstacles.insert(0, obstacle)
+    raise InputError(f"platform = {platforms[0].name!r}: {obstacles[0]}; use platform={PLATFORMS[-1].name!r}")
 
 
 def choose_again(simulation: Simulation, recorded: str | None, automatic: bool) -> tuple[Platform, str | None]:
@@ -117,12 +120,13 @@ def choose_again(simulation: Simulation, recorded: str | None, automatic: bool) 
     present, reason, name = simulation.platform, simulation.platform_reason, recorded_name(recorded)
     if name is None or name == present.name:
         return present, reason
-    found = next((one() for one in PLATFORMS if one.name == name), None)
-    if found is None:
+    kind = _named(name, simulation)
+    if kind is None:
         raise InputError(
             f"the run so far is from the platform {shown(name)}, which is none of nnsim's; give it again by "
             "Simulation(platform=...), or start a new run with --output or --overwrite"
         )
+    found = kind()
     if not automatic or found.obstacle(simulation) is not None:
         return present, reason
     reason = f"{present.name}: the run so far is not from there"
@@ -134,12 +138,18 @@ def choose_again(simulation: Simulation, recorded: str | None, automatic: bool) 
 def take_over(simulation: Simulation, saved: dict[str, Any], name: str) -> None:
     """Let the platform of a simulation go on from what one of some name has saved: itself, or another of the list."""
     platform = simulation.platform
-    other = next((one for one in PLATFORMS if one.name == name != platform.name), None)
+    other = None if name == platform.name else _named(name, simulation)
     if other is None:
         platform.load_state_dict(saved)
         return
     other.hand_over(saved, simulation.force_field.biases)
     platform.attach(simulation)  # whose biases know more now
+
+
+def _named(name: str, simulation: Simulation) -> type[Platform] | None:
+    """The platform of the list of that name, for integrators of this kind where there are several; None if unknown."""
+    found = [one for one in PLATFORMS if one.name == name]
+    return next((one for one in found if one.serves(simulation.integrator)), found[0] if found else None)
 
 
 def recorded_name(recorded: str | None) -> str | None:

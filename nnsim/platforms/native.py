@@ -22,6 +22,7 @@ from nnsim.platforms.obstacles import obstacle
 from nnsim.protocols import Bias, Integrator, Platform
 
 if TYPE_CHECKING:
+    from nnsim.networks.program import Program as NetworkProgram
     from nnsim.simulation import Simulation
     from nnsim.state import State
 
@@ -38,6 +39,7 @@ class LossTable(NamedTuple):
         labels: right classes, [N]; -1 for points that do not count.
         shares: the cross-entropy is the sum of -shares ln softmax(f), bce that of each term times its share, [N, C].
         norm: the loss is the sum over points and outputs divided by this.
+        each: what each point adds to the norm, [N], where the loss is a mean: of mini-batches it is that of theirs.
         counted: the accuracy is the number of right answers divided by this.
     """
 
@@ -47,7 +49,47 @@ class LossTable(NamedTuple):
     labels: np.ndarray
     shares: np.ndarray
     norm: float
+    each: np.ndarray
     counted: float
+
+
+class TracedNetwork(NamedTuple):
+    """What a system tells of a network that compiled dynamics can evaluate.
+
+    Attributes:
+        program: its operations, traced with points.
+        splits: `"train"`, and `"test"` if there is one.
+        points: of each split, [N, ...], float64.
+        losses: of each split; of one kind.
+        loss_factor, prior: U = loss_factor x train loss + prior x |q|^2.
+        single: whether it computes in float32.
+        tiny: the smallest loss of which a logarithm is taken, as in `nnsim.cv.LogLoss`.
+    """
+
+    program: NetworkProgram
+    splits: list[str]
+    points: list[np.ndarray]
+    losses: list[LossTable]
+    loss_factor: float
+    prior: float
+    single: bool
+    tiny: float
+
+
+class DepositPlan(NamedTuple):
+    """What a learnt bias will deposit in the next steps.
+
+    Attributes:
+        pace: after the steps that it divides; 0 for never.
+        heights: energy of a deposit, summed over the kernel, after so many more of them; the last holds on.
+        tempering: heights are multiplied by exp(-V / tempering), if it is above 0.
+        steps: for how many steps this is known.
+    """
+
+    pace: int
+    heights: np.ndarray
+    tempering: float
+    steps: int
 
 
 class DenseNetwork(NamedTuple):

@@ -89,13 +89,27 @@ def _of_system(system: Any) -> str | None:
     return found
 
 
+def _beyond_monte_carlo(what: str, bias: Any) -> str | None:
+    """Why a bias that has native code has none for Monte Carlo moves."""
+    if bias.native == "hills":
+        return f"{what} has no native code for Monte Carlo"
+    if bias.native == "springs" and bias.moving:
+        return f"{what} moves"
+    if bias.native in ("slope", "exchange") and (
+        unknown("", bias.cvs[0]) or bias.cvs[0].native[:2] != ("loss", "train")
+    ):
+        return f"{what} is on another CV than the train loss"
+    return None
+
+
 def _of_biases(force_field: ForceField) -> str | None:
     if force_field.slow:
         return "a bias that is evaluated every few steps has no native code"
     if len(force_field.biases) - len(walls(force_field)) > 1:
         return f"there are several biases; {KNOWN}"
     for bias in force_field.biases:
-        found = unknown(f"the bias {bias.name!r} ({type(bias).__name__})", bias)
+        what = f"the bias {bias.name!r} ({type(bias).__name__})"
+        found = unknown(what, bias) or _beyond_monte_carlo(what, bias)
         if found:
             return f"{found}; {KNOWN}"
         if len({cv.name for cv in bias.cvs}) < len(bias.cvs):

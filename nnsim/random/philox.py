@@ -146,6 +146,22 @@ def _normals(words, numbers, count, n):  # type: ignore[no-untyped-def]
 
 
 @_PLAIN
+def normals(counters, step, draw, key, words, numbers, count):  # type: ignore[no-untyped-def]
+    """Fill numbers [4, TILE] with those of the first `count` of counters [2, TILE], in a draw of a step."""
+    c, d = np.uint64(step) & _LOW, np.uint64(step) >> _HALF | np.uint64(draw) << np.uint64(16)
+    encrypt(counters, c, d, key, words, count)
+    _normals(words, numbers, count, 4)
+
+
+@_PLAIN
+def uniform_pair(stream, step, draw, key):  # type: ignore[no-untyped-def]
+    """The first two uniform numbers of a walker's draw in a step."""
+    c, d = np.uint64(step) & _LOW, np.uint64(step) >> _HALF | np.uint64(draw) << np.uint64(16)
+    words = block(np.uint64(0), stream, c, d, key & _LOW, key >> _HALF)
+    return _uniform(words[0], words[1]), _uniform(words[2], words[3])
+
+
+@_PLAIN
 def _uniforms(words, numbers, count):  # type: ignore[no-untyped-def]
     for i in range(count):
         numbers[0, i] = _uniform(words[0, i], words[1, i])

@@ -1,0 +1,161 @@
+"""Activations: y <- a(x) for each number, and gx <- gy a'(x).
+
+The frequent ones have loops of their own, in which the compiler takes many numbers at once. Those in `IN_PLACE` need
+only y for a'(x), so that y may take the rows of x.
+"""
+
+from __future__ import annotations
+
+import math
+
+from nnsim.platforms.dynamics.network.compile import inline, kernel
+from nnsim.platforms.dynamics.network.elementary import exp, sigmoid, tanh
+
+RELU, TANH, SIGMOID, SILU, GELU, GELU_TANH, ELU, CELU, LEAKY_RELU, SOFTPLUS, SOFTSIGN, LOGSIGMOID = range(12)
+HARDTANH, HARDSIGMOID, HARDSWISH, MISH, TANHSHRINK, SIN, EXP, SELU = range(12, 20)
+KINDS = {
+    "relu": RELU, "tanh": TANH, "sigmoid": SIGMOID, "silu": SILU, "gelu": GELU, "elu": ELU, "celu": CELU,
+    "leaky_relu": LEAKY_RELU, "softplus": SOFTPLUS, "softsign": SOFTSIGN, "logsigmoid": LOGSIGMOID,
+    "hardtanh": HARDTANH, "relu6": HARDTANH, "hardsigmoid": HARDSIGMOID, "hardswish": HARDSWISH, "mish": MISH,
+    "tanhshrink": TANHSHRINK, "sin": SIN, "exp": EXP, "selu": SELU,
+}  # fmt: skip
+IN_PLACE = (RELU, TANH, SIGMOID)
+
+_SELU_SCALE, _SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+_ROOT_HALF, _ROOT_2_PI, _CUBE = math.sqrt(0.5), math.sqrt(2 * math.pi), 0.044715
+_GELU_SCALE = math.sqrt(2 / math.pi)
+
+
+@kernel
+def forward(kind, a, b, x, first, y, out, rows, points):  # type: ignore[no-untyped-def]
+    """`rows` rows of y from `out` on, of those of x [*, points] from `first` on; a and b are the activation's numbers."""
+    zero = x.dtype.type(0)
+    for i in range(rows):
+        r, o = first + i, out + i
+        if kind == RELU:
+            for p in range(points):
+                y[o, p] = max(x[r, p], zero)
+        elif kind == TANH:
+            for p in range(points):
+                y[o, p] = tanh(x[r, p])
+        elif kind == SIGMOID:
+            for p in range(points):
+                y[o, p] = sigmoid(x[r, p])
+        elif kind == SILU:
+            for p in range(points):
+                y[o, p] = x[r, p] * sigmoid(x[r, p])
+        else:
+            for p in range(points):
+                y[o, p] = _value(kind, x[r, p], a, b)
+
+
+@kernel
+def backward(kind, a, b, x, first, y, out, gx, gy, rows, points, add):  # type: ignore[no-untyped-def]
+    """Rows of gx from `first` on, of those of gy from `out` on; added with `add`."""
+    zero = x.dtype.type(0)
+    one = x.dtype.type(1)
+    for i in range(rows):
+        r, o = first + i, out + i
+        if add:
+            for p in range(points):
+                gx[r, p] += gy[o, p] * _slope(kind, x[r, p], y[o, p], a, b)
+        elif kind == RELU:
+            for p in range(points):
+                gx[r, p] = gy[o, p] if y[o, p] > zero else zero
+        elif kind == TANH:
+            for p in range(points):
+                gx[r, p] = gy[o, p] * (one - y[o, p] * y[o, p])
+        elif kind == SIGMOID:
+            for p in range(points):
+                gx[r, p] = gy[o, p] * (y[o, p] * (one - y[o, p]))
+        elif kind == SILU:
+            for p in range(points):
+                s = sigmoid(x[r, p])
+                gx[r, p] = gy[o, p] * (s * (one + x[r, p] * (one - s)))
+        else:
+            for p in range(points):
+                gx[r, p] = gy[o, p] * _slope(kind, x[r, p], y[o, p], a, b)
+
+
+@inline
+def _value(kind, x, a, b):  # type: ignore[no-untyped-def]
+    """a(x) of the rare ones."""
+    if kind == GELU:
+        return 0.5 * x * (1 + math.erf(x * _ROOT_HALF))
+    if kind == GELU_TANH:
+        return 0.5 * x * (1 + math.tanh(_GELU_SCALE * (x + _CUBE * x * x * x)))
+    if kind == ELU:
+        return x if x > 0 else a * math.expm1(x)
+    if kind == CELU:
+        return x if x > 0 else a * math.expm1(x / a)
+    if kind == SELU:
+        return _SELU_SCALE * (x if x > 0 else _SELU_ALPHA * math.expm1(x))
+    if kind == LEAKY_RELU:
+        return x if x > 0 else a * x
+    if kind == SOFTPLUS:
+        return x if a * x > b else math.log1p(math.exp(a * x)) / a
+    if kind == SOFTSIGN:
+        return x / (1 + abs(x))
+    if kind == LOGSIGMOID:
+        return min(x, 0.0) - math.log1p(math.exp(-abs(x)))
+    if kind == HARDTANH:
+        return min(max(x, a), b)
+    if kind == HARDSIGMOID:
+        return min(max(x / 6 + 0.5, 0.0), 1.0)
+    if kind == HARDSWISH:
+        return x * min(max(x / 6 + 0.5, 0.0), 1.0)
+    if kind == MISH:
+        return x * math.tanh(x if x > 20 else math.log1p(math.exp(x)))
+    if kind == TANHSHRINK:
+        return x - math.tanh(x)
+    if kind == SIN:
+        return math.sin(x)
+    return math.exp(x)
+
+
+@inline
+def _slope(kind, x, y, a, b):  # type: ignore[no-untyped-def]
+    """a'(x), given y = a(x), of all of them."""
+    if kind == RELU:
+        return 1.0 if y > 0 else 0.0
+    if kind == TANH:
+        return 1.0 - y * y
+    if kind == SIGMOID:
+        return y * (1.0 - y)
+    if kind == SILU:
+        s = sigmoid(x)
+        return s * (1 + x * (1 - s))
+    if kind == GELU:
+        return 0.5 * (1 + math.erf(x * _ROOT_HALF)) + x * math.exp(-0.5 * x * x) / _ROOT_2_PI
+    if kind == GELU_TANH:
+        t = math.tanh(_GELU_SCALE * (x + _CUBE * x * x * x))
+        return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * _GELU_SCALE * (1 + 3 * _CUBE * x * x)
+    if kind == ELU:
+        return 1.0 if x > 0 else a * math.exp(x)
+    if kind == CELU:
+        return 1.0 if x > 0 else math.exp(x / a)
+    if kind == SELU:
+        return _SELU_SCALE * (1.0 if x > 0 else _SELU_ALPHA * math.exp(x))
+    if kind == LEAKY_RELU:
+        return 1.0 if x > 0 else a
+    if kind == SOFTPLUS:
+        return 1.0 if a * x > b else 1 / (1 + math.exp(-a * x))
+    if kind == SOFTSIGN:
+        return 1 / (1 + abs(x)) ** 2
+    if kind == LOGSIGMOID:
+        return 1 - sigmoid(x)
+    if kind == HARDTANH:
+        return 1.0 if a < x < b else 0.0
+    if kind == HARDSIGMOID:
+        return 1.0 / 6 if -3 < x < 3 else 0.0
+    if kind == HARDSWISH:
+        return 0.0 if x <= -3 else (1.0 if x >= 3 else x / 3 + 0.5)
+    if kind == MISH:
+        t = math.tanh(x if x > 20 else math.log1p(math.exp(x)))
+        return t + x * (1 - t * t) * sigmoid(x)
+    if kind == TANHSHRINK:
+        t = math.tanh(x)
+        return t * t
+    if kind == SIN:
+        return math.cos(x)
+    return y

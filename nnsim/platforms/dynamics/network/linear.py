@@ -1,0 +1,113 @@
+"""Linear layers: y <- W x + b.
+
+Small ones by loops over the points, which take four inputs at a time to save traffic, the others by matrix products.
+"""
+
+from __future__ import annotations
+
+from nnsim.platforms.dynamics.network.blas import PLAIN, TRANSPOSED, product
+from nnsim.platforms.dynamics.network.compile import kernel
+
+SMALL = 400  # numbers of a weight matrix up to which loops are faster than a call of the BLAS
+
+
+@kernel
+def forward(theta, weight, bias, x, first, inputs, y, out, outputs, points, blas):  # type: ignore[no-untyped-def]
+    """Rows from `out` on of y <- W times the rows from `first` on of x, plus b.
+
+    Args:
+        theta: parameters, with W [outputs, inputs] from `weight` on and b from `bias` on (-1: none).
+        x, y: [rows, points].
+    """
+    for o in range(outputs):
+        b = theta[bias + o] if bias >= 0 else theta.dtype.type(0)
+        for p in range(points):
+            y[out + o, p] = b
+    if inputs * outputs > SMALL:
+        product(
+            blas, PLAIN, PLAIN, outputs, points, inputs, theta, weight, inputs, x, first * points, points, 1.0,
+            y, out * points, points,
+        )  # fmt: skip
+        return
+    for o in range(outputs):
+        combine(theta, weight + o * inputs, 1, x, first, inputs, y, out + o, points)
+
+
+@kernel
+def combine(theta, weight, stride, x, first, count, y, row, points):  # type: ignore[no-untyped-def]
+    """y[row] += sum over i < `count` of theta[weight + i stride] x[first + i]."""
+    i = 0
+    while i + 4 <= count:
+        at = weight + i * stride
+        w0, w1, w2, w3 = theta[at], theta[at + stride], theta[at + 2 * stride], theta[at + 3 * stride]
+        r = first + i
+        for p in range(points):
+            y[row, p] += w0 * x[r, p] + w1 * x[r + 1, p] + w2 * x[r + 2, p] + w3 * x[r + 3, p]
+        i += 4
+    if i + 2 <= count:
+        at, r = weight + i * stride, first + i
+        w0, w1 = theta[at], theta[at + stride]
+        for p in range(points):
+            y[row, p] += w0 * x[r, p] + w1 * x[r + 1, p]
+        i += 2
+    if i < count:
+        w0, r = theta[weight + i * stride], first + i
+        for p in range(points):
+            y[row, p] += w0 * x[r, p]
+
+
+@kernel
+def weight_gradient(gradient, weight, bias, x, first, inputs, g, out, outputs, points, blas):  # type: ignore[no-untyped-def]
+    """Add to the gradient [n] that of W and b, from those of the outputs, the rows from `out` on of g."""
+    if bias >= 0:
+        for o in range(outputs):
+            total = gradient.dtype.type(0)
+            for p in range(points):
+                total += g[out + o, p]
+            gradient[bias + o] += total
+    if inputs * outputs > SMALL:
+        product(
+            blas, PLAIN, TRANSPOSED, outputs, inputs, points, g, out * points, points, x, first * points, points, 1.0,
+            gradient, weight, inputs,
+        )  # fmt: skip
+        return
+    zero = gradient.dtype.type(0)
+    for o in range(outputs):
+        row, at, i = out + o, weight + o * inputs, 0
+        while i + 4 <= inputs:
+            r = first + i
+            s0 = s1 = s2 = s3 = zero
+            for p in range(points):
+                d = g[row, p]
+                s0 += d * x[r, p]
+                s1 += d * x[r + 1, p]
+                s2 += d * x[r + 2, p]
+                s3 += d * x[r + 3, p]
+            gradient[at + i] += s0
+            gradient[at + i + 1] += s1
+            gradient[at + i + 2] += s2
+            gradient[at + i + 3] += s3
+            i += 4
+        while i < inputs:
+            r, s0 = first + i, zero
+            for p in range(points):
+                s0 += g[row, p] * x[r, p]
+            gradient[at + i] += s0
+            i += 1
+
+
+@kernel
+def input_gradient(theta, weight, gx, first, inputs, add, g, out, outputs, points, blas):  # type: ignore[no-untyped-def]
+    """Rows from `first` on of gx <- W^T times those from `out` on of g; added with `add`."""
+    if inputs * outputs > SMALL:
+        product(
+            blas, TRANSPOSED, PLAIN, inputs, points, outputs, theta, weight, inputs, g, out * points, points,
+            1.0 if add else 0.0, gx, first * points, points,
+        )  # fmt: skip
+        return
+    zero = theta.dtype.type(0)
+    for i in range(inputs):
+        if not add:
+            for p in range(points):
+                gx[first + i, p] = zero
+        combine(theta, weight + i, inputs, g, out, outputs, gx, first + i, points)

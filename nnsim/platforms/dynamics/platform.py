@@ -1,0 +1,50 @@
+"""The native platform for dynamics: whole steps compiled, for walkers on threads.
+
+It does what the reference platform does, step by step: all walkers make a step, and then each bias learns from all of
+them in their order. So results depend neither on the number of threads nor on how a run is cut into pieces.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from nnsim.platforms.dynamics.obstacles import obstacle
+from nnsim.protocols import Integrator, Platform
+
+if TYPE_CHECKING:
+    from nnsim.simulation import Simulation
+    from nnsim.state import State
+
+MOST_STEPS = 4096  # in one call, whose schedules are made before
+
+
+class NativeDynamics(Platform):
+    """Integrators that are programs, for networks that can be traced."""
+
+    name = "native"
+
+    @classmethod
+    def obstacle(cls, simulation: Simulation) -> str | None:
+        """Why this simulation cannot run here, or None if it can."""
+        return obstacle(simulation)
+
+    @classmethod
+    def serves(cls, integrator: Integrator) -> bool:
+        """Whether it is a dynamics given as a program."""
+        return integrator.needs_gradients and integrator.is_program
+
+    def attach(self, simulation: Simulation) -> None:
+        """Take over a simulation: its parts as arrays, and room for each thread."""
+        from nnsim.platforms.dynamics.walkers import Team
+
+        self.integrator, self.force_field = simulation.integrator, simulation.force_field
+        threads = simulation.threads or os.cpu_count() or 1
+        self.team = Team(simulation.integrator, simulation.force_field, simulation.state, threads)
+
+    def advance(self, state: State, steps: int) -> State:
+        """`steps` steps of all walkers, with what the biases learn."""
+        end = state.step + steps
+        while state.step < end:
+            self.team.advance(state, min(end - state.step, MOST_STEPS))
+        return state

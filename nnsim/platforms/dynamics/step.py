@@ -1,0 +1,192 @@
+"""Steps of several walkers, compiled: an integrator's program, and what the biases learn."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nnsim.platforms.dynamics import chains, forces, potentials
+from nnsim.platforms.dynamics import operations as op
+from nnsim.platforms.dynamics.network.compile import inline, kernel
+from nnsim.platforms.dynamics.network.indirect import call
+from nnsim.platforms.dynamics.threads import wait
+from nnsim.random import philox
+
+
+@kernel
+def advance(steps, step, own, program, schedule, random, walkers, box, problem, learning, batch, team, scratch, places):  # type: ignore[no-untyped-def]
+    """`steps` steps of the walkers from `own[0]` to `own[1]`, after step number `step`.
+
+    With a bias that learns, all threads of the team wait for each other after each step, and the first of them makes
+    the deposits of all walkers in their order. So nothing depends on how many there are.
+
+    Returns:
+        How many steps were made; with a minus sign, if then something of a walker is not finite.
+    """
+    for k in range(steps):
+        now, fine = step + k + 1, True
+        for w in range(own[0], own[1]):
+            one_step(w, now, k, program, schedule, random, walkers, box, problem, batch, scratch, places)
+            fine = forces.finite(walkers, w) and fine
+        if not fine:
+            team.failed[0] = 1
+        if learning.together:
+            wait(team)
+            if own[0] == 0 and not team.failed[0]:
+                potentials.learn(problem[5], learning.deposits, problem[6], now, walkers.cvs, scratch)
+            wait(team)
+            if team.failed[0]:
+                return -(k + 1)
+        elif not fine:
+            return -(k + 1)
+    return steps
+
+
+@kernel
+def one_step(w, now, k, program, schedule, random, walkers, box, problem, batch, scratch, places):  # type: ignore[no-untyped-def]
+    """The operations of one step of walker w, group by group."""
+    groups = program.groups
+    for g in range(groups.size - 1):
+        first, last = groups[g], groups[g + 1]
+        if program.codes[first] < op.FORCES:
+            _by_parameter(first, last, w, now, k, program, schedule, random, walkers, box, scratch)
+        else:
+            _whole(first, w, now, k, program, schedule, random, walkers, problem, batch, scratch, places)
+
+
+@inline
+def _number(program, schedule, walkers, o, slot, w, k):  # type: ignore[no-untyped-def]
+    """Number `slot` of operation o for a walker, in step k of this call."""
+    source = program.source[o, slot]
+    if source == -1:
+        return program.numbers[o, slot, w]
+    if source == -2:
+        return program.numbers[o, slot, w] * walkers.drawn[w, 0]
+    return schedule[k, source, w]
+
+
+@kernel
+def _by_parameter(first, last, w, now, k, program, schedule, random, walkers, box, scratch):  # type: ignore[no-untyped-def]
+    """Operations `first` to `last`, all of them for one tile of parameters after the other."""
+    n, heat, counts, kinetic, takes = walkers.positions.shape[1], 0.0, walkers.heat.size > 0, 0.0, False
+    q, v, f, masses, noise = walkers.positions, walkers.velocities, walkers.forces, program.arrays, scratch.tile
+    key, stream = random[0], random[1] + np.uint64(w)
+    for low in range(0, n, op.TILE):
+        high = min(low + op.TILE, n)
+        for o in range(first, last):
+            code, place = program.codes[o], program.array[o]
+            a = _number(program, schedule, walkers, o, 0, w, k)
+            b = _number(program, schedule, walkers, o, 1, w, k)
+            if program.draws[o] >= 0:
+                op.normal_numbers(
+                    noise, stream, now, program.draws[o], key, low, high - low, scratch.counters, scratch.words,
+                    scratch.normals,
+                )  # fmt: skip
+            if code == op.KICK:
+                op.kick(v, f, w, low, high, a, masses, place)
+            elif code == op.DRIFT:
+                op.drift(q, v, w, low, high, a, box)
+            elif code == op.ORNSTEIN_UHLENBECK:
+                if counts:
+                    heat -= op.kinetic_energy(v, w, low, high, masses, place)
+                op.ornstein_uhlenbeck(v, w, low, high, a, b, masses, place, noise)
+                if counts:
+                    heat += op.kinetic_energy(v, w, low, high, masses, place)
+            elif code == op.KINETIC:
+                kinetic += op.kinetic_energy(v, w, low, high, masses, place)
+                takes = True
+            elif code == op.MOMENTUM:
+                c = _number(program, schedule, walkers, o, 2, w, k)
+                d = _number(program, schedule, walkers, o, 3, w, k)
+                op.momentum(q, v, f, w, low, high, a, b, c != 0, d)
+            elif code == op.MOMENTS:
+                c = _number(program, schedule, walkers, o, 2, w, k)
+                d = _number(program, schedule, walkers, o, 3, w, k)
+                eps = program.arrays[place[0]]
+                op.moments(q, v, f, walkers.extra[0], w, low, high, a, b, c, eps, d, now)
+            elif code == op.CONFINE:
+                op.confine(q, v, w, low, high, box)
+            elif code == op.DIFFUSE:
+                extra = walkers.extra
+                op.diffuse(
+                    q, f, w, low, high, a, masses, place, noise, box, extra[0], extra[1], extra[2], counts
+                )  # fmt: skip
+            elif code == op.DIFFUSION_HEAT:
+                if counts:
+                    extra = walkers.extra
+                    heat -= op.diffusion_heat(f, w, low, high, masses, place, extra[0], extra[1], extra[2])
+            elif code == op.DIFFUSE_MEMORY:
+                heat += op.diffuse_with_memory(
+                    q, f, walkers.extra[0], w, low, high, a, b, masses, place, noise, box, counts
+                )  # fmt: skip
+    if counts:
+        walkers.heat[w] += heat
+    if takes:
+        walkers.kinetic[w] = kinetic
+
+
+@kernel
+def _whole(o, w, now, k, program, schedule, random, walkers, problem, batch, scratch, places):  # type: ignore[no-untyped-def]
+    """An operation on a whole walker."""
+    code = program.codes[o]
+    a = _number(program, schedule, walkers, o, 0, w, k)
+    b = _number(program, schedule, walkers, o, 1, w, k)
+    if code == op.FORCES or code == op.LOSS_FORCES:
+        which = forces.OF_LOSS
+        if code == op.FORCES:
+            which = forces.OF_BATCH if batch.points.count.size else forces.BIASED
+        call(places.forces, which, (w, now, problem, batch, walkers, scratch, places))
+    elif code == op.CHAIN:
+        substeps = np.int64(_number(program, schedule, walkers, o, 2, w, k))
+        chains.chain(
+            walkers, w, a, b, substeps, program.inertia, program.freedom, program.arrays, program.array[o]
+        )  # fmt: skip
+    elif code == op.EXTENDED:
+        kinetic = op.kinetic_energy(
+            walkers.velocities, w, 0, walkers.velocities.shape[1], program.arrays, program.array[o]
+        )
+        walkers.kinetic[w] = kinetic
+        own = chains.extended_energy(walkers, w, a, program.inertia, program.freedom)
+        walkers.conserved[w] = kinetic + walkers.energy[w] + walkers.bias_energy[w] + own
+    elif code == op.SAVE:
+        _save(walkers, w)
+    elif code == op.DRAW:
+        one, two = philox.uniform_pair(random[2] + np.uint64(w), now, 0, random[0])
+        walkers.drawn[w, 0], walkers.drawn[w, 1] = a * (1 + b * (2 * one - 1)), two
+    else:
+        kinetic = op.kinetic_energy(
+            walkers.velocities, w, 0, walkers.velocities.shape[1], program.arrays, program.array[o]
+        )
+        _accept(walkers, w, kinetic, a, potentials.inside(problem[5], walkers.cvs[w]))
+
+
+@inline
+def _save(walkers, w):  # type: ignore[no-untyped-def]
+    """Keep what moves."""
+    saved, numbers = walkers.saved, walkers.saved_numbers[w]
+    for i in range(walkers.positions.shape[1]):
+        saved[0, w, i] = walkers.positions[w, i]
+        saved[1, w, i] = walkers.velocities[w, i]
+        saved[2, w, i] = walkers.forces[w, i]
+    numbers[0], numbers[1] = walkers.energy[w], walkers.bias_energy[w]
+    for j in range(walkers.cvs.shape[1]):
+        numbers[2 + j] = walkers.cvs[w, j]
+
+
+@inline
+def _accept(walkers, w, kinetic, kT, allowed):  # type: ignore[no-untyped-def]
+    """Stay with probability min(1, exp(-(H' - H) / kT)), or go back with reversed velocities."""
+    saved, numbers = walkers.saved, walkers.saved_numbers[w]
+    before = walkers.kinetic[w] + numbers[0] + numbers[1]
+    climb = (kinetic + walkers.energy[w] + walkers.bias_energy[w] - before) / kT
+    if allowed and walkers.drawn[w, 1] < math.exp(-climb):  # a NaN is not accepted
+        walkers.accepted[w] += 1
+        return
+    for i in range(walkers.positions.shape[1]):
+        walkers.positions[w, i] = saved[0, w, i]
+        walkers.velocities[w, i] = -saved[1, w, i]
+        walkers.forces[w, i] = saved[2, w, i]
+    walkers.energy[w], walkers.bias_energy[w] = numbers[0], numbers[1]
+    for j in range(walkers.cvs.shape[1]):
+        walkers.cvs[w, j] = numbers[2 + j]

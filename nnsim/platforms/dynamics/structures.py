@@ -1,0 +1,296 @@
+"""What the compiled step works on, as named tuples of arrays; made in `nnsim.platforms.dynamics.assemble`.
+
+W walkers, n parameters, k collective variables. A split is the train points, the test points, or a mini-batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+class Points(NamedTuple):
+    """The points of all splits, in blocks.
+
+    Attributes:
+        numbers: flat; block b of split s has its rows, each of `width[s]` points, from `start[s]` + b x rows x width on.
+        pointers, places, data: the numbers that are kept as lists, see `nnsim.platforms.dynamics.network.sparse`.
+        start, width, blocks, count, first: of each split, [S]; `first` is the number of its first point.
+        kind: of the loss, see `nnsim.platforms.dynamics.network.losses`.
+        values, shares: [C, N] of all points; labels: [N].
+        norm, counted: what the sums of losses, and of right answers, are divided by, [S].
+        each: what each point adds to the norm, [N].
+    """
+
+    numbers: Array
+    pointers: Array
+    places: Array
+    data: Array
+    start: Array
+    width: Array
+    blocks: Array
+    count: Array
+    first: Array
+    kind: int
+    values: Array
+    labels: Array
+    shares: Array
+    norm: Array
+    counted: Array
+    each: Array
+
+
+class Network(NamedTuple):
+    """Tables of the network, see `nnsim.platforms.dynamics.network.tables`."""
+
+    ops: Array
+    reals: Array
+    lists: Array
+    rows: int
+    points_rows: int
+    result: int
+    outputs: int
+
+
+class Quantities(NamedTuple):
+    """What is computed of the outputs, one row each, in the order of the splits.
+
+    Attributes:
+        split: of each, [Q].
+        slope: of a smoothed accuracy; 0 of an exact one, -1 of the loss.
+        gradient: number of its gradient; -1 for none.
+    """
+
+    split: Array
+    slope: Array
+    gradient: Array
+
+
+class Variables(NamedTuple):
+    """The collective variables, one row each.
+
+    Attributes:
+        kind: see `nnsim.platforms.dynamics.variables`.
+        quantity: of which it is made.
+        scale: its factor.
+        epsilon, tiny: of the logit, and the smallest loss of which a logarithm is taken.
+    """
+
+    kind: Array
+    quantity: Array
+    scale: Array
+    epsilon: float
+    tiny: float
+
+
+class Grids(NamedTuple):
+    """Learnt potentials on grids, B of them, their tables side by side.
+
+    Attributes:
+        columns: of their CVs, [B, 3].
+        dimensions: number of CVs, [B].
+        begin: where coefficients and visits begin, [B].
+        coefficients, visits: of all, flat.
+        lower, upper, inverse, bins, wraps, strides: of the grids, [B, 3].
+        nodes: [B, 3, *].
+        indices, weights, widths: of the kernels, [B, 3, *, *] and [B, 3].
+    """
+
+    columns: Array
+    dimensions: Array
+    begin: Array
+    coefficients: Array
+    visits: Array
+    lower: Array
+    upper: Array
+    inverse: Array
+    bins: Array
+    wraps: Array
+    strides: Array
+    nodes: Array
+    indices: Array
+    weights: Array
+    widths: Array
+
+
+class Deposits(NamedTuple):
+    """What the grids learn.
+
+    Attributes:
+        pace: deposits at its multiples, [B]; 0 if none are made.
+        height: energy of one deposit after so many in this call, [B, *]; of hills one for all.
+        tempering: kT (bias factor - 1) of well-tempered hills, [B]; 0 of others.
+        made, outside: deposits, and steps outside the grid, in this call, [B].
+        last: mean height of the latest deposits, [B].
+    """
+
+    pace: Array
+    height: Array
+    tempering: Array
+    made: Array
+    outside: Array
+    last: Array
+
+
+class Restraints(NamedTuple):
+    """Walls, slopes and umbrellas: known functions of one CV, or of some.
+
+    Attributes:
+        walls: [*, 5]: column, lower, upper, strength, and 1 if quadratic.
+        slopes: energy per unit of the CV, for each walker, [*, W]; slope_of: column, [*]; ramp: steps, [*].
+        springs: column of each CV of each umbrella, [*]; owner: number of its umbrella.
+        center, stiffness, velocity: [*, W]; period: 0 for none; until: step at which the centre stops.
+        last: the CVs at the last step, [*, W]; work: of each umbrella on each walker, [*, W]; at_end: share of the work
+            that is done at the end of a step, [*].
+    """
+
+    walls: Array
+    slopes: Array
+    slope_of: Array
+    ramp: Array
+    springs: Array
+    owner: Array
+    center: Array
+    stiffness: Array
+    velocity: Array
+    period: Array
+    until: Array
+    last: Array
+    work: Array
+    at_end: Array
+
+
+class Program(NamedTuple):
+    """An integrator's step.
+
+    Attributes:
+        codes: of the operations, see `nnsim.platforms.dynamics.operations`.
+        draws: number of the draw of noise in the step, of each that draws.
+        groups: first operation of each group that is done parameter by parameter, and of each other one.
+        numbers: [operations, 4, W].
+        source: where they come from, [operations, 4]: -1 from `numbers`, -2 those times the walker's own time step, else
+            a column of the schedule.
+        arrays: masses or mobilities, flat; array: begin, and steps between walkers and between parameters, of each
+            operation, [operations, 3].
+        inertia, freedom: of the chains of thermostats, [W, chain].
+    """
+
+    codes: Array
+    draws: Array
+    groups: Array
+    numbers: Array
+    source: Array
+    arrays: Array
+    array: Array
+    inertia: Array
+    freedom: Array
+
+
+class Box(NamedTuple):
+    """Kind (0 open, 1 reflecting, 2 periodic) and edges, one for all or one for each parameter."""
+
+    kind: int
+    lower: Array
+    upper: Array
+
+
+class Walkers(NamedTuple):
+    """The state, and what integrators carry along; arrays of one row for each walker, which change in place."""
+
+    positions: Array
+    velocities: Array
+    forces: Array
+    energy: Array
+    bias_energy: Array
+    cvs: Array
+    kinetic: Array
+    conserved: Array
+    heat: Array  # empty while it is not counted
+    extra: Array  # noise, second moment, ... [*, W, n]
+    chain_velocities: Array  # [W, G, chain]
+    chain_positions: Array
+    saved: Array  # [3, W, n]: positions, velocities, forces
+    saved_numbers: Array  # [W, 3 + k]: energies, kinetic energy, CVs
+    drawn: Array  # [W, 2]: time step, threshold
+    accepted: Array
+
+
+class Potential(NamedTuple):
+    """U = loss x train loss + prior x |q|^2, of the quantity `quantity`; -1 where the loss is no part."""
+
+    loss: float
+    prior: float
+    quantity: int
+
+
+class Batch(NamedTuple):
+    """Where the mini-batches come from, and room for one.
+
+    Attributes:
+        points: room for one, a single split; empty without mini-batches.
+        quantities: its loss.
+        numbers: all train points, [N, rows]; source: what is known of them.
+        order: in which they are visited, [W, N]; a new one begins every `per_epoch` steps, with batches of `size`.
+        tiny: the least that a norm can be.
+    """
+
+    points: Points
+    quantities: Quantities
+    numbers: Array
+    source: Points
+    order: Array
+    size: int
+    per_epoch: int
+    tiny: float
+
+
+class Learning(NamedTuple):
+    """What the grids learn, and whether anything is kept account of after each step."""
+
+    deposits: Deposits
+    together: bool
+
+
+class Team(NamedTuple):
+    """The threads that work on the walkers: how many, how often one has come to a wait, whether one has failed."""
+
+    size: int
+    arrived: Array
+    failed: Array
+
+
+class Places(NamedTuple):
+    """Addresses: of the BLAS, of the operations of a network forward and backward, of the losses, and of the forces."""
+
+    blas: Array
+    forward: Array
+    backward: Array
+    losses: Array
+    forces: Array
+
+
+class Scratch(NamedTuple):
+    """Room for one thread."""
+
+    theta: Array
+    gradients: Array
+    y: Array
+    g: Array
+    room: Array
+    sums: Array
+    slopes: Array
+    derivative: Array
+    coefficients: Array
+    place: Array
+    value: Array
+    partial: Array
+    basis: Array
+    nodes: Array
+    counters: Array
+    words: Array
+    normals: Array
+    tile: Array
+    heights: Array

@@ -1,0 +1,57 @@
+"""Threads that wait for each other inside compiled code, and the threads of the BLAS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from nnsim.platforms.dynamics.network.compile import kernel
+
+SPINS = 2000  # looks at the counter before the processor is offered to others
+
+
+@intrinsic
+def _add(typingctx, array, value):  # type: ignore[no-untyped-def]
+    """Add to the first number of an array of int64, for all threads to see; returns what it was before."""
+
+    def call(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        wide = context.cast(builder, args[1], signature.args[1], types.int64)
+        return builder.atomic_rmw("add", data, wide, "seq_cst")
+
+    return types.int64(array, value), call
+
+
+@intrinsic
+def _yield(typingctx):  # type: ignore[no-untyped-def]
+    """Let other threads of the machine have the processor."""
+
+    def call(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.IntType(32), [])
+        function = builder.module.globals.get("sched_yield") or ir.Function(builder.module, kind, "sched_yield")
+        return context.cast(builder, builder.call(function, []), types.int32, types.int64)
+
+    return types.int64(), call
+
+
+@kernel
+def wait(team):  # type: ignore[no-untyped-def]
+    """Return when all threads of a team have come here."""
+    if team.size == 1:
+        return
+    arrived = team.arrived
+    turn = _add(arrived, 1) // team.size + 1
+    spins = 0
+    while _add(arrived, 0) < turn * team.size:
+        spins += 1
+        if spins % SPINS == 0:
+            _yield()
+
+
+def zero() -> np.ndarray[Any, Any]:
+    """A counter."""
+    return np.zeros(1, dtype=np.int64)

@@ -1,0 +1,76 @@
+"""From positions to sums over the points, collective variables and forces, compiled."""
+
+from __future__ import annotations
+
+import math
+
+from nnsim.platforms.dynamics.network import passes
+from nnsim.platforms.dynamics.network.compile import inline, kernel
+from nnsim.platforms.dynamics.network.indirect import call
+
+LOSS, LN_LOSS, ACCURACY, SMOOTHED, LOGIT_SMOOTHED = range(5)
+LOSS_SLOPE = -1.0  # in `Quantities.slope`
+
+
+@kernel
+def evaluate(network, points, quantities, scratch, places, gradients):  # type: ignore[no-untyped-def]
+    """Fill `scratch.sums` with all quantities, and with `gradients` the rows of `scratch.gradients` with theirs.
+
+    The parameters are in `scratch.theta`; `places` says where the BLAS, forward and backward operations, and losses are.
+    """
+    sums, rows = scratch.sums, scratch.gradients
+    for q in range(quantities.split.size):
+        sums[q] = 0.0
+    if gradients:
+        for k in range(rows.shape[0]):
+            for i in range(rows.shape[1]):
+                rows[k, i] = rows.dtype.type(0)
+    tables = (network.reals, network.lists, points.pointers, points.places, points.data)
+    theta, room, wide = scratch.theta, scratch.room, network.points_rows
+    low = 0
+    while low < quantities.split.size:
+        s, high = quantities.split[low], low + 1
+        while high < quantities.split.size and quantities.split[high] == s:
+            high += 1
+        width, begin = points.width[s], points.start[s]
+        y = scratch.y[: network.rows * width].reshape(network.rows, width)
+        g = scratch.g[: network.rows * width].reshape(network.rows, width)
+        x = points.numbers[begin : begin + points.blocks[s] * wide * width].reshape(points.blocks[s] * wide, width)
+        for block in range(points.blocks[s]):
+            count = min(width, points.count[s] - block * width)
+            first = points.first[s] + block * width
+            passes.forward(
+                network.ops, tables, theta, x, block * wide, first, count, y, room, places.blas, places.forward
+            )
+            for q in range(low, high):
+                wanted, slope = gradients and quantities.gradient[q] >= 0, quantities.slope[q]
+                of_loss = slope == LOSS_SLOPE
+                norm = points.norm[s] if of_loss else points.counted[s]
+                call(
+                    places.losses, 0 if of_loss else 1,
+                    (
+                        points.kind, slope, points.values, points.labels, points.shares, first, norm, y, network.result,
+                        network.outputs, g, network.result, wanted, count, width, room, sums, q,
+                    ),
+                )  # fmt: skip
+                if wanted:
+                    passes.backward(
+                        network.ops, tables, theta, x, block * wide, first, count, y, g, rows[quantities.gradient[q]],
+                        room, places.blas, places.backward,
+                    )  # fmt: skip
+        for q in range(low, high):
+            sums[q] /= points.norm[s] if quantities.slope[q] == LOSS_SLOPE else points.counted[s]
+        low = high
+
+
+@inline
+def value(kind, total, scale, epsilon, tiny):  # type: ignore[no-untyped-def]
+    """A collective variable, and its derivative by the quantity `total` that it is made of."""
+    if kind == LOSS:
+        return total, 1.0
+    if kind == LN_LOSS:
+        return math.log(max(total, tiny)), (1 / total if total >= tiny else 0.0)
+    if kind == LOGIT_SMOOTHED:
+        mean = epsilon + (1 - 2 * epsilon) * total
+        return scale * math.log(mean / (1 - mean)), scale * (1 - 2 * epsilon) / (mean * (1 - mean))
+    return scale * total, scale

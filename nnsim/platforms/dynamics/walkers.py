@@ -1,0 +1,207 @@
+"""A simulation as arrays, and the threads that make its steps."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from nnsim.errors import DivergedError
+from nnsim.platforms.dynamics import assemble, forces
+from nnsim.platforms.dynamics import operations as op
+from nnsim.platforms.dynamics import step as compiled_step
+from nnsim.platforms.dynamics import structures as to
+from nnsim.platforms.dynamics.integrate import Compiled
+from nnsim.platforms.dynamics.network import blas, losses, passes
+from nnsim.platforms.dynamics.threads import zero
+from nnsim.platforms.reference import check_finite
+from nnsim.random.streams import WALKERS, Purpose
+
+if TYPE_CHECKING:
+    from nnsim.forcefield import ForceField
+    from nnsim.platforms.native import TracedNetwork
+    from nnsim.protocols import Integrator
+    from nnsim.state import State
+
+BOXES = {"open": op.OPEN, "reflecting": op.REFLECTING, "periodic": op.PERIODIC}
+
+
+class Team:
+    """Threads, each with walkers of its own and room for their work."""
+
+    def __init__(self, integrator: Integrator, force_field: ForceField, state: State, threads: int) -> None:
+        self.force_field, self.walkers = force_field, state.walkers
+        n = state.positions.shape[1]
+        system: Any = force_field.system
+        self.compiled = Compiled(list(integrator.program(force_field)), self.walkers, n)
+        traced: TracedNetwork = system.traced_network()
+        network, tables = assemble.network_of(traced, n)
+        points = assemble.points_of(traced, tables)
+        batches = self.compiled.batches is not None
+        loss = traced.loss_factor != 0 or (self.compiled.trains and not batches)
+        gradients = [force_field.smooth.get(cv.name, False) for cv in force_field.cvs]
+        quantities, cvs, number = assemble.quantities_of(traced, list(force_field.cvs), gradients, loss, not batches)
+        self.grids = assemble.LearntGrids(force_field, self.walkers)
+        self.restrained = assemble.Restrained(force_field, self.walkers)
+        potential = to.Potential(traced.loss_factor, traced.prior, number)
+        self._static = network, points, quantities, cvs, potential
+        count = min(threads, self.walkers)
+        self.shares = [range(t * self.walkers // count, (t + 1) * self.walkers // count) for t in range(count)]
+        make = partial(assemble.batch_of, traced, tables, points, self.compiled.batches)
+        self._way = forces.OF_LOSS if self.compiled.trains else forces.OF_BATCH if batches else forces.BIASED
+        self.batches = [make() for _ in self.shares]
+        widths = [*points.width.tolist(), *self.batches[0].points.width.tolist()]
+        wanted = self.batches[0].quantities if batches else quantities
+        self.scratch = [
+            assemble.scratch_of(traced, tables, widths, n, wanted, len(cvs.kind), self.walkers) for _ in self.shares
+        ]
+        self.box = _box(system.box)
+        numbers = np.float32 if traced.single else np.float64
+        kinds = {int(kind) for kind in network.ops[:, passes.KIND]}
+        self.places = to.Places(blas.addresses(), *passes.addresses(kinds, numbers), losses.addresses(numbers), zero())
+        self.exchange = next((bias for bias in force_field.biases if bias.native == "exchange"), None)
+        streams = state.generator
+        first = np.uint64(streams.first_walker)
+        of_purpose = [first + np.uint64(WALKERS * purpose) for purpose in (Purpose.NOISE, Purpose.MOVE)]
+        self.random = np.uint64(streams.key), *of_purpose
+        self.pool = ThreadPoolExecutor(max(count - 1, 1))  # the calling thread takes a share itself
+
+    # ------------------------------------------------------------------ steps
+
+    def advance(self, state: State, steps: int) -> None:
+        """At most `steps` steps, as many as are known at once."""
+        if self.grids.moved:
+            self.grids.join()
+        deposits, steps = self.grids.plan(self._known(state, steps))
+        self._shuffle(state)
+        made = self._call(state, steps, self.compiled.arrays, deposits)
+        self.grids.take_account(deposits)
+        state.step += steps
+        failed = [-count for count in made if count < 0]
+        if failed:
+            state.step += min(failed) - steps
+            check_finite(state)
+            raise DivergedError(f"step {state.step}: a walker became NaN or infinite; use a smaller time step")
+        if self.exchange is not None and self.force_field.update_biases(state.cvs, state.step):
+            self.refresh(state)
+
+    def refresh(self, state: State) -> None:
+        """Energies, CVs and forces anew at the same positions."""
+        only = self.compiled.evaluation()
+        state.step -= 1
+        self._call(state, 1, only, self.grids.rest())
+        state.step += 1
+
+    def _call(self, state: State, steps: int, program: to.Program, deposits: to.Deposits) -> list[int]:
+        """Let each thread make the steps of its walkers; what each made, negative if something is not finite."""
+        self.restrained.take()
+        learns = bool(deposits.pace.any()) or self.restrained.moving
+        learning = to.Learning(deposits, learns and program is self.compiled.arrays)
+        walkers = self._walkers(state)
+        schedule = self.compiled.schedule(state.step, steps)
+        network, points, quantities, cvs, potential = self._static
+        problem = network, points, quantities, cvs, potential, self.grids.arrays, self.restrained.arrays
+        batch = self._ordered(state)
+        team = to.Team(len(self.shares), zero(), zero())
+        if len(self.places.forces) == 1:  # at the first call the types are known
+            arguments = 0, 0, problem, batch[0], walkers, self.scratch[0], self.places
+            self.places = self.places._replace(forces=forces.addresses(self._way, arguments))
+
+        def work(number: int) -> int:
+            share = self.shares[number]
+            return int(
+                compiled_step.advance(
+                    steps, state.step, (share.start, share.stop), program, schedule, self.random, walkers, self.box,
+                    problem, learning, batch[number], team, self.scratch[number], self.places,
+                )
+            )  # fmt: skip
+
+        others = [self.pool.submit(work, number) for number in range(1, len(self.shares))]
+        made = [work(0), *(other.result() for other in others)]
+        self._take_back(state, walkers)
+        if learning.together:
+            self.restrained.give_back()
+        return made
+
+    def _known(self, state: State, steps: int) -> int:
+        """For how many steps nothing happens that is done outside: swaps of temperatures, new orders of the points."""
+        if self.exchange is not None:
+            steps = min(steps, self.exchange.every - state.step % self.exchange.every)
+        if self.compiled.shuffle is not None:
+            epoch = self.compiled.shuffle.batches.per_epoch
+            steps = min(steps, epoch - 1 - state.step % epoch or epoch)
+        return steps
+
+    def _shuffle(self, state: State) -> None:
+        """The order of the points, if a new epoch begins with the next step."""
+        if self.compiled.shuffle is not None:
+            state.step += 1
+            self.compiled.shuffle.apply(state, self.force_field)
+            state.step -= 1
+
+    def _ordered(self, state: State) -> list[to.Batch]:
+        """Mini-batches in the present order."""
+        if self.compiled.batches is None:
+            return self.batches
+        order = state.integrator_state["order"].numpy()
+        return [one._replace(order=order) for one in self.batches]
+
+    def _walkers(self, state: State) -> to.Walkers:
+        """The state as arrays; what does not change in place is new."""
+        count, n = state.positions.shape
+        own = {name: value.numpy() for name, value in state.integrator_state.items()}
+        nothing = np.zeros(0)
+        has = self.compiled.codes.__contains__
+        kinetic = np.zeros(count)
+        if "kinetic_energy" in own:
+            kinetic[:] = own["kinetic_energy"]
+        extra = own.get("noise", own.get("second_moment"))
+        if extra is None:
+            extra = np.zeros((3, count, n if has(op.DIFFUSE) else 0), dtype=own_type(state))
+        else:
+            extra = extra[None]
+        none = np.zeros((count, 0, 0))
+        saved = n if has(op.SAVE) else 0
+        return to.Walkers(
+            state.positions.numpy(),
+            state.velocities.numpy(),
+            state.forces.numpy(),
+            state.energy.numpy().copy(),
+            state.bias_energy.numpy().copy(),
+            np.ascontiguousarray(state.cvs.numpy()).copy(),
+            kinetic,
+            np.zeros(count),
+            nothing if state.heat is None else state.heat.numpy(),
+            extra,
+            own.get("thermostat_velocities", none),
+            own.get("thermostat_positions", none),
+            np.zeros((3, count, saved), dtype=own_type(state)),
+            np.zeros((count, 2 + state.cvs.shape[1])),
+            np.zeros((count, 2)),
+            own.get("accepted", np.zeros(count, dtype=np.int64)),
+        )
+
+    def _take_back(self, state: State, walkers: to.Walkers) -> None:
+        """Numbers that are new go back to the state."""
+        state.energy, state.bias_energy = torch.from_numpy(walkers.energy), torch.from_numpy(walkers.bias_energy)
+        state.cvs = torch.from_numpy(walkers.cvs)
+        own = state.integrator_state
+        if "kinetic_energy" in own:
+            own["kinetic_energy"] = torch.from_numpy(walkers.kinetic).to(own["kinetic_energy"].dtype)
+        if op.EXTENDED in self.compiled.codes:
+            own["conserved_quantity"] = torch.from_numpy(walkers.conserved)
+
+
+def own_type(state: State) -> Any:
+    """Of the positions, in numpy."""
+    return state.positions.numpy().dtype
+
+
+def _box(box: Any) -> to.Box:
+    """Kind and edges."""
+    lower, upper = (np.ascontiguousarray(edge.double().numpy().reshape(-1)) for edge in (box.lower, box.upper))
+    size = max(len(lower), len(upper))
+    return to.Box(BOXES[box.kind], *(np.ascontiguousarray(np.broadcast_to(edge, size)) for edge in (lower, upper)))
