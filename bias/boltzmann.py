@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nnsim.errors import InputError, require_cv, require_integer, require_number, require_numbers, shown
-from nnsim.protocols import Bias, CollectiveVariable
+from nnsim.protocols import Bias, CollectiveVariable, said
 
 
 class Boltzmann(Bias):
@@ -36,6 +36,7 @@ class Boltzmann(Bias):
 
     kind, formula = "states", "slope"
     periods = (None,)
+    kT: float
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class Boltzmann(Bias):
     @property
     def native(self) -> str | None:
         """For native platforms, which know a slope in the train loss only."""
-        return "slope" if (getattr(self.cvs[0], "native", None) or ())[:2] == ("loss", "train") else None
+        return "slope" if (said(self.cvs[0], CollectiveVariable, "native") or ())[:2] == ("loss", "train") else None
 
     def prepare(self, device: torch.device) -> None:
         """Bring beta to a device."""

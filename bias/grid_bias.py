@@ -41,7 +41,9 @@ class GridBias(Bias):
     """
 
     kind = "grid"
+    kT: float
     kernel: Kernel
+    deposits: int
 
     def __init__(
         self, cvs: CollectiveVariable | Sequence[CollectiveVariable], grid: Grid, *, kT: float, name: str
@@ -68,7 +70,7 @@ class GridBias(Bias):
         self._merged: dict[str, Any] | None = None  # while it is shared: as it was at the last merge
 
     @property
-    def differentiable(self) -> bool:
+    def differentiable(self) -> bool:  # type: ignore[override]
         """Whether V(s) has a useful gradient: a potential that is constant in each bin exerts no force."""
         return self.grid.kind != "bins"
 

@@ -69,6 +69,7 @@ class Metadynamics(GridBias):
     """
 
     formula = "hills"
+    pace: int
 
     def __init__(
         self,

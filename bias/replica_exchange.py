@@ -74,6 +74,7 @@ class ReplicaExchange(Boltzmann):
     """
 
     formula = "ladder"
+    every: int
 
     def __init__(
         self,

@@ -146,7 +146,7 @@ class Umbrella(Bias):
 
     def attach(self, integrator: Integrator, generator: torch.Generator) -> None:
         """Learn where in a step of the integrator the centre moves."""
-        self._at_end = 0.0 if getattr(integrator, "metropolis", False) else 0.5
+        self._at_end = 0.0 if integrator.metropolis else 0.5
         self._generator = generator
         self.work = self.work[:0]
 

@@ -78,6 +78,9 @@ class Brownian(Integrator):
     10
     """
 
+    dt: float
+    kT: pieces.Temperature
+
     def __init__(
         self,
         dt: float,

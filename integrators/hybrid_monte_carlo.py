@@ -83,6 +83,8 @@ class HybridMonteCarlo(Integrator):
     True
     """
 
+    dt: float
+    kT: pieces.Temperature
     metropolis = True
 
     def __init__(

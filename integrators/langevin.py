@@ -67,6 +67,9 @@ class Langevin(Integrator):
     and C. Guestrin, arXiv 1402.4102, eqs. 13-15, in splittings as of B. Leimkuhler and X. Shang, arXiv 1505.06889.
     """
 
+    dt: float
+    kT: pieces.Temperature
+
     def __init__(
         self,
         dt: float,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from nnsim.evaluation import Evaluation
 from nnsim.forcefield import ForceField
 from nnsim.integrators import pieces
 from nnsim.lattice import Lattice
-from nnsim.protocols import Integrator, Observable
+from nnsim.protocols import Integrator, Observable, said
 from nnsim.random.streams import Purpose, RandomStreams, below, unit
 from nnsim.state import State
 
@@ -24,7 +24,13 @@ WHICH, WHERE, SIZE, ACCEPTANCE = range(4)
 
 
 class StepSize(Protocol):
-    """How far a parameter may move: uniformly within +-size, with the size of each walker and move from here."""
+    """How far a parameter may move: uniformly within +-size, with the size of each walker and move from here.
+
+    Attributes:
+        native: kind and numbers, for native platforms; None if they do not know it.
+    """
+
+    native: Any = None
 
     def sizes(self, state: State) -> Tensor:
         """Largest displacement of each walker for the next move, [W]."""
@@ -165,6 +171,7 @@ class MonteCarlo(Integrator):
     """
 
     needs_gradients = False
+    kT: pieces.Temperature
     metropolis = True
     native = "moves"  # for native platforms
 
@@ -175,6 +182,11 @@ class MonteCarlo(Integrator):
         self.kT = pieces.check_temperature("MonteCarlo", kT, above=0.0)
         self.move = require_choice("MonteCarlo", "move", move, ("one", "all"))
         self._moves_a_sweep = 1
+
+    @property
+    def native_step(self) -> Any:
+        """What native platforms must know of the sizes of moves; None if they do not know them."""
+        return said(self.step_size, StepSize, "native")
 
     @property
     def time_step(self) -> float:

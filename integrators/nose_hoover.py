@@ -60,6 +60,8 @@ class NoseHoover(Integrator):
     doi:10.1063/1.529425.
     """
 
+    dt: float
+    kT: pieces.Temperature
     multiple_time_stepping = True
 
     def __init__(

@@ -11,8 +11,6 @@ All of them change the tensors of the state in place. As operations of a program
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -21,6 +19,7 @@ from nnsim.forcefield import ForceField
 from nnsim.integrators.mini_batches import MiniBatches
 from nnsim.program.dynamics import Masses, drift_, kick_, kinetic_energy, ornstein_uhlenbeck_, update_forces_
 from nnsim.random.streams import Purpose, RandomStreams
+from nnsim.schedules import Temperature
 from nnsim.state import State
 
 __all__ = [
@@ -39,8 +38,6 @@ __all__ = [
     "total_energy",
     "update_forces_",
 ]
-
-Temperature = float | Callable[[int], float]
 
 
 def check_temperature(owner: str, kT: object, **limit: float) -> Temperature:

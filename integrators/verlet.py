@@ -37,6 +37,7 @@ class VelocityVerlet(Integrator):
     W. C. Swope et al., J. Chem. Phys. 76, 637 (1982), doi:10.1063/1.442716, eqs. 4-6.
     """
 
+    dt: float
     multiple_time_stepping = True
 
     def __init__(self, dt: float, *, masses: float | Tensor = 1.0, kT: float = 1.0) -> None:

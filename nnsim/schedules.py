@@ -19,6 +19,8 @@ from torch import Tensor
 
 from nnsim.errors import InputError, require_integer, require_number, settle_number
 
+Temperature = float | Callable[[int], float]
+
 
 class IncrementSchedule(Protocol):
     """Gives the increment, and may watch the histogram of visits."""
@@ -201,7 +203,7 @@ class ExponentialRamp:
         return self.end if step >= self.steps else self.start * (self.end / self.start) ** (step / self.steps)
 
 
-def temperature_at(kT: float | Callable[[int], float], step: int) -> float:
+def temperature_at(kT: Temperature, step: int) -> float:
     """The temperature of a step, given an integrator's kT, which may be a number or a schedule."""
     return float(kT(step)) if callable(kT) else float(kT)
 

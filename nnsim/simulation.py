@@ -187,7 +187,7 @@ class Simulation:
         positions = positions.to(self.device, self.precision.state).contiguous()
         if note := self.system.start_record().get("unseeded"):
             logging.getLogger("nnsim").info(note)
-        s = self.force_field.probe(positions, checks.needs_gradients(self.integrator))
+        s = self.force_field.probe(positions, self.integrator.needs_gradients)
         forces.check_gradients(self.integrator, self.force_field, positions, s, self.precision)
         checks.check_periods(self.force_field)
         checks.check_edges(self.integrator, self.force_field, positions)

@@ -277,7 +277,7 @@ class NeuralNetwork(System):
 
     def dense_network(self) -> DenseNetwork | None:
         """The network in the form that native code takes, or None if it cannot be put so."""
-        if not isinstance(self._forward, BatchedDense) or unknown("the loss", self._loss):
+        if not isinstance(self._forward, BatchedDense) or unknown("the loss", self._loss, self._loss.native):
             return None
         shape, terms = self._forward.plain(), potential_terms(self.potential)
         if shape is None or terms is None:

@@ -58,7 +58,7 @@ def describe_parts(simulation: Simulation) -> dict[str, Any]:
 
 def _schedule_values(integrator: Integrator) -> dict[str, Any]:
     """The values at some steps of a schedule of kT that does not say how it was set up, such as a lambda."""
-    kT = getattr(integrator, "kT", None)
+    kT = integrator.kT
     if not callable(kT) or dataclasses.is_dataclass(kT):
         return {}
     return {"kT_at": {str(step): _value_of(kT, step) for step in (0, *(10**power for power in range(7)))}}

@@ -33,7 +33,7 @@ class Monitor(Reporter):
 
     def report(self, simulation: Simulation) -> None:
         """Take one sample and judge the newest ones."""
-        if "kinetic_energy" not in simulation.state.integrator_state or not hasattr(simulation.integrator, "kT"):
+        if "kinetic_energy" not in simulation.state.integrator_state or simulation.integrator.kT is None:
             return
         step, value = simulation.state.step, float(simulation.kinetic_temperature().mean())
         if step // self._every % self._stride == 0:

@@ -203,7 +203,7 @@ def summary(simulation: Simulation) -> dict[str, str]:
     if simulation.platform_reason:
         rows["platform"] = f"{simulation.platform.name} ({simulation.platform_reason})"
     temperature = simulation.monitor.kinetic_temperature(since=0.9 * state.step)
-    kT = getattr(simulation.integrator, "kT", None)
+    kT = simulation.integrator.kT
     if not math.isnan(temperature) and kT is not None:
         from nnsim.schedules import temperature_at
 

@@ -144,7 +144,7 @@ def standard_series(simulation: Simulation) -> list[Series]:
         found.append(_observable(cv.name, every, _cv_column(column), f"the CV {type(cv).__name__} of a bias", cv))
     if "kinetic_energy" in simulation.state.integrator_state:
         found.append(_observable("kinetic_temperature", plan.every, lambda sim, _: sim.kinetic_temperature()))
-    kT = getattr(simulation.integrator, "kT", None)
+    kT = simulation.integrator.kT
     if callable(kT):
         found.append(_observable("kT", plan.every, lambda sim, _: float(kT(sim.state.step))))
     for bias in simulation.force_field.biases:

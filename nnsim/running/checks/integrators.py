@@ -39,7 +39,7 @@ def check_integrator(integrator: Integrator) -> None:
     for name in FLAGS:
         require_flag(owner, name, getattr(integrator, name))
     require_integer(owner, "order", integrator.order, least=1)
-    kT = getattr(integrator, "kT", None)
+    kT = integrator.kT
     if kT is not None and not callable(kT):
         require_number(owner, "kT", kT, least=0.0)
 
@@ -66,7 +66,7 @@ def _check_program(owner: str, integrator: Integrator, force_field: ForceField) 
 
 def _conserves_nothing(integrator: Integrator) -> bool:
     """Whether nobody will ask what its steps conserve: of Metropolis methods, and where forces are of mini-batches."""
-    return integrator.metropolis or getattr(integrator, "batch_size", None) is not None
+    return integrator.metropolis or integrator.batch_size is not None
 
 
 def require_state(what: str, state: object) -> None:

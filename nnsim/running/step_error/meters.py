@@ -203,10 +203,11 @@ def degrees_of_freedom(simulation: Simulation) -> int:
 def present_kT(simulation: Simulation) -> float:
     """That of the thermostat at the present step or, without one, of the initial velocities."""
     integrator = simulation.integrator
-    kT = getattr(integrator, "kT", getattr(integrator, "initial_kT", 0.0))
+    kT = integrator.initial_kT if integrator.kT is None else integrator.kT
     return temperature_at(kT, simulation.state.step)
 
 
 def time_step(simulation: Simulation) -> float:
     """dt of a simulation."""
-    return float(getattr(simulation.integrator, "dt", simulation.integrator.time_step))
+    integrator = simulation.integrator
+    return float(integrator.time_step if integrator.dt is None else integrator.dt)

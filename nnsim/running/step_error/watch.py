@@ -27,6 +27,7 @@ from nnsim.running.step_error.meters import (
     Verdict,
     displacement,
     present_kT,
+    time_step,
 )
 from nnsim.running.step_error.work import WorkMeter
 
@@ -98,7 +99,7 @@ class StepError(Reporter):
         if not verdict.too_large or self._warned:
             return
         self._warned = True
-        dt = float(getattr(simulation.integrator, "dt", simulation.integrator.time_step))
+        dt = time_step(simulation)
         self._try = dt * verdict.factor if math.isfinite(verdict.factor) else _half_stable(simulation, dt)
         warnings.warn(
             f"step {simulation.state.step}: the time step dt = {dt:g} is too large: {verdict.words}; try "
@@ -112,10 +113,10 @@ def meter_of(simulation: Simulation) -> Meter:
     """The meter for the integrator of a simulation."""
     integrator, state = simulation.integrator, simulation.state
     if integrator.metropolis:
-        return AcceptanceMeter() if hasattr(integrator, "dt") else NoMeter("")
-    if getattr(integrator, "batch_size", None) is not None:
+        return NoMeter("") if integrator.dt is None else AcceptanceMeter()
+    if integrator.batch_size is not None:
         return NoMeter("not measured: forces of mini-batches are noisy, and no energy is conserved")
-    conserved, kT = integrator.conserved(state) is not None, getattr(integrator, "kT", None)
+    conserved, kT = integrator.conserved(state) is not None, integrator.kT
     if not conserved and (not isinstance(kT, (int, float)) or kT <= 0 or not integrator.needs_gradients):
         return NoMeter("")
     if simulation.force_field.flat and not simulation.force_field.biases:
@@ -134,7 +135,7 @@ def _half_stable(simulation: Simulation, dt: float) -> float:
     By a power iteration with differences of forces. Where nothing is curved upwards it is a tenth of dt.
     """
     state, force_field = simulation.state, simulation.force_field
-    masses = getattr(simulation.integrator, "masses", 1.0)
+    masses = simulation.integrator.masses
     inverse = 1 / (masses.to(state.positions) if isinstance(masses, Tensor) else float(masses))
     direction = state.forces + torch.finfo(state.forces.dtype).eps
     size = displacement(state)
