@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nnsim.precision import Precision
     from nnsim.program.dynamics import Masses
     from nnsim.program.operation import Operation
-    from nnsim.schedules import Temperature
+    from nnsim.schedules import Numbers, Setting
     from nnsim.simulation import Simulation
     from nnsim.state import State
 
@@ -344,10 +344,11 @@ class Integrator(Protocol):
         multiple_time_stepping: whether a bias may be evaluated every few steps: all kicks use forces of the two ends of
             a step, brought up to date by `nnsim.integrators.pieces.update_forces_`.
         time_step: time that one step advances.
-        dt: time step whose size makes an error, or its acceptance; None is `time_step`, of Metropolis methods none.
-        kT: temperature of the heat bath, in units of energy: a number, or a function of the step; None without one.
-        initial_kT: without a heat bath, the temperature of the initial velocities.
-        masses: of the parameters, one number or [n].
+        dt: time step whose size makes an error, or its acceptance: a number, one for each walker [W], or a function of
+            the step that gives either; None is `time_step`, of Metropolis methods none.
+        kT: temperature of the heat bath, in units of energy, in any of these forms; None without one.
+        initial_kT: without a heat bath, the temperature of the initial velocities, a number or [W].
+        masses: of the parameters, one number, [n], [W, 1] or [W, n].
         batch_size: number of train points on which forces are estimated; None is exact forces.
         order: power of dt with which the error of averages falls.
         symmetric: whether a step, followed back with the velocities reversed, is a step.
@@ -358,9 +359,9 @@ class Integrator(Protocol):
     follows_loss: bool = False
     metropolis: bool = False
     multiple_time_stepping: bool = False
-    dt: float | None = None
-    kT: Temperature | None = None
-    initial_kT: float = 0.0
+    dt: Setting | None = None
+    kT: Setting | None = None
+    initial_kT: Numbers = 0.0
     masses: Masses = 1.0
     batch_size: int | None = None
     order: int = 2

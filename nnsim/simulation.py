@@ -430,8 +430,8 @@ class Simulation:
         plain = ("seed", "walkers", "precision", "platform", "recording")
         found = {name: {**known} for name, known in self._identity.items()}
         found["system"]["flat"] = self.force_field.flat
-        if "kT_at" in self._description["integrator"]:
-            found["integrator"]["kT_at"] = self._description["integrator"]["kT_at"]
+        described = self._description["integrator"]
+        found["integrator"] |= {name: described[name] for name in ("dt_at", "kT_at") if name in described}
         return {
             "settings": identity(self._own_settings()),
             **{name: self._description[name] for name in plain},

@@ -82,6 +82,8 @@ def obstacle(simulation: Simulation) -> str | None:
 def _of_moves(integrator: Any) -> str | None:
     if callable(integrator.kT):
         return "a schedule of kT has no native code"
+    if not isinstance(integrator.kT, float):
+        return "a kT for each walker has no native code"
     if integrator.move != "one":
         return "only moves of one parameter have native code"
     return unknown(f"the step size {type(integrator.step_size).__name__}", integrator.step_size, integrator.native_step)

@@ -24,7 +24,7 @@ from nnsim.errors import (
 from nnsim.forcefield import ForceField
 from nnsim.protocols import CollectiveVariable, Integrator, Observable, said
 from nnsim.running.checks.contract import check_contract
-from nnsim.schedules import Temperature
+from nnsim.schedules import BiasFunction, Setting, setting_at
 from nnsim.state import State
 
 SAME_PERIOD = 1e-5  # relative; an edge given as 3.1416 is pi
@@ -73,6 +73,12 @@ def check_parts(integrator: Integrator, force_field: ForceField, observed: Seque
     who, dynamics, kT = type(integrator).__name__, integrator.needs_gradients, integrator.kT
     if force_field.system.box.kind == "lattice" and dynamics:
         raise InputError(f"{who} moves continuously, but the parameters live on a lattice; use MonteCarlo")
+    for name, given in (("dt", integrator.dt), ("kT", kT)):
+        if isinstance(given, BiasFunction) and not any(given.bias is one for one in force_field.biases):
+            raise InputError(
+                f"{who}: {name} follows the bias {given.bias.name!r}, which is none of this simulation's; give that "
+                "as a bias too"
+            )
     for bias in force_field.biases:
         for flag, value in (("frozen", bias.frozen), ("moving", bias.moving)):
             require_flag(type(bias).__name__, flag, value)
@@ -86,15 +92,21 @@ def check_parts(integrator: Integrator, force_field: ForceField, observed: Seque
             _check_temperature(bias.name, bias.kT, who, kT)
 
 
-def _check_temperature(bias: str, own: float, who: str, kT: Temperature) -> None:
-    """Refuse a bias that is made for another temperature than that of the heat bath."""
+def _check_temperature(bias: str, own: float, who: str, kT: Setting) -> None:
+    """Refuse a bias that is made for one temperature, where the heat bath has another."""
     if callable(kT):
         raise InputError(
             f"the bias {bias!r} has kT = {own:g}, so it assumes a constant temperature, but {who} has a "
             "schedule of kT; give kT as a number, or leave the bias out"
         )
-    if abs(own - kT) > 1e-12 * abs(kT):
-        raise InputError(f"the bias {bias!r} has kT = {own:g} but {who} has kT = {kT:g}; make them equal")
+    now = setting_at(kT, 0)
+    if not isinstance(now, float):
+        raise InputError(
+            f"the bias {bias!r} has kT = {own:g} for all walkers, but {who} has a kT for each of {len(now)} walkers; "
+            "give kT as one number, or leave the bias out"
+        )
+    if abs(own - now) > 1e-12 * abs(now):
+        raise InputError(f"the bias {bias!r} has kT = {own:g} but {who} has kT = {now:g}; make them equal")
 
 
 def check_intervals(integrator: Integrator, force_field: ForceField) -> None:

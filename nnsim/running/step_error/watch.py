@@ -5,6 +5,7 @@
 | says what it conserves: Langevin, Brownian and Newton's dynamics, Nose-Hoover | `WorkMeter`, by shadow work |
 | hybrid Monte Carlo, which has no error, but rejects more the larger the time step | `AcceptanceMeter` |
 | one of your own with a temperature | `CurvatureMeter`, by the configurational temperature |
+| a dt or, but for hybrid Monte Carlo, a kT for each walker: no time step to try would be right for all | `NoMeter` |
 | all others | `NoMeter`, which says why |
 """
 
@@ -26,6 +27,7 @@ from nnsim.running.step_error.meters import (
     NoMeter,
     Verdict,
     displacement,
+    not_common,
     present_kT,
     time_step,
 )
@@ -111,9 +113,13 @@ class StepError(Reporter):
 
 def meter_of(simulation: Simulation) -> Meter:
     """The meter for the integrator of a simulation."""
-    integrator, state = simulation.integrator, simulation.state
+    integrator, state, own = simulation.integrator, simulation.state, not_common(simulation)
     if integrator.metropolis:
-        return NoMeter("") if integrator.dt is None else AcceptanceMeter()
+        if integrator.dt is None:
+            return NoMeter("")
+        return NoMeter("none in the law; each walker has a dt of its own") if "dt" in own else AcceptanceMeter()
+    if own:
+        return NoMeter(f"not measured: each walker has a {own} of its own")
     if integrator.batch_size is not None:
         return NoMeter("not measured: forces of mini-batches are noisy, and no energy is conserved")
     conserved, kT = integrator.conserved(state) is not None, integrator.kT
