@@ -37,6 +37,7 @@ class Boltzmann(Bias):
     kind, formula = "states", "slope"
     periods = (None,)
     native = "slope"  # for native platforms
+    kT: float
 
     def __init__(
         self,

@@ -41,7 +41,9 @@ class GridBias(Bias):
     """
 
     kind = "grid"
+    kT: float
     kernel: Kernel
+    deposits: int
 
     def __init__(
         self, cvs: CollectiveVariable | Sequence[CollectiveVariable], grid: Grid, *, kT: float, name: str
@@ -68,7 +70,7 @@ class GridBias(Bias):
         self._merged: dict[str, Any] | None = None  # while it is shared: as it was at the last merge
 
     @property
-    def differentiable(self) -> bool:
+    def differentiable(self) -> bool:  # type: ignore[override]
         """Whether V(s) has a useful gradient: a potential that is constant in each bin exerts no force."""
         return self.grid.kind != "bins"
 
@@ -122,6 +124,11 @@ class GridBias(Bias):
             "deposits": self.deposits,
             "outside": self.outside,
         }
+
+    @property
+    def shared(self) -> bool:
+        """Whether what is learnt is kept apart, to be merged."""
+        return self._merged is not None
 
     def _back(self) -> bool:
         """Go back to the last merge; whether it is shared at all."""

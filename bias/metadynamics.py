@@ -72,6 +72,7 @@ class Metadynamics(GridBias):
 
     formula = "hills"
     native = "hills"  # for native platforms
+    pace: int
 
     def __init__(
         self,

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from nnsim.bias.boltzmann import Boltzmann
 from nnsim.criteria import FEWEST_TRIPS
-from nnsim.errors import InputError, require_integer, shown
+from nnsim.errors import InputError, require_each, require_integer, shown
 from nnsim.protocols import CollectiveVariable, Integrator
 from nnsim.random.streams import Purpose, RandomStreams
+from nnsim.schedules import BiasFunction
 
 AS_GIVEN = 0.2  # share of the given ladder's spacing in that of the pilot run
 PILOT_ROUNDS = 5  # the pilot run spaces the ladder anew after 1/16, 1/8, 1/4, 1/2 and all of its steps
@@ -38,6 +39,8 @@ class ReplicaExchange(Boltzmann):
     noise, of the steps before, which belong to the old beta: `every` must be longer than they remember, 10 steps and
     more. At every = 1 mean energies of 0.92 to 1.08 times the exact ones have been measured, at every = 20 the exact
     ones. Monte Carlo remembers nothing.
+
+    Where the rungs need time steps of their own, `each` makes one that follows the rung of a walker.
 
     The pilot run spaces the rungs so that all pairs reject alike, keeping the lowest and the highest: with r_k the
     mean rejection of pair k, the barrier Lambda(beta) = sum of r_k up to beta is interpolated, and the rungs go to
@@ -75,6 +78,7 @@ class ReplicaExchange(Boltzmann):
 
     formula = "ladder"
     native = "exchange"  # for native platforms
+    every: int
 
     def __init__(
         self,
@@ -142,6 +146,28 @@ class ReplicaExchange(Boltzmann):
             )
         self.rung = torch.arange(walkers, device=self.ladder.device) % len(self.beta)
         self.round_trips, self._been = torch.zeros_like(self.rung), (self.rung == 0).long()
+
+    def each(self, values: Sequence[float]) -> OfRung:
+        """A time step for each rung, as a function of the step that gives each walker that of its present rung.
+
+        Args:
+            values: of the K rungs, from the lowest beta to the highest, finite: a list, array or tensor [K].
+
+        Raises:
+            InputError: more or fewer values than rungs, or one that is no finite number.
+
+        >>> from nnsim import Simulation, cv
+        >>> from nnsim.bias import ReplicaExchange
+        >>> from nnsim.integrators import Langevin
+        >>> from nnsim.systems import AnalyticSystem, Harmonic
+        >>> exchange = ReplicaExchange(cv.Energy(Harmonic()), [1.0, 4.0, 16.0], every=20)
+        >>> integrator = Langevin(dt=exchange.each([0.2, 0.1, 0.05]), friction=1.0)
+        >>> system = AnalyticSystem(3, Harmonic(), start=0.1)
+        >>> simulation = Simulation(system, integrator, bias=exchange, walkers=6)
+        >>> simulation.integrator.dt(1).tolist()
+        [0.2, 0.1, 0.05, 0.2, 0.1, 0.05]
+        """
+        return OfRung(self, values)
 
     # ------------------------------------------------------------------ swaps
 
@@ -264,3 +290,33 @@ class ReplicaExchange(Boltzmann):
         """Take over what `state_dict` gave."""
         for name in ("ladder", "rung", "offers", "swaps", "_acceptance", "round_trips", "_been"):
             setattr(self, name, saved[name.lstrip("_")].to(self.ladder.device, copy=True))
+
+
+class OfRung(BiasFunction):
+    """A number for each rung of a ladder, as a function of the step: that of the present rung of each walker.
+
+    Args:
+        exchange: the ladder; the simulation must have it as a bias.
+        values: of its K rungs, finite.
+
+    Raises:
+        InputError: as of `ReplicaExchange.each`.
+    """
+
+    def __init__(self, exchange: ReplicaExchange, values: Sequence[float]) -> None:
+        found = require_each("ReplicaExchange", "values", values)
+        self.values = (found,) if isinstance(found, float) else found
+        self.bias = exchange
+        if len(self.values) != len(exchange.beta):
+            raise InputError(
+                f"ReplicaExchange: {len(self.values)} values for {len(exchange.beta)} rungs; give each rung one"
+            )
+
+    def __call__(self, step: int) -> Tensor:
+        """That of the present rung of each walker, [W]."""
+        rung = self.bias.rung
+        return torch.tensor(self.values, dtype=torch.float64, device=rung.device)[rung]
+
+    def describe(self) -> dict[str, Any]:
+        """Settings, for the record."""
+        return {"bias": self.bias.name, "values": self.values}

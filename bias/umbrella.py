@@ -142,7 +142,7 @@ class Umbrella(Bias):
 
     def attach(self, integrator: Integrator, generator: torch.Generator) -> None:
         """Learn where in a step of the integrator the centre moves."""
-        self._at_end = 0.0 if getattr(integrator, "metropolis", False) else 0.5
+        self._at_end = 0.0 if integrator.metropolis else 0.5
         self._generator = generator
         self.work = self.work[:0]
 
@@ -206,7 +206,7 @@ class Umbrella(Bias):
         """Share of the work of a step that is done at its end: half by a dynamics, none by a Metropolis method."""
         return self._at_end
 
-    def take_account(self, work: Tensor, s: Tensor) -> None:
+    def take_work(self, work: Tensor, s: Tensor) -> None:
         """Of the work [W] done so far, and s [W, k] at the last step, as a platform has counted them."""
         self.work, self._last = work, s
 

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nnsim.errors import require_choice, require_number
+from nnsim.errors import require_choice, require_each
 from nnsim.forcefield import ForceField
-from nnsim.integrators import pieces
+from nnsim.integrators import pieces, settings
 from nnsim.integrators.mini_batches import MiniBatches, check_batch_size
-from nnsim.program import Diffuse, DiffuseWithMemory, DiffusionHeat, Forces, Operation, Scheduled, Shuffle
+from nnsim.program import Diffuse, DiffuseWithMemory, DiffusionHeat, Forces, Operation, Shuffle
+from nnsim.program.operation import Known, at_step
 from nnsim.program.overdamped import add_
 from nnsim.protocols import Integrator
+from nnsim.schedules import Numbers, Setting
 from nnsim.state import State
 
 SCHEMES = ("leimkuhler-matthews", "euler-maruyama")
@@ -29,11 +31,11 @@ class Brownian(Integrator):
     | `"leimkuhler-matthews"` | q' = q + D dt f / kT + sqrt(D dt / 2) (xi + xi'), xi' is the xi of the next step |
     | `"euler-maruyama"` | q' = q + D dt f / kT + sqrt(2 D dt) xi |
 
-    Where kT is a schedule, each xi keeps the D of the step that drew it.
+    Where kT is a schedule, each xi keeps the kT of the step that drew it.
 
     | symbol | code | shape |
     |---|---|---|
-    | dt / (m friction) = D dt / kT | `mobility` | scalar or [n] |
+    | dt / (m friction) = D dt / kT | `mobility` | scalar, [n], [W, 1] or [W, n] |
     | xi | `integrator_state["noise"]` (Leimkuhler-Matthews only) | [W, n] |
 
     Both cost one gradient a step. The stationary law of Euler-Maruyama has an error of first order in dt, that of
@@ -53,18 +55,21 @@ class Brownian(Integrator):
     of U, too. CVs that are recorded, such as `cv.Loss("train")`, are exact, and computed only when recorded.
 
     Args:
-        dt: time step, in reduced time, above 0.
-        friction: per unit of time, above 0.
-        kT: temperature, at least 0 (0 is gradient descent with the learning rate dt / (m friction)); or a schedule,
-            such as `nnsim.schedules.LinearRamp`, whose kT(t) is that of step t = 1, 2, ...
+        dt: time step, in reduced time, above 0: one number, one for each walker [W], or a function from the step t = 1,
+            2, ... to either, as for a ladder (`ReplicaExchange.each`); time counts steps where it is not one number.
+        friction: per unit of time, above 0: one number, or one for each walker [W].
+        kT: temperature, at least 0 (0 is gradient descent with the learning rate dt / (m friction)): one number, or one
+            for each walker [W]; or a schedule of either, such as `nnsim.schedules.LinearRamp`, whose kT(t) is that of
+            step t = 1, 2, ...
         scheme: `"leimkuhler-matthews"` or `"euler-maruyama"`.
-        masses: one number or one for each parameter [n], above 0; only m x friction matters.
+        masses: one number, or one for each parameter [n], walker [W, 1] or both [W, n], above 0; only m x friction
+            matters.
         batch_size: points of a mini-batch, from 1 to the number of train points; None is exact forces.
 
     Raises:
         InputError: a number out of its range, or another scheme; at the step where a schedule gives a number out of
-            range; with `batch_size`, when the simulation is made: a bias, a system without data, a batch larger than
-            the data, a U without the train loss.
+            range; when the simulation is made, numbers for more or fewer walkers or parameters, and with `batch_size` a
+            bias, a system without data, a batch larger than the data, a U without the train loss.
 
     Reference: B. Leimkuhler and C. Matthews, Appl. Math. Res. Express 2013, 34, doi:10.1093/amrx/abs010; order of the
     stationary law and of the way there: B. Leimkuhler, C. Matthews and M. V. Tretyakov, Proc. R. Soc. A 470, 20140120
@@ -78,27 +83,30 @@ class Brownian(Integrator):
     10
     """
 
+    dt: Setting
+    kT: Setting
+
     def __init__(
         self,
-        dt: float,
-        friction: float,
-        kT: pieces.Temperature = 1.0,
+        dt: Setting,
+        friction: Numbers,
+        kT: Setting = 1.0,
         scheme: str = "leimkuhler-matthews",
         *,
         masses: float | Tensor = 1.0,
         batch_size: int | None = None,
     ) -> None:
-        self.dt = require_number("Brownian", "dt", dt, above=0.0)
-        self.friction = require_number("Brownian", "friction", friction, above=0.0)
-        self.kT = pieces.check_temperature("Brownian", kT, least=0.0)
+        self.dt = settings.check_time_step("Brownian", dt)
+        self.friction = require_each("Brownian", "friction", friction, above=0.0)
+        self.kT = settings.check_temperature("Brownian", kT, least=0.0)
         self.scheme = require_choice("Brownian", "scheme", scheme, SCHEMES)
-        self.masses = pieces.check_masses("Brownian", masses)
+        self.masses = settings.check_masses("Brownian", masses)
         self.batch_size = check_batch_size("Brownian", batch_size)
 
     @property
     def time_step(self) -> float:
-        """Time that one step advances."""
-        return self.dt
+        """Time that one step advances; 1 where dt is not one number."""
+        return settings.time_step_of(self.dt)
 
     @property
     def order(self) -> int:  # type: ignore[override]
@@ -107,20 +115,24 @@ class Brownian(Integrator):
 
     def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
         """The forces at positions [W, n] and the first noise; velocities stay zero."""
-        self._mobility = self.dt / (self.friction * pieces.masses_like("Brownian", self.masses, positions))
+        self._walkers = settings.Walkers("Brownian", positions)
+        dt, friction = self._walkers.number("dt", self.dt, above=0.0), self._walkers.number("friction", self.friction)
+        masses = settings.masses_like("Brownian", self.masses, positions)
+        self._mobility = settings.derived(lambda dt, friction: dt / (friction * masses), dt, friction)
+        at_step(self._kT, 0)  # refuses now what it would refuse later
         self._batches = MiniBatches.of_dynamics("Brownian", self.batch_size, positions, force_field)
         state = pieces.first_state(positions, torch.zeros_like(positions), force_field, generator, self._batches)
+        at_step(dt, 1)
         if self.scheme == "leimkuhler-matthews":
             state.integrator_state["noise"] = state.normal(like=positions)
         return state
 
     def program(self, force_field: ForceField) -> Sequence[Operation]:
         """One step of dt."""
-        kT = Scheduled(self._temperature) if callable(self.kT) else self.kT
         shuffle = [Shuffle(self._batches)] if self._batches else []
         if self.scheme == "leimkuhler-matthews":
-            return *shuffle, DiffuseWithMemory(self._mobility, kT), Forces(self._batches)
-        return *shuffle, Diffuse(self._mobility, kT), Forces(self._batches), DiffusionHeat(self._mobility)
+            return *shuffle, DiffuseWithMemory(self._mobility, self._kT), Forces(self._batches)
+        return *shuffle, Diffuse(self._mobility, self._kT), Forces(self._batches), DiffusionHeat(self._mobility)
 
     def conserved(self, state: State) -> Tensor:
         """U + V, [W], and for Leimkuhler-Matthews the kinetic energy of the BAOAB step without memory that it is.
@@ -131,8 +143,8 @@ class Brownian(Integrator):
         energy = state.energy + state.bias_energy
         if self.scheme != "leimkuhler-matthews":
             return energy
-        velocities = self._temperature(state.step) ** 0.5 * state.integrator_state["noise"]
-        add_(velocities, state.forces, (self._mobility / 2) ** 0.5)
+        velocities = at_step(self._kT, state.step) ** 0.5 * state.integrator_state["noise"]
+        add_(velocities, state.forces, (at_step(self._mobility, state.step) / 2) ** 0.5)
         return energy + pieces.kinetic_energy(velocities, 1.0)
 
     def refresh(self, state: State, force_field: ForceField) -> None:
@@ -142,5 +154,6 @@ class Brownian(Integrator):
         else:
             super().refresh(state, force_field)
 
-    def _temperature(self, step: int) -> float:
-        return pieces.temperature("Brownian", self.kT, step, least=0.0)
+    @property
+    def _kT(self) -> Known:
+        return self._walkers.number("kT", self.kT, least=0.0)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nnsim.errors import InputError, require_integer, require_number
 from nnsim.forcefield import ForceField
-from nnsim.integrators import pieces
+from nnsim.integrators import pieces, settings
 from nnsim.program import (
     Accept,
     DrawMove,
@@ -23,9 +23,10 @@ from nnsim.program import (
     OrnsteinUhlenbeck,
     Repeat,
     Save,
-    Scheduled,
 )
+from nnsim.program.operation import Known, at_step
 from nnsim.protocols import Integrator
+from nnsim.schedules import Setting
 from nnsim.state import State
 
 
@@ -55,16 +56,20 @@ class HybridMonteCarlo(Integrator):
     is the Wang-Landau hybrid Monte Carlo (WLHMC) of the authors of arXiv 2503.13145, with `steps` of 20 to 50.
 
     Args:
-        dt: mean time step, in reduced time, above 0.
+        dt: mean time step, in reduced time, above 0: one number, one for each walker [W], or a function from the
+            trajectory t = 1, 2, ... to either, as for a ladder (`ReplicaExchange.each`); time counts trajectories where
+            it is not one number.
         steps: time steps in a trajectory, at least 1; each takes one gradient, and a changing bias one more.
-        kT: temperature, above 0; or a schedule, such as `nnsim.schedules.LinearRamp`, whose kT(t) is that of trajectory
-            t = 1, 2, ..., all along it, and kT(0) that of the initial velocities.
+        kT: temperature, above 0: one number, or one for each walker [W]; or a schedule of either, such as
+            `nnsim.schedules.LinearRamp`, whose kT(t) is that of trajectory t = 1, 2, ..., all along it, and kT(0) that
+            of the initial velocities.
         jitter: the time step varies by +- this fraction, at least 0 and below 1.
         refreshment: fraction of the kinetic energy that is drawn anew before a trajectory, above 0 and at most 1.
-        masses: one number or one for each parameter [n], above 0.
+        masses: one number, or one for each parameter [n], walker [W, 1] or both [W, n], above 0.
 
     Raises:
-        InputError: a number out of its range; at the step where a schedule gives one.
+        InputError: a number out of its range; at the step where a schedule gives one; when the simulation is made,
+            numbers for more or fewer walkers or parameters.
 
     `integrator_state["accepted"]` [W] counts the accepted trajectories; see `Acceptance`. `"kinetic_energy"` [W] is
     taken right after the refreshment, where its mean is n kT / 2.
@@ -83,21 +88,23 @@ class HybridMonteCarlo(Integrator):
     True
     """
 
+    dt: Setting
+    kT: Setting
     metropolis = True
 
     def __init__(
         self,
-        dt: float,
+        dt: Setting,
         steps: int,
-        kT: pieces.Temperature = 1.0,
+        kT: Setting = 1.0,
         *,
         jitter: float = 0.2,
         refreshment: float = 1.0,
         masses: float | Tensor = 1.0,
     ) -> None:
-        self.dt = require_number("HybridMonteCarlo", "dt", dt, above=0.0)
+        self.dt = settings.check_time_step("HybridMonteCarlo", dt)
         self.steps = require_integer("HybridMonteCarlo", "steps", steps, least=1)
-        self.kT = pieces.check_temperature("HybridMonteCarlo", kT, above=0.0)
+        self.kT = settings.check_temperature("HybridMonteCarlo", kT, above=0.0)
         self.jitter = require_number("HybridMonteCarlo", "jitter", jitter, least=0.0)
         if self.jitter >= 1:
             raise InputError(
@@ -110,40 +117,46 @@ class HybridMonteCarlo(Integrator):
                 f"HybridMonteCarlo: refreshment = {self.refreshment:g} must be at most 1, which draws all of the "
                 "velocity anew; lower refreshment"
             )
-        self.masses = pieces.check_masses("HybridMonteCarlo", masses)
+        self.masses = settings.check_masses("HybridMonteCarlo", masses)
 
     @property
     def time_step(self) -> float:
-        """Mean time that one trajectory advances."""
-        return self.dt * self.steps
+        """Mean time that one trajectory advances; 1 where dt is not one number."""
+        return self.dt * self.steps if isinstance(self.dt, float) else 1.0
 
     def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
         """Thermal velocities and the forces at positions [W, n]."""
-        self._masses = pieces.masses_like("HybridMonteCarlo", self.masses, positions)
-        velocities = pieces.thermal_velocities(positions, self._temperature(0), self._masses, generator)
+        self._walkers = settings.Walkers("HybridMonteCarlo", positions)
+        self._masses = settings.masses_like("HybridMonteCarlo", self.masses, positions)
+        velocities = pieces.thermal_velocities(positions, at_step(self._kT, 0), self._masses, generator)
         state = pieces.first_state(positions, velocities, force_field, generator)
+        at_step(self._dt, 1)  # refuses now what it would refuse then
         state.integrator_state["accepted"] = torch.zeros(len(positions), dtype=torch.long, device=positions.device)
         KineticEnergy(self._masses, double=True).apply(state, force_field)
         return state
 
     def program(self, force_field: ForceField) -> Sequence[Operation]:
         """One trajectory of each walker."""
-        kT = Scheduled(self._temperature) if callable(self.kT) else self.kT
         h, half_h = FromState("time_step"), FromState("time_step", 0.5)
         drift, forces, kick, half_kick = Drift(h), Forces(), Kick(h, self._masses), Kick(half_h, self._masses)
         return (
             *([forces] if force_field.biases else []),  # they may have grown, also where the walkers stand
-            OrnsteinUhlenbeck(math.sqrt(1 - self.refreshment), kT, self._masses),
+            OrnsteinUhlenbeck(math.sqrt(1 - self.refreshment), self._kT, self._masses),
             KineticEnergy(self._masses, double=True),
             Save(),
-            DrawMove(self.dt, self.jitter),
+            DrawMove(self._dt, self.jitter),
             half_kick,
             Repeat(self.steps - 1, (drift, forces, kick)),  # the half kicks between two steps are one
             drift,
             forces,
             half_kick,
-            Accept(kT, self._masses),
+            Accept(self._kT, self._masses),
         )
 
-    def _temperature(self, step: int) -> float:
-        return pieces.temperature("HybridMonteCarlo", self.kT, step, above=0.0)
+    @property
+    def _dt(self) -> Known:
+        return self._walkers.number("dt", self.dt, above=0.0)
+
+    @property
+    def _kT(self) -> Known:
+        return self._walkers.number("kT", self.kT, above=0.0)

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError, require_number, shown
+from nnsim.errors import InputError, require_each, require_number, shown
 from nnsim.forcefield import ForceField
-from nnsim.integrators import pieces
+from nnsim.integrators import pieces, settings
 from nnsim.integrators.mini_batches import MiniBatches, check_batch_size
-from nnsim.program import Drift, Forces, Kick, KineticEnergy, Operation, OrnsteinUhlenbeck, Scheduled, Shuffle
+from nnsim.program import Drift, Forces, Kick, KineticEnergy, Operation, OrnsteinUhlenbeck, Shuffle
+from nnsim.program.operation import Known, at_step
 from nnsim.protocols import Integrator
+from nnsim.schedules import Numbers, Setting
 from nnsim.state import State
 
 
@@ -46,18 +48,21 @@ class Langevin(Integrator):
     estimate of U, too. CVs that are recorded, such as `cv.Loss("train")`, are exact, and computed only when recorded.
 
     Args:
-        dt: time step, in reduced time, above 0.
-        friction: per unit of time, at least 0 (0 is Newton's dynamics).
-        kT: temperature, at least 0; or a schedule, such as `nnsim.schedules.LinearRamp`, whose kT(t) is that of step
-            t = 1, 2, ... and kT(0) that of the initial velocities.
+        dt: time step, in reduced time, above 0: one number, one for each walker [W], or a function from the step t = 1,
+            2, ... to either, as for a ladder (`ReplicaExchange.each`); time counts steps where it is not one number.
+        friction: per unit of time, at least 0 (0 is Newton's dynamics): one number, or one for each walker [W].
+        kT: temperature, at least 0: one number, or one for each walker [W]; or a schedule of either, such as
+            `nnsim.schedules.LinearRamp`, whose kT(t) is that of step t = 1, 2, ... and kT(0) that of the initial
+            velocities.
         splitting: a string of the letters B, A and O in which A and B occur; without an O, friction must be 0.
-        masses: one number or one for each parameter [n], above 0.
+        masses: one number, or one for each parameter [n], walker [W, 1] or both [W, n], above 0.
         batch_size: points of a mini-batch, from 1 to the number of train points; None is exact forces.
 
     Raises:
         InputError: a negative or non-finite number, another letter, friction without an O, a schedule without friction;
-            at the step where a schedule gives a number out of range; with `batch_size`, when the simulation is made: a
-            bias, a system without data, a batch larger than the data, a U without the train loss.
+            at the step where a schedule gives a number out of range; when the simulation is made, numbers for more or
+            fewer walkers or parameters, and with `batch_size` a bias, a system without data, a batch larger than the
+            data, a U without the train loss.
 
     `integrator_state["kinetic_energy"]` [W] is taken after the last O of a step, where its mean is n kT / 2 without an
     error of the time step on a harmonic well.
@@ -67,32 +72,37 @@ class Langevin(Integrator):
     and C. Guestrin, arXiv 1402.4102, eqs. 13-15, in splittings as of B. Leimkuhler and X. Shang, arXiv 1505.06889.
     """
 
+    dt: Setting
+    kT: Setting
+
     def __init__(
         self,
-        dt: float,
-        friction: float,
-        kT: pieces.Temperature = 1.0,
+        dt: Setting,
+        friction: Numbers,
+        kT: Setting = 1.0,
         splitting: str = "BAOAB",
         *,
         masses: float | Tensor = 1.0,
         batch_size: int | None = None,
     ) -> None:
-        self.dt = require_number("Langevin", "dt", dt, above=0.0)
-        self.friction = require_number("Langevin", "friction", friction, least=0.0)
-        self.kT = pieces.check_temperature("Langevin", kT, least=0.0)
-        self.masses = pieces.check_masses("Langevin", masses)
+        self.dt = settings.check_time_step("Langevin", dt)
+        self.friction = require_each("Langevin", "friction", friction, least=0.0)
+        self.kT = settings.check_temperature("Langevin", kT, least=0.0)
+        self.masses = settings.check_masses("Langevin", masses)
         self.batch_size = check_batch_size("Langevin", batch_size)
         if not isinstance(splitting, str) or set(splitting) - set("ABO") or not {"A", "B"} <= set(splitting):
             raise InputError(
                 f"Langevin: splitting = {shown(splitting)} must be a string of the letters B, A and O in which A and B "
                 "occur, such as 'BAOAB' or 'BOA'; change splitting"
             )
-        if self.friction > 0 and "O" not in splitting:
+        free = not any(self.friction if isinstance(self.friction, tuple) else (self.friction,))
+        if not free and "O" not in splitting:
+            given = f"{self.friction:g}" if isinstance(self.friction, float) else shown(self.friction)
             raise InputError(
-                f"Langevin: friction = {self.friction:g} and kT would be ignored, since splitting = {splitting!r} has "
+                f"Langevin: friction = {given} and kT would be ignored, since splitting = {splitting!r} has "
                 "no O; add an O, or set friction=0"
             )
-        if callable(self.kT) and not self.friction:
+        if callable(self.kT) and free:
             raise InputError(
                 "Langevin: a schedule of kT would be ignored, since friction = 0; give a friction above 0, or kT as a "
                 "number, that of the initial velocities"
@@ -106,8 +116,8 @@ class Langevin(Integrator):
 
     @property
     def time_step(self) -> float:
-        """Time that one step advances."""
-        return self.dt
+        """Time that one step advances; 1 where dt is not one number."""
+        return settings.time_step_of(self.dt)
 
     @property
     def symmetric(self) -> bool:  # type: ignore[override]
@@ -121,27 +131,28 @@ class Langevin(Integrator):
 
     def conserved(self, state: State) -> Tensor:
         """K + U + V, [W]; in the middle of a kick that stands at one end of a step only, where its error is less."""
-        half = 0.5 * self.dt / self.splitting.count("B")
         sign = self.splitting.startswith("B") - self.splitting.endswith("B")
+        half = 0.5 * at_step(self._dt, state.step) / self.splitting.count("B") if sign else 0.0
         return pieces.total_energy(state, self._masses, sign * half)
 
     def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
         """Thermal velocities and the forces at positions [W, n]."""
-        self._masses = pieces.masses_like("Langevin", self.masses, positions)
+        self._walkers = settings.Walkers("Langevin", positions)
+        self._masses = settings.masses_like("Langevin", self.masses, positions)
         self._batches = MiniBatches.of_dynamics("Langevin", self.batch_size, positions, force_field)
-        velocities = pieces.thermal_velocities(positions, self._temperature(0), self._masses, generator)
+        velocities = pieces.thermal_velocities(positions, at_step(self._kT, 0), self._masses, generator)
         state = pieces.first_state(positions, velocities, force_field, generator, self._batches)
+        at_step(self._decay(), 1)  # refuses now what it would refuse then
         state.integrator_state["kinetic_energy"] = pieces.kinetic_energy(velocities, self._masses)
         return state
 
     def program(self, force_field: ForceField) -> Sequence[Operation]:
         """One step of dt: the letters from left to right, with new forces where they are needed."""
-        part = {letter: self.dt / self.splitting.count(letter) for letter in self.splitting}
         last_O = self.splitting.rfind("O")
         parts = {
-            "B": Kick(part["B"], self._masses),
-            "A": Drift(part["A"]),
-            "O": OrnsteinUhlenbeck(math.exp(-self.friction * part.get("O", 0.0)), self._thermostat, self._masses),
+            "B": Kick(self._part("B"), self._masses),
+            "A": Drift(self._part("A")),
+            "O": OrnsteinUhlenbeck(self._decay(), self._kT, self._masses),
         }
         forces, kinetic_energy = Forces(self._batches), KineticEnergy(self._masses)
         steps: list[Operation] = [Shuffle(self._batches)] if self._batches else []
@@ -166,12 +177,28 @@ class Langevin(Integrator):
         else:
             super().refresh(state, force_field)
 
-    @property
-    def _thermostat(self) -> float | Scheduled:
-        return Scheduled(self._temperature) if callable(self.kT) else self.kT
+    def _part(self, letter: str) -> Known:
+        """The time of each of the parts of a letter."""
+        count = self.splitting.count(letter)
+        return settings.derived(lambda dt: dt / count, self._dt)
 
-    def _temperature(self, step: int) -> float:
-        return pieces.temperature("Langevin", self.kT, step, least=0.0)
+    def _decay(self) -> Known:
+        """What is left of a velocity after one O."""
+        count = max(self.splitting.count("O"), 1)
+
+        def decay(dt: float | Tensor, friction: float | Tensor) -> float | Tensor:
+            lost = friction * (dt / count)
+            return torch.exp(-lost) if isinstance(lost, Tensor) else math.exp(-lost)
+
+        return settings.derived(decay, self._dt, self._walkers.number("friction", self.friction))
+
+    @property
+    def _dt(self) -> Known:
+        return self._walkers.number("dt", self.dt, above=0.0)
+
+    @property
+    def _kT(self) -> Known:
+        return self._walkers.number("kT", self.kT, least=0.0)
 
 
 def friction_from_fraction(g: float, dt: float) -> float:

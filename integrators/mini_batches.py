@@ -37,7 +37,7 @@ class MiniBatches:
                 f"{owner}: batch_size = {size} must be at most the number of train points, {self.points}; "
                 "lower it, or leave it out for full batches"
             )
-        if not hasattr(system, "batch_loss"):
+        if type(system).batch_loss is System.batch_loss:
             raise InputError(
                 f"{owner}: {type(system).__name__} has no batch_loss(positions, index), which mini-batches need; "
                 "give it one, or leave batch_size out"

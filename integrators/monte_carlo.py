@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,10 +12,13 @@ from torch import Tensor
 from nnsim.errors import InputError, require_choice, require_integer, require_number, shown
 from nnsim.evaluation import Evaluation
 from nnsim.forcefield import ForceField
-from nnsim.integrators import pieces
+from nnsim.integrators import settings
 from nnsim.lattice import Lattice
-from nnsim.protocols import Integrator, Observable
+from nnsim.program.metropolis import of_walkers
+from nnsim.program.operation import Known, at_step
+from nnsim.protocols import Integrator, Observable, said
 from nnsim.random.streams import Purpose, RandomStreams, below, unit
+from nnsim.schedules import Setting
 from nnsim.state import State
 
 SMALLEST = 1e-6  # of the largest size, to which a tuned one may fall
@@ -24,7 +27,13 @@ WHICH, WHERE, SIZE, ACCEPTANCE = range(4)
 
 
 class StepSize(Protocol):
-    """How far a parameter may move: uniformly within +-size, with the size of each walker and move from here."""
+    """How far a parameter may move: uniformly within +-size, with the size of each walker and move from here.
+
+    Attributes:
+        native: kind and numbers, for native platforms; None if they do not know it.
+    """
+
+    native: Any = None
 
     def sizes(self, state: State) -> Tensor:
         """Largest displacement of each walker for the next move, [W]."""
@@ -150,12 +159,13 @@ class MonteCarlo(Integrator):
 
     Args:
         step: a `MixedStep`, `TunedStep` or `FixedStep`, or a number for the last.
-        kT: temperature, above 0; or a schedule, such as `nnsim.schedules.LinearRamp`, whose kT(t) is that of move
-            t = 1, 2, ... of each walker: simulated annealing.
+        kT: temperature, above 0: one number, or one for each walker [W]; or a schedule of either, such as
+            `nnsim.schedules.LinearRamp`, whose kT(t) is that of move t = 1, 2, ... of each walker: simulated annealing.
         move: `"one"` parameter or `"all"` of them.
 
     Raises:
-        InputError: a number out of its range or another kind of move; at the step where a schedule gives one.
+        InputError: a number out of its range or another kind of move; at the step where a schedule gives one; when the
+            simulation is made, numbers for more or fewer walkers.
 
     `integrator_state["accepted"]` [W] counts the accepted moves; see `Acceptance`.
 
@@ -165,16 +175,20 @@ class MonteCarlo(Integrator):
     """
 
     needs_gradients = False
+    kT: Setting
     metropolis = True
     native = "moves"  # for native platforms
 
-    def __init__(
-        self, step: StepSize | float | None = None, *, kT: pieces.Temperature = 1.0, move: str = "one"
-    ) -> None:
+    def __init__(self, step: StepSize | float | None = None, *, kT: Setting = 1.0, move: str = "one") -> None:
         self.step_size = _step_size(step)
-        self.kT = pieces.check_temperature("MonteCarlo", kT, above=0.0)
+        self.kT = settings.check_temperature("MonteCarlo", kT, above=0.0)
         self.move = require_choice("MonteCarlo", "move", move, ("one", "all"))
         self._moves_a_sweep = 1
+
+    @property
+    def native_step(self) -> Any:
+        """What native platforms must know of the sizes of moves; None if they do not know them."""
+        return said(self.step_size, StepSize, "native")
 
     @property
     def time_step(self) -> float:
@@ -184,6 +198,8 @@ class MonteCarlo(Integrator):
     def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
         """The state at positions [W, n]; velocities and forces stay zero."""
         self._moves_a_sweep = positions.shape[1] if self.move == "one" else 1
+        self._walkers = settings.Walkers("MonteCarlo", positions)
+        at_step(self._kT, 0)  # refuses now what it would refuse later
         energy, bias_energy, cvs = force_field.energies(positions, 0)
         zeros = torch.zeros_like(positions)
         state = State(positions, zeros, zeros, energy, bias_energy, cvs, RandomStreams.of(generator))
@@ -194,7 +210,7 @@ class MonteCarlo(Integrator):
     def step(self, state: State, force_field: ForceField) -> State:
         """One move of each walker."""
         state.step += 1
-        kT = pieces.temperature("MonteCarlo", self.kT, state.step, above=0.0)
+        kT = of_walkers(at_step(self._kT, state.step))
         trial = self._trial(state, force_field)
         inside = force_field.system.box.contains(trial)
         energy, bias_energy, cvs = force_field.energies(trial, state.step)
@@ -210,6 +226,10 @@ class MonteCarlo(Integrator):
         state.integrator_state["accepted"] += accepted
         self.step_size.learn(state, accepted)
         return state
+
+    @property
+    def _kT(self) -> Known:
+        return self._walkers.number("kT", self.kT, above=0.0)
 
     def _trial(self, state: State, force_field: ForceField) -> Tensor:
         """Positions [W, n] that the move proposes."""

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError, require_integer, require_number, shown
+from nnsim.errors import InputError, require_each, require_integer, shown
 from nnsim.evaluation import Evaluation
 from nnsim.forcefield import ForceField
-from nnsim.integrators import pieces
-from nnsim.program import Chain, Drift, ExtendedEnergy, Forces, Kick, Operation, Scheduled
+from nnsim.integrators import pieces, settings
+from nnsim.program import Chain, Drift, ExtendedEnergy, Forces, Kick, Operation
+from nnsim.program.chains import of_chains
+from nnsim.program.operation import Known, at_step
 from nnsim.protocols import Integrator, Observable
 from nnsim.random.streams import Purpose
+from nnsim.schedules import Numbers, Setting
 from nnsim.state import State
 
 
@@ -39,18 +42,21 @@ class NoseHoover(Integrator):
     kT(0), and the quantity above, with the present kT in it, is not conserved.
 
     Args:
-        dt: time step, in reduced time, above 0.
-        tau: period over which the thermostats respond, in reduced time, above 0; about that of the system's own
-            motion, and at least 20 dt.
-        kT: temperature, above 0; or a schedule, such as `nnsim.schedules.LinearRamp`, whose kT(t) is that of step
-            t = 1, 2, ... and kT(0) that of the initial velocities.
+        dt: time step, in reduced time, above 0: one number, one for each walker [W], or a function from the step t = 1,
+            2, ... to either, as for a ladder (`ReplicaExchange.each`); time counts steps where it is not one number.
+        tau: period over which the thermostats respond, in reduced time, above 0: one number, or one for each walker
+            [W]; about that of the system's own motion, and at least 20 dt.
+        kT: temperature, above 0: one number, or one for each walker [W]; or a schedule of either, such as
+            `nnsim.schedules.LinearRamp`, whose kT(t) is that of step t = 1, 2, ... and kT(0) that of the initial
+            velocities.
         chain: number of thermostats in a chain, at least 1; one alone (Nose-Hoover proper) is seldom ergodic.
         massive: a chain for each parameter.
         substeps: how many times the thermostats are propagated in half a step, at least 1.
-        masses: one number or one for each parameter [n], above 0.
+        masses: one number, or one for each parameter [n], walker [W, 1] or both [W, n], above 0.
 
     Raises:
-        InputError: a number out of its range; at the step where a schedule gives one.
+        InputError: a number out of its range; at the step where a schedule gives one; when the simulation is made,
+            numbers for more or fewer walkers or parameters.
 
     `integrator_state["kinetic_energy"]` [W] is that of the end of the step.
 
@@ -60,33 +66,35 @@ class NoseHoover(Integrator):
     doi:10.1063/1.529425.
     """
 
+    dt: Setting
+    kT: Setting
     multiple_time_stepping = True
 
     def __init__(
         self,
-        dt: float,
-        tau: float,
-        kT: pieces.Temperature = 1.0,
+        dt: Setting,
+        tau: Numbers,
+        kT: Setting = 1.0,
         *,
         chain: int = 3,
         massive: bool = False,
         substeps: int = 1,
         masses: float | Tensor = 1.0,
     ) -> None:
-        self.dt = require_number("NoseHoover", "dt", dt, above=0.0)
-        self.tau = require_number("NoseHoover", "tau", tau, above=0.0)
-        self.kT = pieces.check_temperature("NoseHoover", kT, above=0.0)
+        self.dt = settings.check_time_step("NoseHoover", dt)
+        self.tau = require_each("NoseHoover", "tau", tau, above=0.0)
+        self.kT = settings.check_temperature("NoseHoover", kT, above=0.0)
         self.chain = require_integer("NoseHoover", "chain", chain, least=1)
         if not isinstance(massive, bool):
             raise InputError(f"NoseHoover: massive = {shown(massive)} must be True or False; change massive")
         self.massive = massive
         self.substeps = require_integer("NoseHoover", "substeps", substeps, least=1)
-        self.masses = pieces.check_masses("NoseHoover", masses)
+        self.masses = settings.check_masses("NoseHoover", masses)
 
     @property
     def time_step(self) -> float:
-        """Time that one step advances."""
-        return self.dt
+        """Time that one step advances; 1 where dt is not one number."""
+        return settings.time_step_of(self.dt)
 
     def conserved(self, state: State) -> Tensor | None:
         """Energy of the system, the biases and the thermostats, [W]; none with a schedule of kT."""
@@ -94,35 +102,42 @@ class NoseHoover(Integrator):
 
     def init(self, positions: Tensor, force_field: ForceField, generator: torch.Generator) -> State:
         """Thermal velocities of parameters and thermostats, and the forces at positions [W, n]."""
-        self._masses = pieces.masses_like("NoseHoover", self.masses, positions)
-        kT = self._temperature(0)
+        self._walkers = settings.Walkers("NoseHoover", positions)
+        self._masses = settings.masses_like("NoseHoover", self.masses, positions)
+        kT = at_step(self._kT, 0)
         velocities = pieces.thermal_velocities(positions, kT, self._masses, generator)
         state = pieces.first_state(positions, velocities, force_field, generator)
+        at_step(self._dt, 1)  # refuses now what it would refuse then
         walkers, n = positions.shape
         freedom = 1 if self.massive else n
-        self._inertia = torch.full((self.chain,), kT * self.tau**2, dtype=torch.float64, device=positions.device)
-        self._inertia[0] *= freedom
-        self._freedom = torch.ones_like(self._inertia)
+        self._freedom = torch.ones(self.chain, dtype=torch.float64, device=positions.device)
         self._freedom[0] = freedom
-        shape = (walkers, n // freedom, self.chain)
-        drawn = state.generator.normal(Purpose.VELOCITY, shape)
-        state.integrator_state["thermostat_velocities"] = drawn * (kT / self._inertia).sqrt()
+        tau = at_step(self._walkers.number("tau", self.tau), 0)
+        self._inertia = of_chains(kT * tau**2) * self._freedom
+        drawn = state.generator.normal(Purpose.VELOCITY, (walkers, n // freedom, self.chain))
+        state.integrator_state["thermostat_velocities"] = drawn * (of_chains(kT) / self._inertia).sqrt()
         state.integrator_state["thermostat_positions"] = torch.zeros_like(drawn)
-        self._energy(kT).apply(state, force_field)
+        self._energy().apply(state, force_field)
         return state
 
     def program(self, force_field: ForceField) -> Sequence[Operation]:
         """One step of dt."""
-        half, kick = self.dt / 2, Kick(self.dt / 2, self._masses)
-        kT = Scheduled(self._temperature) if callable(self.kT) else self.kT
-        chain = Chain(half, kT, self._inertia, self._freedom, self._masses, self.massive, self.substeps)
-        return chain, kick, Drift(self.dt), Forces(), kick, chain, self._energy(kT)
+        dt = self._dt
+        half = settings.derived(lambda dt: dt / 2, dt)
+        kick = Kick(half, self._masses)
+        chain = Chain(half, self._kT, self._inertia, self._freedom, self._masses, self.massive, self.substeps)
+        return chain, kick, Drift(dt), Forces(), kick, chain, self._energy()
 
-    def _energy(self, kT: float | Scheduled) -> ExtendedEnergy:
-        return ExtendedEnergy(kT, self._inertia, self._freedom, self._masses)
+    def _energy(self) -> ExtendedEnergy:
+        return ExtendedEnergy(self._kT, self._inertia, self._freedom, self._masses)
 
-    def _temperature(self, step: int) -> float:
-        return pieces.temperature("NoseHoover", self.kT, step, above=0.0)
+    @property
+    def _dt(self) -> Known:
+        return self._walkers.number("dt", self.dt, above=0.0)
+
+    @property
+    def _kT(self) -> Known:
+        return self._walkers.number("kT", self.kT, above=0.0)
 
 
 class ConservedQuantity(Observable):

@@ -80,6 +80,24 @@ def require_number(
     return number + 0.0  # -0.0 is 0: numpy takes it for a scale below 0
 
 
+def require_each(
+    owner: str, name: str, value: object, *, above: float | None = None, least: float | None = None
+) -> float | tuple[float, ...]:
+    """Return one number as a float, or one for each walker [W] as a tuple, each as `require_number` has it.
+
+    Raises `InputError` for something else: of lists, arrays and tensors those that are empty, or no list of numbers.
+    """
+    several = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    if not several and not getattr(value, "ndim", 0):  # of an array or a tensor
+        return require_number(owner, name, value, above=above, least=least)
+    rule = "a number, or one for each walker"
+    numbers = require_numbers(owner, name, value, rule)
+    if numbers.ndim != 1:
+        raise InputError(f"{owner}: {name} of shape {tuple(numbers.shape)} must be {rule}; give them as [W]")
+    named = ((f"{name}[{walker}]", one) for walker, one in enumerate(numbers.tolist()))
+    return tuple(require_number(owner, one, number, above=above, least=least) for one, number in named)
+
+
 def require_integer(owner: str, name: str, value: object, *, least: int) -> int:
     """Return `value` as an int, or raise `InputError` unless it is a whole number of at least `least`."""
     try:

@@ -92,10 +92,10 @@ class Evaluation:
         return points if index is None else points[index]
 
     def _loss(self, split: str) -> Tensor:
-        if not self._is_batch(split):
+        if self.index is None or split != "train":
             return self.system.loss(self.outputs(split), split)
         self.requested.add(split)
-        return self.system.batch_loss(self.positions, self.index)  # type: ignore[attr-defined]
+        return self.system.batch_loss(self.positions, self.index)
 
     def _is_batch(self, split: str) -> bool:
         return self.index is not None and split == "train"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
     from nnsim.cv.ntk.tangent import TangentKernel
     from nnsim.evaluation import Evaluation
     from nnsim.forcefield import ForceField
+    from nnsim.platforms.native import DenseNetwork, TracedNetwork
     from nnsim.precision import Precision
+    from nnsim.program.dynamics import Masses
     from nnsim.program.operation import Operation
+    from nnsim.schedules import Numbers, Setting
     from nnsim.simulation import Simulation
     from nnsim.state import State
 
@@ -46,6 +50,15 @@ def required(method: F) -> F:
 def is_required(method: object) -> bool:
     """Whether it is a mark that a method is missing, and no method."""
     return getattr(method, "__required__", False) is True
+
+
+def said(part: Any, protocol: Any, name: str) -> Any:
+    """An attribute or method of a part that need not inherit from its protocol: its own, or else the protocol's.
+
+    CVs and observables are such parts, and what integrators are made of; all others inherit, or have everything.
+    """
+    default = getattr(protocol, name)
+    return getattr(part, name, MethodType(default, part) if isinstance(default, FunctionType) else default)
 
 
 class System(Protocol):
@@ -82,6 +95,13 @@ class System(Protocol):
         """Mean loss [W] of the outputs [W, N, C] of a split."""
         raise InputError(f"{type(self).__name__} has no data, so no loss; {NEEDS_DATA}")
 
+    def batch_loss(self, positions: Tensor, index: Tensor) -> Tensor:
+        """Mean train loss [W] at positions [W, n] of each walker's mini-batch of train points, index [W, B]."""
+        raise InputError(
+            f"{type(self).__name__} has no batch_loss(positions, index), which mini-batches need; give it one, or "
+            "leave batch_size out"
+        )
+
     def targets(self, split: str) -> Tensor:
         """Labels or values of a split, [N] or [N, C]."""
         raise InputError(f"{type(self).__name__} has no data, so no targets; {NEEDS_DATA}")
@@ -110,6 +130,14 @@ class System(Protocol):
         energy = self.energy(evaluation)
         return {} if energy is None else {"U": energy}
 
+    def dense_network(self) -> DenseNetwork | None:
+        """What native platforms must know of a dense network; None if it is none, or one that they do not know."""
+        return None
+
+    def traced_network(self) -> TracedNetwork | str:
+        """What compiled dynamics must know of a network that can be traced; in words, why it knows none."""
+        return f"the system {type(self).__name__} is no network"
+
     def exact(self, device: torch.device) -> System | None:
         """A copy in double precision, perhaps with fewer data, by which gradients are checked; None if there is none.
 
@@ -129,14 +157,25 @@ class Observable(Protocol):
 
     Attributes:
         name: unique; the name of the array in the trajectory.
+        needs_bias_energy: whether it is made of the energies of all biases, which between the steps of slow ones are
+            not known.
     """
 
     name: str
+    needs_bias_energy: bool = False
 
     @required
     def observe(self, state: State, evaluation: Evaluation) -> Tensor:
         """The value at the state, [W, ...]; `evaluation` belongs to `state.positions`."""
         ...
+
+    def period(self, box: Box) -> float | None:
+        """By how much two values differ that are the same, as 2 pi of an angle, above 0; `math.inf` if none are.
+
+        A bias must repeat as its CVs do, or it is refused when the simulation is made; the trajectory records the
+        period, by which means and paths are taken. None says nothing: the bias is taken as it is.
+        """
+        return None
 
 
 class CollectiveVariable(Observable, Protocol):
@@ -146,10 +185,12 @@ class CollectiveVariable(Observable, Protocol):
         name: unique among the CVs of a simulation.
         differentiable: whether its gradient with respect to the positions exists and is useful.
         discrete: whether it takes a few values only, as an exact accuracy does; each then is a bin of its own.
+        native: what native platforms must know of it; None if they do not know it.
     """
 
     differentiable: bool = True
     discrete: bool = False
+    native: Any = None
 
     @required
     def __call__(self, evaluation: Evaluation) -> Tensor:
@@ -159,14 +200,6 @@ class CollectiveVariable(Observable, Protocol):
     def observe(self, state: State, evaluation: Evaluation) -> Tensor:
         """A CV is an observable: itself."""
         return self(evaluation)
-
-    def period(self, box: Box) -> float | None:
-        """By how much two values differ that are the same, as 2 pi of an angle, above 0; `math.inf` if none are.
-
-        A bias must repeat as its CVs do, or it is refused when the simulation is made; the trajectory records the
-        period, by which means and paths are taken. None says nothing: the bias is taken as it is.
-        """
-        return None
 
 
 class Bias(Protocol):
@@ -180,9 +213,12 @@ class Bias(Protocol):
     Attributes:
         name: unique among the biases of a simulation.
         cvs: the k collective variables it acts on.
+        kT: temperature of the dynamics that it is made for, in units of energy; None where it goes by none.
+        differentiable: whether V has a useful gradient with respect to s.
         moving: whether V moves with time and `update` keeps account of that at every step, as the work of a moving
-            `Umbrella` does; such a bias cannot be evaluated every few steps only. A bias that learns at an interval of
-            its own calls that `pace` or `every`, by which it is known whether the two go together.
+            `Umbrella` does; such a bias cannot be evaluated every few steps only.
+        pace, every: steps from one time that it learns to the next, by either name, so that it is known whether that
+            goes together with an evaluation every few steps; None is every step.
         kind: `"grid"`, a learnt potential on a grid; `"states"`, a known energy for each walker or rung; `"restraint"`,
             a known function of the CVs; or one of your own. None: no reader knows how to weigh frames.
         formula: by which readers evaluate V, see `nnsim.analysis.averages.kinds`, where `teach` adds another.
@@ -190,15 +226,25 @@ class Bias(Protocol):
             `CollectiveVariable.period`. None in place of all of them says nothing.
         frozen: whether V stands still and nothing is kept account of, so that several simulations may share the bias;
             one that has an `update` and is not frozen belongs to a single simulation.
+        schedule: what its increments follow, if anything; one that has a state belongs to this bias alone.
+        deposits: how often it has learnt something so far, recorded with its `tables`; None where it does not count.
+        native: what native platforms must know of it; None if they do not know it.
     """
 
     name: str
     cvs: Sequence[CollectiveVariable]
+    kT: float | None = None
+    differentiable: bool = True
+    moving: bool = False
+    pace: int | None = None
+    every: int | None = None
     kind: str | None = None
     formula: str | None = None
-    moving: bool = False
     periods: Sequence[float | None] | None = None
     frozen: bool = False
+    schedule: Any = None
+    deposits: int | None = None
+    native: Any = None
 
     def prepare(self, device: torch.device) -> None:
         """Bring tables to the device of the run."""
@@ -302,16 +348,29 @@ class Integrator(Protocol):
         multiple_time_stepping: whether a bias may be evaluated every few steps: all kicks use forces of the two ends of
             a step, brought up to date by `nnsim.integrators.pieces.update_forces_`.
         time_step: time that one step advances.
+        dt: time step whose size makes an error, or its acceptance: a number, one for each walker [W], or a function of
+            the step that gives either; None is `time_step`, of Metropolis methods none.
+        kT: temperature of the heat bath, in units of energy, in any of these forms; None without one.
+        initial_kT: without a heat bath, the temperature of the initial velocities, a number or [W].
+        masses: of the parameters, one number, [n], [W, 1] or [W, n].
+        batch_size: number of train points on which forces are estimated; None is exact forces.
         order: power of dt with which the error of averages falls.
         symmetric: whether a step, followed back with the velocities reversed, is a step.
+        native: what native platforms must know of it; None if they do not know it.
     """
 
     needs_gradients: bool = True
     follows_loss: bool = False
     metropolis: bool = False
     multiple_time_stepping: bool = False
+    dt: Setting | None = None
+    kT: Setting | None = None
+    initial_kT: Numbers = 0.0
+    masses: Masses = 1.0
+    batch_size: int | None = None
     order: int = 2
     symmetric: bool = True
+    native: Any = None
 
     @property
     def time_step(self) -> float:

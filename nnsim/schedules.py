@@ -4,22 +4,25 @@ An increment f is in units of kT and is the sum over the kernel of one deposit. 
 deposits of all walkers: W walkers advance it by W in a step.
 
 A temperature is a function of the step: whatever takes a kT takes a `LinearRamp`, an `ExponentialRamp` or a function of
-your own from the step t to kT(t), which then holds during step t. It must depend on nothing but t, or a resumed run
-would differ.
+your own from the step t to kT(t), which then holds during step t: a number, or one for each walker, [W]. It must depend
+on nothing but t, or a resumed run would differ. So may a time step, which may also be that of a `BiasFunction`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nnsim.errors import InputError, require_integer, require_number, settle_number
 
 NEVER = 2**62  # deposits
+Numbers = float | Sequence[float] | Tensor | np.ndarray  # one, or one for each walker [W]
+Setting = Numbers | Callable[[int], Any]  # or a function of the step that gives either
 
 
 class IncrementSchedule(Protocol):
@@ -212,9 +215,37 @@ class ExponentialRamp:
         return self.end if step >= self.steps else self.start * (self.end / self.start) ** (step / self.steps)
 
 
-def temperature_at(kT: float | Callable[[int], float], step: int) -> float:
-    """The temperature of a step, given an integrator's kT, which may be a number or a schedule."""
-    return float(kT(step)) if callable(kT) else float(kT)
+def setting_at(given: Setting, step: int) -> float | Tensor:
+    """What an integrator's dt or kT is at a step: a number, or that of each walker, [W], float64 on the CPU.
+
+    Args:
+        given: a number, one for each walker, or a function of the step that gives either.
+        step: number of the step.
+    """
+    found = torch.as_tensor(given(step) if callable(given) else given, dtype=torch.float64)
+    return found.detach().cpu() if found.ndim else float(found)
+
+
+def temperature_at(kT: Setting, step: int) -> float:
+    """The temperature of a step, given an integrator's kT, which is one number or a schedule of one."""
+    found = setting_at(kT, step)
+    if not isinstance(found, float):
+        raise InputError(f"temperature_at: kT is that of each of {len(found)} walkers; take setting_at(kT, step)")
+    return found
+
+
+class BiasFunction:
+    """A function of the step that also depends on what a bias does, such as on which rung a walker is.
+
+    Attributes:
+        bias: one of those of the simulation, which saves what the function depends on.
+    """
+
+    bias: Any
+
+    def __call__(self, step: int) -> Tensor:
+        """A number for each walker, [W]."""
+        raise NotImplementedError
 
 
 class FlatnessHalving(IncrementSchedule):

@@ -187,7 +187,7 @@ class Simulation:
         positions = positions.to(self.device, self.precision.state).contiguous()
         if note := self.system.start_record().get("unseeded"):
             logging.getLogger("nnsim").info(note)
-        s = self.force_field.probe(positions, checks.needs_gradients(self.integrator))
+        s = self.force_field.probe(positions, self.integrator.needs_gradients)
         forces.check_gradients(self.integrator, self.force_field, positions, s, self.precision)
         checks.check_periods(self.force_field)
         checks.check_edges(self.integrator, self.force_field, positions)
@@ -430,8 +430,8 @@ class Simulation:
         plain = ("seed", "walkers", "precision", "platform", "recording")
         found = {name: {**known} for name, known in self._identity.items()}
         found["system"]["flat"] = self.force_field.flat
-        if "kT_at" in self._description["integrator"]:
-            found["integrator"]["kT_at"] = self._description["integrator"]["kT_at"]
+        described = self._description["integrator"]
+        found["integrator"] |= {name: described[name] for name in ("dt_at", "kT_at") if name in described}
         return {
             "settings": identity(self._own_settings()),
             **{name: self._description[name] for name in plain},

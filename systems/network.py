@@ -21,8 +21,8 @@ from nnsim.networks.copies import copied, evaluated_copy
 from nnsim.networks.layout import Layout
 from nnsim.networks.margins import Margins
 from nnsim.networks.modes import undisturbed
-from nnsim.networks.scaled import ntk_parametrised
 from nnsim.networks.program import program_of
+from nnsim.networks.scaled import ntk_parametrised
 from nnsim.platforms.native import DenseNetwork, TracedNetwork
 from nnsim.platforms.obstacles import unknown
 from nnsim.precision import Precision
@@ -279,7 +279,7 @@ class NeuralNetwork(System):
 
     def dense_network(self) -> DenseNetwork | None:
         """The network in the form that native code takes, or None if it cannot be put so."""
-        if not isinstance(self._forward, BatchedDense) or unknown("the loss", self._loss):
+        if not isinstance(self._forward, BatchedDense) or unknown("the loss", self._loss, self._loss.native):
             return None
         shape, terms = self._forward.plain(), potential_terms(self.potential)
         if shape is None or terms is None:

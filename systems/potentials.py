@@ -17,6 +17,11 @@ from nnsim.platforms.obstacles import unknown
 class Potential:
     """Maps an evaluation to energies [W]; adds up, by + or `sum`, with others and with functions of an evaluation."""
 
+    @property
+    def native(self) -> tuple[float, float] | None:
+        """Factors of the train loss and of |q|^2, for native platforms; None for a potential of another form."""
+        return None
+
     def __call__(self, evaluation: Evaluation) -> Tensor:
         """U, [W]."""
         raise NotImplementedError
@@ -138,4 +143,5 @@ def potential_terms(potential: object) -> tuple[float, float] | None:
     """Factors (f, g) of U = f x train loss + g x |q|^2, or None for a potential of another form."""
     if potential is None:
         return 0.0, 0.0
-    return None if unknown("the potential", potential) else potential.native  # type: ignore[attr-defined]
+    native = potential.native if isinstance(potential, Potential) else None
+    return None if unknown("the potential", potential, native) else native

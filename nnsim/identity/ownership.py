@@ -97,7 +97,7 @@ def _parts(simulation: Simulation) -> Iterator[_Part]:
         if "frozen" in getattr(bias, "__dict__", {}):
             remedy += ", or as a fixed potential with bias.frozen = True"
         yield _Part(bias, f"the bias {bias.name!r}", simulation, remedy)
-        schedule = getattr(bias, "schedule", None)
+        schedule = bias.schedule
         if _has_state(schedule):
             name = f"the schedule {type(schedule).__name__} of the bias {bias.name!r}"
             yield _Part(schedule, name, bias, "make a new one for each bias")
@@ -109,7 +109,7 @@ def _parts(simulation: Simulation) -> Iterator[_Part]:
 
 def stands_still(bias: Bias) -> bool:
     """Whether a bias neither learns nor keeps account of anything, so that simulations may share it."""
-    return getattr(bias, "frozen", False) or getattr(type(bias), "update", Bias.update) is Bias.update
+    return bias.frozen or type(bias).update is Bias.update
 
 
 def _has_state(schedule: Any) -> bool:

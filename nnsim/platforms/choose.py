@@ -13,7 +13,7 @@ from nnsim.platforms.dynamics.platform import NativeDynamics
 from nnsim.platforms.native import NativeMonteCarlo
 from nnsim.platforms.reference import ReferencePlatform
 from nnsim.protocols import Platform
-from nnsim.running.checks.contract import defaults_of, forgotten, form, methods_of
+from nnsim.running.checks.contract import attributes_of, defaults_of, forgotten, form, methods_of
 
 if TYPE_CHECKING:
     from nnsim.simulation import Simulation
@@ -44,7 +44,7 @@ def asked_for(platform: Any) -> list[Platform]:
         return [one() for one in PLATFORMS if platform in (AUTO, one.name)]
     _require_methods(kind)
     one = _made(kind) if isinstance(platform, type) else copy.copy(platform)
-    if not hasattr(one, "name"):
+    if any(not hasattr(one, name) for name in attributes_of(Platform)):  # there is one
         raise InputError(f"{kind.__name__}: the attribute name is missing; set it, such as name = 'mine'")
     if check_name(require_text(kind.__name__, "name", one.name)) in names and not is_listed(one):
         raise InputError(f"{kind.__name__}: name = {one.name!r} is that of another platform; give it a name of its own")

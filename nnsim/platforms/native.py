@@ -150,7 +150,7 @@ class NativeMonteCarlo(Platform):
     @classmethod
     def serves(cls, integrator: Integrator) -> bool:
         """Whether there is native code for integrators of this kind."""
-        return getattr(integrator, "native", None) is not None
+        return integrator.native is not None
 
     # ------------------------------------------------------------------ steps
 
@@ -175,7 +175,8 @@ class NativeMonteCarlo(Platform):
         positions, cvs, energies = state.positions.numpy(), state.cvs.numpy(), np.empty(state.walkers)
         accepted = state.integrator_state["accepted"].numpy()
         size = self.integrator.step_size
-        step_size = size.sizes(state).numpy() if size.native["kind"] == "tuned" else np.zeros(state.walkers)
+        tuned = self.integrator.native_step["kind"] == "tuned"
+        step_size = size.sizes(state).numpy() if tuned else np.zeros(state.walkers)
         self.arrays.tilt()
         self.streams.warn_older()
 

@@ -41,7 +41,8 @@ class Arrays:
     """Everything `monte_carlo_kernel.advance` takes, and the call of it for one walker."""
 
     def __init__(self, integrator: Any, force_field: ForceField, state: State) -> None:
-        network: DenseNetwork = force_field.system.dense_network()  # type: ignore[attr-defined]
+        network = force_field.system.dense_network()
+        assert network is not None
         self.network = _layers(network)
         self.problem = _problem(network)
         self.stepping = _stepping(integrator, force_field.system.box, state.positions.shape[1])
@@ -181,7 +182,7 @@ def _stepping(integrator: Any, box: Any, n: int) -> tuple[Any, ...]:
     The last is whether these are the same place.
     """
     size: dict[str, Any] = {"low": 0.0, "high": 0.0, "target": 0.5, "warmup": 0, "smallest": 0.0, "largest": 1.0}
-    size |= integrator.step_size.native
+    size |= integrator.native_step
     ends, tuned = (float(size["low"]), float(size["high"])), (float(size["smallest"]), float(size["largest"]))
     numbers = (*ends, float(size["target"]), int(size["warmup"]), *tuned)
     lattice, limits = np.zeros(0), np.tile([[-np.inf], [np.inf]], n)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nnsim.protocols import CollectiveVariable, System, said
+
 if TYPE_CHECKING:
     from nnsim.forcefield import ForceField
     from nnsim.protocols import Bias
@@ -42,17 +44,20 @@ def _is_method(thing: object) -> bool:
     return callable(thing) or isinstance(thing, property)
 
 
-def unknown(what: str, part: Any, claim: str = "native") -> str | None:
-    """Why native code does not know a part, called `what` in the message; None if it does."""
-    if getattr(part, claim, None) is None:
-        return f"{what} has no native code"
+def unknown(what: str, part: Any, native: Any) -> str | None:
+    """Why native code does not know a part that says this of itself, called `what` in the message; None if it does."""
+    return f"{what} has no native code" if native is None else changed(what, part)
+
+
+def changed(what: str, part: Any, claim: str = "native") -> str | None:
+    """Which method of a part, called `what` in the message, native code would leave out; None if there is none."""
     own = own_method(part, claim)
     return None if own is None else f"{what} has an own method {own}, which native code would leave out"
 
 
 def is_wall(bias: Bias) -> bool:
     """Whether a bias is one of those that native code takes any number of."""
-    return isinstance(getattr(bias, "native", None), tuple)
+    return isinstance(bias.native, tuple)
 
 
 def walls(force_field: ForceField) -> list[Any]:
@@ -70,23 +75,24 @@ def obstacle(simulation: Simulation) -> str | None:
     integrator, force_field = simulation.integrator, simulation.force_field
     if simulation.device.type != "cpu":
         return f"native code runs on the CPU, not on {simulation.device}"
-    found = unknown(type(integrator).__name__, integrator) or _of_moves(integrator)
+    found = unknown(type(integrator).__name__, integrator, integrator.native) or _of_moves(integrator)
     return found or _of_system(force_field.system) or _of_biases(force_field)
 
 
 def _of_moves(integrator: Any) -> str | None:
     if callable(integrator.kT):
         return "a schedule of kT has no native code"
+    if not isinstance(integrator.kT, float):
+        return "a kT for each walker has no native code"
     if integrator.move != "one":
         return "only moves of one parameter have native code"
-    return unknown(f"the step size {type(integrator.step_size).__name__}", integrator.step_size)
+    return unknown(f"the step size {type(integrator.step_size).__name__}", integrator.step_size, integrator.native_step)
 
 
-def _of_system(system: Any) -> str | None:
-    found = unknown(f"the system {type(system).__name__}", system, "dense_network")
-    if found is None and system.dense_network() is None:
+def _of_system(system: System) -> str | None:
+    if system.dense_network() is None:
         return "the system is no dense network with one activation and a built-in loss and potential"
-    return found
+    return changed(f"the system {type(system).__name__}", system, "dense_network")
 
 
 def _beyond_monte_carlo(what: str, bias: Any) -> str | None:
@@ -95,9 +101,8 @@ def _beyond_monte_carlo(what: str, bias: Any) -> str | None:
         return f"{what} has no native code for Monte Carlo"
     if bias.native == "springs" and bias.moving:
         return f"{what} moves"
-    if bias.native in ("slope", "exchange") and (
-        unknown("", bias.cvs[0]) or bias.cvs[0].native[:2] != ("loss", "train")
-    ):
+    of_cv = said(bias.cvs[0], CollectiveVariable, "native") or ()
+    if bias.native in ("slope", "exchange") and of_cv[:2] != ("loss", "train"):
         return f"{what} is on another CV than the train loss"
     return None
 
@@ -109,13 +114,13 @@ def _of_biases(force_field: ForceField) -> str | None:
         return f"there are several biases; {KNOWN}"
     for bias in force_field.biases:
         what = f"the bias {bias.name!r} ({type(bias).__name__})"
-        found = unknown(what, bias) or _beyond_monte_carlo(what, bias)
+        found = unknown(what, bias, bias.native) or _beyond_monte_carlo(what, bias)
         if found:
             return f"{found}; {KNOWN}"
         if len({cv.name for cv in bias.cvs}) < len(bias.cvs):
             return f"the bias {bias.name!r} has one CV on two axes"
     for cv in force_field.cvs:
-        found = unknown(f"the CV {cv.name!r}", cv)
+        found = unknown(f"the CV {cv.name!r}", cv, said(cv, CollectiveVariable, "native"))
         if found:
             return found
     return None

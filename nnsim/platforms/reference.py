@@ -10,7 +10,6 @@ from nnsim.errors import DivergedError, InputError
 from nnsim.program.operation import execute
 from nnsim.protocols import Platform
 from nnsim.running.checks.integrators import require_state
-from nnsim.running.checks.parts import needs_gradients
 from nnsim.state import State
 
 
@@ -41,7 +40,7 @@ class ReferencePlatform(Platform):
 
     def _refresh(self, state: State) -> None:
         """Energies and forces at unchanged positions, after a bias has changed at once."""
-        if needs_gradients(self.integrator):
+        if self.integrator.needs_gradients:
             previous = (state.cvs,) if self.force_field.slow else ()
             result = self.force_field(state.positions, state.step, *previous)
             state.energy, state.bias_energy, state.cvs, state.forces = result

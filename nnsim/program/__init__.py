@@ -2,9 +2,10 @@ r"""An integrator's step as a program: a sequence of operations on the state, ex
 
 A class with a `program(force_field)` needs no `step` (see `nnsim.Integrator`): a step adds 1 to `state.step` and
 carries out the operations in their order. Each names the fields of the state that it `reads` and `writes`, those of
-`State` or names in `integrator_state`, and holds its numbers: a float, one for each walker [W, 1] or parameter [n],
-`Scheduled` by the step, or taken `FromState`. So whoever knows the operations can carry out any step that is composed
-of them. Your own operation is a frozen dataclass with `READS`, `WRITES` and `apply`, for the reference platform.
+`State` or names in `integrator_state`, and holds its numbers: a float, one for each walker [W, 1] or parameter [n] or
+both [W, n], `Scheduled` by the step, or taken `FromState`. So whoever knows the operations can carry out any step that
+is composed of them. Your own operation is a frozen dataclass with `READS`, `WRITES` and `apply`, for the reference
+platform.
 
 | operations | of |
 |---|---|

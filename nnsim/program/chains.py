@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nnsim.program.dynamics import Masses, kinetic_energy
 from nnsim.program.operation import Number, Operation, number
+from nnsim.program.overdamped import add_
 
 if TYPE_CHECKING:
     from nnsim.forcefield import ForceField
@@ -28,16 +29,16 @@ class Chain(Operation):
     `substeps` times with the weights of Suzuki. G is the number of chains: one for all parameters, or one for each.
 
     Args:
-        time: how long.
-        kT: temperature.
-        inertia: Q_j of the thermostats of a chain, [chain].
+        time: how long, one number or [W, 1].
+        kT: temperature, one number or [W, 1].
+        inertia: Q_j of the thermostats of a chain, [chain], or those of each walker, [W, 1, chain].
         freedom: N of what each of them controls, [chain]: 1 but for the first.
         masses: of the parameters.
         massive: a chain for each parameter.
         substeps: parts of the time.
     """
 
-    time: float
+    time: Number
     kT: Number
     inertia: Tensor
     freedom: Tensor
@@ -50,26 +51,26 @@ class Chain(Operation):
 
     def apply(self, state: State, force_field: ForceField) -> None:
         """In place."""
-        kT, length = number(self.kT, state), len(self.inertia)
+        kT, time, length = number(self.kT, state), number(self.time, state), self.inertia.shape[-1]
         u, x = (state.integrator_state[f"thermostat_{name}"] for name in ("velocities", "positions"))
         twice = self._twice_kinetic(state)  # of each chain, [W, G]
         scale = torch.ones_like(twice)
         for weight in SUZUKI * self.substeps:
-            h = weight * self.time / self.substeps
+            h = weight * time / self.substeps
             for j in reversed(range(length)):
                 self._push(u, j, twice, h, kT)
             scale *= torch.exp(-h * u[..., 0])
             twice = twice * torch.exp(-2 * h * u[..., 0])
-            x.add_(u, alpha=h)
+            add_(x, u, of_chains(h))
             for j in range(length):
                 self._push(u, j, twice, h, kT)
         state.velocities.mul_(scale.to(state.velocities))  # [W, n] or [W, 1]
 
-    def _push(self, u: Tensor, j: int, twice: Tensor, h: float, kT: float | Tensor) -> None:
+    def _push(self, u: Tensor, j: int, twice: Tensor, h: float | Tensor, kT: float | Tensor) -> None:
         """Half of a time h of thermostat j, by what it controls and under the drag of the next one."""
-        controlled = twice if j == 0 else self.inertia[j - 1] * u[..., j - 1] ** 2
-        force = (controlled - self.freedom[j] * kT) / self.inertia[j]
-        drag = torch.exp(-h / 4 * u[..., j + 1]) if j + 1 < len(self.inertia) else 1.0
+        controlled = twice if j == 0 else self.inertia[..., j - 1] * u[..., j - 1] ** 2
+        force = (controlled - self.freedom[j] * kT) / self.inertia[..., j]
+        drag = torch.exp(-h / 4 * u[..., j + 1]) if j + 1 < u.shape[-1] else 1.0
         u[..., j] = (u[..., j] * drag + force * (h / 2)) * drag
 
     def _twice_kinetic(self, state: State) -> Tensor:
@@ -93,8 +94,13 @@ class ExtendedEnergy(Operation):
     def apply(self, state: State, force_field: ForceField) -> None:
         """New tensors."""
         u, x = (state.integrator_state[f"thermostat_{name}"] for name in ("velocities", "positions"))
-        own = 0.5 * self.inertia * u**2 + number(self.kT, state) * self.freedom * x
+        own = 0.5 * self.inertia * u**2 + of_chains(number(self.kT, state)) * self.freedom * x
         kinetic = kinetic_energy(state.velocities, self.masses)
         state.integrator_state["kinetic_energy"] = kinetic
         total = kinetic + state.energy + state.bias_energy + own.sum(dim=(1, 2))
         state.integrator_state["conserved_quantity"] = total
+
+
+def of_chains(value: float | Tensor) -> float | Tensor:
+    """One number for each walker, [W, 1], as [W, 1, 1], beside what chains have, [W, G, chain]."""
+    return value[..., None] if isinstance(value, Tensor) else value

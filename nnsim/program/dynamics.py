@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from nnsim.program.operation import Number, Operation, number
+from nnsim.program.operation import Number, Operation, like, number
 
 if TYPE_CHECKING:
     from nnsim.box import Box
     from nnsim.forcefield import ForceField
     from nnsim.state import State
 
-Masses = float | Tensor
+Masses = float | Tensor  # one number, [n], [W, 1] or [W, n]
 
 
 class Batches(Protocol):
@@ -145,7 +145,7 @@ class KineticEnergy(Operation):
 def kick_(state: State, dt: float | Tensor, masses: Masses) -> None:
     """v <- v + dt f / m; dt is one number or one for each walker, [W, 1]."""
     if isinstance(dt, Tensor):
-        state.velocities.addcmul_(state.forces, dt / masses)
+        state.velocities.addcmul_(state.forces, (dt / masses).to(state.velocities))
     elif isinstance(masses, float):
         state.velocities.add_(state.forces, alpha=dt / masses)
     else:
@@ -155,21 +155,24 @@ def kick_(state: State, dt: float | Tensor, masses: Masses) -> None:
 def drift_(state: State, dt: float | Tensor, box: Box) -> None:
     """q <- q + dt v, then back into the box (mirrored with reversed velocity, or wrapped)."""
     if isinstance(dt, Tensor):
-        state.positions.addcmul_(state.velocities, dt)
+        state.positions.addcmul_(state.velocities, dt.to(state.positions))
     else:
         state.positions.add_(state.velocities, alpha=dt)
     box.confine_(state.positions, state.velocities)
 
 
 def ornstein_uhlenbeck_(state: State, decay: float | Tensor, kT: float | Tensor, masses: Masses) -> None:
-    """v <- c v + sqrt((1 - c^2) kT / m) xi, exact for any time step; `decay` is c = exp(-friction dt)."""
+    """v <- c v + sqrt((1 - c^2) kT / m) xi, exact for any time step; `decay` is c = exp(-friction dt).
+
+    Both may be numbers for each walker, [W, 1]; c then in double precision, of which 1 - c^2 needs all digits.
+    """
     noise = state.normal(like=state.velocities)
     if state.heat is not None:
         state.heat -= kinetic_energy(state.velocities, masses)
-    state.velocities.mul_(decay)
+    state.velocities.mul_(like(decay, state.velocities))
     variance = (1 - decay * decay) * kT / masses
     if isinstance(variance, Tensor):
-        state.velocities.addcmul_(noise, variance.sqrt())
+        state.velocities.addcmul_(noise, variance.sqrt().to(noise))
     else:
         state.velocities.add_(noise, alpha=math.sqrt(variance))
     if state.heat is not None:

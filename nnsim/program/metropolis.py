@@ -39,7 +39,7 @@ class DrawMove(Operation):
     They are `"time_step"` [W, 1] and `"threshold"` [W] in `integrator_state`, until `Accept`.
     """
 
-    dt: float
+    dt: Number
     jitter: float
 
     WRITES = ("time_step", "threshold")
@@ -47,7 +47,7 @@ class DrawMove(Operation):
     def apply(self, state: State, force_field: ForceField) -> None:
         """New tensors."""
         drawn = state.generator.uniform(Purpose.MOVE, (state.walkers, 2), step=state.step, draw=0)
-        time_step = self.dt * (1 + self.jitter * (2 * drawn[:, :1] - 1))
+        time_step = number(self.dt, state) * (1 + self.jitter * (2 * drawn[:, :1] - 1))
         state.integrator_state["time_step"] = time_step.to(state.positions)
         state.integrator_state["threshold"] = drawn[:, 1]
 
@@ -74,7 +74,7 @@ class Accept(Operation):
         # in double precision: an error of the kinetic energy would be one of the acceptance
         kinetic = kinetic_energy(state.velocities.double(), self.masses)
         before = own["kinetic_energy"] + old["energy"] + old["bias_energy"]
-        climb = (kinetic + state.energy + state.bias_energy - before) / _flat(number(self.kT, state))
+        climb = (kinetic + state.energy + state.bias_energy - before) / of_walkers(number(self.kT, state))
         accepted = force_field.allows(state.cvs) & (own.pop("threshold") < torch.exp(-climb))  # a NaN is not accepted
 
         each = accepted[:, None]
@@ -87,6 +87,6 @@ class Accept(Operation):
         own["accepted"] += accepted
 
 
-def _flat(value: float | Tensor) -> float | Tensor:
-    """One for each walker as [W]."""
+def of_walkers(value: float | Tensor) -> float | Tensor:
+    """One number for each walker, [W, 1], as [W]."""
     return value.reshape(-1) if isinstance(value, Tensor) else value

@@ -29,17 +29,27 @@ class FromState:
     factor: float = 1.0
 
 
-# A float, one for each walker [W, 1] or parameter [n], or one that is known only at the step.
-Number = float | Tensor | Scheduled | FromState
+# A float, one for each walker [W, 1] or parameter [n] or both [W, n], or one that is known only at the step. Those for
+# each walker may be more precise than the state: what is made of them is brought to its type last, by `like`.
+Known = float | Tensor | Scheduled  # without a state
+Number = Known | FromState
 
 
 def number(value: Number, state: State) -> float | Tensor:
     """What a number is in the present step."""
-    if isinstance(value, Scheduled):
-        return value.at(state.step)
     if isinstance(value, FromState):
         return state.integrator_state[value.name] * value.factor
-    return value
+    return at_step(value, state.step)
+
+
+def at_step(value: Known, step: int) -> float | Tensor:
+    """What a number is at a step, if no state is needed to know it."""
+    return value.at(step) if isinstance(value, Scheduled) else value
+
+
+def like(value: float | Tensor, other: Tensor) -> float | Tensor:
+    """The same, if it is a tensor in the type and on the device of another one."""
+    return value.to(other) if isinstance(value, Tensor) else value
 
 
 class Operation(ABC):

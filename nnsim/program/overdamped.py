@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nnsim.program.dynamics import Masses, kinetic_energy
-from nnsim.program.operation import Number, Operation, Scheduled, number
+from nnsim.program.dynamics import kinetic_energy
+from nnsim.program.operation import Number, Operation, Scheduled, at_step, number
 
 if TYPE_CHECKING:
     from nnsim.forcefield import ForceField
@@ -24,7 +24,7 @@ class Diffuse(Operation):
     forces before it.
     """
 
-    mobility: Masses
+    mobility: Number
     kT: Number
 
     READS = ("positions", "forces", "heat")
@@ -32,10 +32,10 @@ class Diffuse(Operation):
 
     def apply(self, state: State, force_field: ForceField) -> None:
         """In place."""
-        box, new = force_field.system.box, state.normal(like=state.positions)
+        box, new, mobility = force_field.system.box, state.normal(like=state.positions), number(self.mobility, state)
         start = None if state.heat is None else state.positions.clone()
-        add_(state.positions, state.forces, self.mobility)
-        add_(state.positions, new, (2 * number(self.kT, state) * self.mobility) ** 0.5)
+        add_(state.positions, state.forces, mobility)
+        add_(state.positions, new, (2 * number(self.kT, state) * mobility) ** 0.5)
         if start is None:
             box.confine_(state.positions)
             return
@@ -53,7 +53,7 @@ class DiffusionHeat(Operation):
     - before^2) / 4: minus the heat, so that U + heat changes by kT ln of the ratio that Metropolis would accept with.
     """
 
-    mobility: Masses
+    mobility: Number
 
     READS = ("forces", "heat", "displacement", "turned", "earlier_forces")
     WRITES = ("heat", "displacement", "turned", "earlier_forces")
@@ -64,8 +64,8 @@ class DiffusionHeat(Operation):
             return
         own = state.integrator_state
         displacement, turned, before = own.pop("displacement"), own.pop("turned"), own.pop("earlier_forces")
-        after = turned * state.forces
-        each = displacement * (before + after) / 2 + self.mobility * (after.square() - before.square()) / 4
+        after, mobility = turned * state.forces, number(self.mobility, state)
+        each = displacement * (before + after) / 2 + mobility * (after.square() - before.square()) / 4
         state.heat -= each.double().sum(dim=1)
 
 
@@ -77,7 +77,7 @@ class DiffuseWithMemory(Operation):
     step without memory that it is, in units where the masses are 1.
     """
 
-    mobility: Masses
+    mobility: Number
     kT: float | Tensor | Scheduled
 
     READS = ("positions", "forces", "noise", "heat")
@@ -85,8 +85,10 @@ class DiffuseWithMemory(Operation):
 
     def apply(self, state: State, force_field: ForceField) -> None:
         """In place; the noise is a new tensor."""
-        old, new, mobility = state.integrator_state["noise"], state.normal(like=state.positions), self.mobility
-        before, now = _at(self.kT, state.step - 1), _at(self.kT, state.step)
+        old, new = state.integrator_state["noise"], state.normal(like=state.positions)
+        before, now, mobility = (
+            at_step(self.kT, state.step - 1), at_step(self.kT, state.step), number(self.mobility, state),
+        )  # fmt: skip
         if state.heat is not None:  # the velocity before and after the O of the BAOAB step
             velocities = before**0.5 * old
             add_(velocities, state.forces, (2 * mobility) ** 0.5)
@@ -98,13 +100,9 @@ class DiffuseWithMemory(Operation):
         force_field.system.box.confine_(state.positions, new)
 
 
-def _at(kT: float | Tensor | Scheduled, step: int) -> float | Tensor:
-    return kT.at(step) if isinstance(kT, Scheduled) else kT
-
-
 def add_(positions: Tensor, direction: Tensor, factor: float | Tensor) -> None:
     """positions += factor x direction, for a factor that is one number, or one for each walker or parameter."""
     if isinstance(factor, Tensor):
-        positions.addcmul_(direction, factor)
+        positions.addcmul_(direction, factor.to(positions))
     else:
         positions.add_(direction, alpha=factor)

@@ -192,20 +192,28 @@ def _there(run: Trajectory, name: str) -> Iterator[np.ndarray]:
 
 
 def _wrong_temperature(run: Trajectory, header: dict[str, object], size: int) -> str | None:
-    """The mean kinetic temperature of the last tenth of a run where it is off, as `nnsim.running.monitor` judges it."""
-    kT = header.get("kT")
-    if not isinstance(kT, (int, float)) or isinstance(kT, bool) or kT <= 0 or "kinetic_temperature" not in run:
+    """The mean kinetic temperature of the last tenth of a run where it is off, as `nnsim.running.monitor` judges it.
+
+    Of walkers with a kT each it is that of the walker that is farthest off.
+    """
+    given = header.get("kT")
+    if not isinstance(given, (int, float, list)) or isinstance(given, bool) or "kinetic_temperature" not in run:
         return None
+    kT = np.atleast_1d(np.asarray(given, dtype=np.float64))
     series = run["kinetic_temperature"]
     rows = np.flatnonzero(series.step > 0.9 * run.steps)
-    if not len(rows):
+    if not len(rows) or not (kT > 0).all():
         return None
     values = np.asarray(series[rows[0] :], dtype=np.float64)
-    mean = float(values.mean())
-    walkers = values.size // len(values)
+    means = values.mean(axis=0) if isinstance(given, list) else values.mean(keepdims=True).reshape(1)
     # velocities of neighbouring frames are correlated: only a tenth of the frames counts as independent
-    error = kT * math.sqrt(2 / (max(size, 1) * walkers * max(len(values) / 10, 1)))
-    if abs(mean - kT) <= TOLERANCE * kT + 5 * error:
+    velocities = max(size, 1) * values.size // len(values) // len(kT) * max(len(values) / 10, 1)
+    excess = np.abs(means - kT) - kT * (TOLERANCE + 5 * math.sqrt(2 / velocities))
+    worst = int(excess.argmax())
+    if excess[worst] <= 0:
         return None
-    cause = "hot" if mean > kT else "cold"
-    return f"the kinetic temperature over the last tenth is {mean:.3g} instead of kT = {kT:.3g}: too {cause}."
+    of, cause = f" of walker {worst}" if isinstance(given, list) else "", "hot" if means[worst] > kT[worst] else "cold"
+    return (
+        f"the kinetic temperature{of} over the last tenth is {means[worst]:.3g} instead of kT = {kT[worst]:.3g}: too "
+        f"{cause}."
+    )

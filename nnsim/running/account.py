@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnsim.describe import describe
 from nnsim.identity.parts import identity
+from nnsim.schedules import BiasFunction, Setting, setting_at
 
 if TYPE_CHECKING:
     from nnsim.forcefield import ForceField
@@ -57,15 +58,19 @@ def describe_parts(simulation: Simulation) -> dict[str, Any]:
 
 
 def _schedule_values(integrator: Integrator) -> dict[str, Any]:
-    """The values at some steps of a schedule of kT that does not say how it was set up, such as a lambda."""
-    kT = getattr(integrator, "kT", None)
-    if not callable(kT) or dataclasses.is_dataclass(kT):
-        return {}
-    return {"kT_at": {str(step): _value_of(kT, step) for step in (0, *(10**power for power in range(7)))}}
+    """The values at some steps of functions that do not say how they were set up, such as a lambda for kT."""
+    given = {"dt": integrator.dt, "kT": integrator.kT}
+    steps = (0, *(10**power for power in range(7)))
+    return {
+        f"{name}_at": {str(step): _value_of(function, step) for step in steps}
+        for name, function in given.items()
+        if callable(function) and not isinstance(function, BiasFunction) and not dataclasses.is_dataclass(function)
+    }
 
 
-def _value_of(kT: Callable[[int], float], step: int) -> Any:
+def _value_of(function: Setting, step: int) -> Any:
     try:
-        return float(kT(step))
+        found = setting_at(function, step)
     except Exception as error:  # beyond its end, where the run may never come
         return type(error).__name__
+    return found if isinstance(found, float) else found.tolist()

@@ -6,8 +6,12 @@ import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from torch import Tensor
+
 from nnsim.errors import NNSimWarning
 from nnsim.protocols import Reporter
+from nnsim.schedules import setting_at
 
 if TYPE_CHECKING:
     from nnsim.simulation import Simulation
@@ -18,13 +22,16 @@ TOLERANCE = 0.05  # relative deviation from kT that is worth a warning, beyond 5
 
 
 class Monitor(Reporter):
-    """Keeps the kinetic temperature along the run and warns, once, when it leaves that of the thermostat."""
+    """Keeps the kinetic temperature along the run and warns, once, when it leaves that of the thermostat.
+
+    Of walkers with a kT each, every one is compared with its own.
+    """
 
     def __init__(self, every: int) -> None:
         self._every = every
         self._stride = 1  # every so many reports one sample is kept
         self._samples: list[tuple[int, float]] = []
-        self._newest: list[float] = []
+        self._newest: list[list[float]] = []  # of all walkers together or, where each has its own kT, of each
         self._warned = False
 
     def due(self, step: int) -> int:
@@ -33,19 +40,22 @@ class Monitor(Reporter):
 
     def report(self, simulation: Simulation) -> None:
         """Take one sample and judge the newest ones."""
-        if "kinetic_energy" not in simulation.state.integrator_state or not hasattr(simulation.integrator, "kT"):
+        kT = simulation.integrator.kT
+        if "kinetic_energy" not in simulation.state.integrator_state or kT is None:
             return
-        step, value = simulation.state.step, float(simulation.kinetic_temperature().mean())
+        step, found = simulation.state.step, simulation.kinetic_temperature()
         if step // self._every % self._stride == 0:
-            self._samples.append((step, value))
+            self._samples.append((step, float(found.mean())))
         if len(self._samples) > MOST_SAMPLES:
             self._stride *= 2
             self._samples = [pair for pair in self._samples if pair[0] // self._every % self._stride == 0]
-        self._newest.append(value)
+        if callable(kT):  # which the kinetic temperature lags behind
+            return
+        given = setting_at(kT, step)
+        self._newest.append([float(found.mean())] if isinstance(given, float) else found.tolist())
         if len(self._newest) == WINDOW:
-            ramp = callable(simulation.integrator.kT)  # which the kinetic temperature lags behind
-            if not self._warned and not ramp and simulation.force_field.biases:
-                self._judge(simulation)
+            if not self._warned and simulation.force_field.biases:
+                self._judge(simulation, given)
             self._newest = []
 
     def state_dict(self) -> dict[str, Any]:
@@ -55,7 +65,7 @@ class Monitor(Reporter):
             "stride": self._stride,
             "steps": list(steps),
             "values": list(values),
-            "newest": list(self._newest),
+            "newest": [list(one) for one in self._newest],
             "warned": self._warned,
         }
 
@@ -63,26 +73,32 @@ class Monitor(Reporter):
         """Take over what `state_dict` gave."""
         self._stride, self._warned = int(saved["stride"]), bool(saved["warned"])
         self._samples = list(zip(saved["steps"], saved["values"], strict=True))
-        self._newest = list(saved["newest"])
+        newest = saved["newest"]  # up to version 0.2 a list of numbers
+        self._newest = [list(one) if isinstance(one, (list, tuple)) else [one] for one in newest]
 
     def kinetic_temperature(self, since: float = 0) -> float:
         """Mean kinetic temperature over walkers and samples from step `since` on; NaN without samples."""
         chosen = [value for step, value in self._samples if step >= since]
         return sum(chosen) / len(chosen) if chosen else math.nan
 
-    def _judge(self, simulation: Simulation) -> None:
-        kT = float(simulation.integrator.kT)
-        mean = sum(self._newest) / WINDOW
+    def _judge(self, simulation: Simulation, given: float | Tensor) -> None:
+        """Compare the newest samples of all walkers, or of each walker, with kT."""
+        state = simulation.state
+        kT, means = np.atleast_1d(np.asarray(given)), np.mean(self._newest, axis=0)
+        velocities = state.positions.numel() // len(kT)
         # velocities of neighbouring samples are correlated: count only a tenth of them as independent
-        error = kT * math.sqrt(2 / (simulation.state.positions.numel() * max(WINDOW / 10, 1)))
-        if abs(mean - kT) <= TOLERANCE * kT + 5 * error:
+        error = kT * math.sqrt(2 / (velocities * max(WINDOW / 10, 1)))
+        excess = np.abs(means - kT) - (TOLERANCE * kT + 5 * error)
+        worst = int(excess.argmax())
+        if excess[worst] <= 0:
             return
         self._warned = True
         cause = "the bias heats the walkers faster than the thermostat cools them: let it grow more slowly"
-        if mean < kT:
+        if means[worst] < kT[worst]:
             cause = "the thermostat has not caught up"
+        of = f" of walker {worst}" if isinstance(given, Tensor) else ""
         warnings.warn(
-            f"step {simulation.state.step}: kinetic temperature {mean:.3g} instead of kT = {kT:.3g}; {cause}, "
+            f"step {state.step}: kinetic temperature {means[worst]:.3g}{of} instead of kT = {kT[worst]:.3g}; {cause}, "
             "raise the friction, or use a smaller time step",
             NNSimWarning,
             stacklevel=2,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nnsim.errors import require_flag, require_integer
 from nnsim.forcefield import ForceField
-from nnsim.protocols import Observable
+from nnsim.protocols import Observable, said
 from nnsim.running.checks.parts import check_recorded, with_intervals
 
 
@@ -52,6 +52,6 @@ def recording_plan(
 def check_recording(plan: Recording, force_field: ForceField) -> None:
     """Refuse to record what is not known at its steps, because a bias is evaluated at others."""
     own = {thing.name: every for thing, every in plan.observables}
-    of_all = [thing.name for thing, _ in plan.observables if getattr(thing, "needs_bias_energy", False)]
+    of_all = [thing.name for thing, _ in plan.observables if said(thing, Observable, "needs_bias_energy")]
     cvs = {cv.name: plan.every for cv in force_field.cvs}
     check_recorded(force_field, {"bias_energy": plan.every, **cvs, **own}, ["bias_energy", *of_all])

@@ -17,6 +17,7 @@ from nnsim.running.checks.parts import comes_round
 from nnsim.running.recording import bias_numbers
 
 if TYPE_CHECKING:
+    from nnsim.schedules import Setting
     from nnsim.simulation import Simulation
 
 LINE_SECONDS = 10.0  # between two lines where no bar can be drawn
@@ -203,12 +204,9 @@ def summary(simulation: Simulation) -> dict[str, str]:
     if simulation.platform_reason:
         rows["platform"] = f"{simulation.platform.name} ({simulation.platform_reason})"
     temperature = simulation.monitor.kinetic_temperature(since=0.9 * state.step)
-    kT = getattr(simulation.integrator, "kT", None)
+    kT = simulation.integrator.kT
     if not math.isnan(temperature) and kT is not None:
-        from nnsim.schedules import temperature_at
-
-        now = temperature_at(kT, state.step)
-        rows["kinetic temperature"] = f"{temperature:.4g} over the last tenth (kT = {now:.4g})"
+        rows["kinetic temperature"] = f"{temperature:.4g} over the last tenth ({_temperature_of(kT, state.step)})"
     if words := simulation.step_error.summary(simulation):
         rows["error of the time step"] = words
     for column, cv in enumerate(simulation.force_field.cvs):
@@ -221,3 +219,13 @@ def summary(simulation: Simulation) -> dict[str, str]:
         if doubts := bias.doubts():
             rows[f"{bias.name}: NOT CONVERGED"] = "; ".join(doubts)
     return rows
+
+
+def _temperature_of(kT: Setting, step: int) -> str:
+    """The temperature of a step, in words."""
+    from nnsim.schedules import setting_at
+
+    now = setting_at(kT, step)
+    if isinstance(now, float):
+        return f"kT = {now:.4g}"
+    return f"kT from {float(now.min()):.4g} to {float(now.max()):.4g}, mean {float(now.mean()):.4g}"

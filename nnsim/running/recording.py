@@ -13,6 +13,7 @@ from nnsim.errors import InputError
 from nnsim.forcefield import difference
 from nnsim.identity.parts import same
 from nnsim.protocols import Bias, Observable, Reporter
+from nnsim.schedules import setting_at
 from nnsim.trajectory.layout import folder_name
 
 if TYPE_CHECKING:
@@ -144,9 +145,9 @@ def standard_series(simulation: Simulation) -> list[Series]:
         found.append(_observable(cv.name, every, _cv_column(column), f"the CV {type(cv).__name__} of a bias", cv))
     if "kinetic_energy" in simulation.state.integrator_state:
         found.append(_observable("kinetic_temperature", plan.every, lambda sim, _: sim.kinetic_temperature()))
-    kT = getattr(simulation.integrator, "kT", None)
+    kT = simulation.integrator.kT
     if callable(kT):
-        found.append(_observable("kT", plan.every, lambda sim, _: float(kT(sim.state.step))))
+        found.append(_observable("kT", plan.every, lambda sim, _: setting_at(kT, sim.state.step)))
     for bias in simulation.force_field.biases:
         for key in bias.observables():
             name, what = f"{bias.name}_{key}", f"the number {key!r} of the bias {bias.name!r}"

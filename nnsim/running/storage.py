@@ -15,13 +15,13 @@ from nnsim.errors import InputError, NNSimWarning, TrajectoryError
 from nnsim.identity import changes
 from nnsim.lock import OutputLock, released_on_error
 from nnsim.networks.layout import places_of
+from nnsim.protocols import Bias, CollectiveVariable, said
 from nnsim.running.checks.parts import comes_round, period_of
 from nnsim.running.recording import Recorder, bias_numbers, particle_series, standard_series
 from nnsim.running.store import Store
 from nnsim.running.zarr_store import ZarrStore, checkpoint_path
 
 if TYPE_CHECKING:
-    from nnsim.protocols import Bias
     from nnsim.simulation import Simulation
 
 __all__ = ["Storage", "checkpoint_path", "header", "warn_of_environment"]
@@ -156,10 +156,10 @@ class Storage:
             return
         for key, table in tables.items():
             self.store.put(f"{group}/{key}", np.asarray(table.detach().cpu()), None)
-        numbers: dict[str, Any] = {**bias_numbers(bias), "deposits": getattr(bias, "deposits", None)}
-        numbers["discrete"] = [bool(getattr(cv, "discrete", False)) for cv in bias.cvs]
-        said = {**describe(bias), **describe(bias.for_readers())}
-        self.store.set_attrs(group, {**said, **numbers, "step": self.simulation.state.step})
+        numbers: dict[str, Any] = {**bias_numbers(bias), "deposits": bias.deposits}
+        numbers["discrete"] = [bool(said(cv, CollectiveVariable, "discrete")) for cv in bias.cvs]
+        told = {**describe(bias), **describe(bias.for_readers())}
+        self.store.set_attrs(group, {**told, **numbers, "step": self.simulation.state.step})
 
 
 def header(simulation: Simulation) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def header(simulation: Simulation) -> dict[str, Any]:
         "periods": _periods(simulation),
         "script": simulation.script,
         "time_step": simulation.integrator.time_step,
-        "kT": describe(getattr(simulation.integrator, "kT", None)),
+        "kT": describe(simulation.integrator.kT),
         "start": simulation.system.start_record(),
         **_described(simulation),
         "platform_reason": simulation.platform_reason,

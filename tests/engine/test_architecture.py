@@ -9,7 +9,8 @@ import sys
 import pytest
 from imports import IMPORTS, MODULES, PLUGGABLE, ROOT, imported, room
 
-from nnsim import earlier_names
+from nnsim import earlier_names, protocols
+from nnsim.running.checks.contract import attributes_of, defaults_of, methods_of
 
 # The engine's root holds what every reader needs first; everything else has a room.
 AT_THE_ROOT = {
@@ -38,6 +39,10 @@ MAY_IMPORT = {
     "cli": ("analysis", "export", "plotting", "report", "running", "trajectory"),
 }
 
+# Those that deal with parts; in the others what is asked for is that of arrays, files and code.
+ROOMS_OF_PARTS = ("running", "platforms", "program", "integrators", "bias", "systems")
+MODULES_OF_PARTS = ("nnsim.simulation", "nnsim.forcefield", "nnsim.evaluation", "nnsim.identity.ownership")
+
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
     """By Tarjan's order: modules that only import what is known to be free of circles are free of them."""
@@ -48,6 +53,31 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         for imports in left.values():
             imports.difference_update(free)
     assert left == {}
+
+
+def test_parts_are_asked_plainly_for_what_their_protocols_say() -> None:
+    """No getattr or hasattr: what is used is in the protocols; `said` asks those parts that need not inherit."""
+    parts = [getattr(protocols, name) for name in ("System", "CollectiveVariable", "Bias", "Integrator", "Platform")]
+    kept = {name for one in parts for find in (attributes_of, methods_of, defaults_of) for name in find(one)}
+    assert {"name", "kT", "dt", "masses", "period", "native", "observe", "batch_loss", "advance"} <= kept
+    found = []
+    for module in MODULES:
+        if room(module) in ROOMS_OF_PARTS or module in MODULES_OF_PARTS:
+            found += [(module, call) for call in _asked(module) if call[1] in kept]
+    assert found == []
+
+
+def _asked(module: str) -> list[tuple[str, str]]:
+    """Each getattr and hasattr of a module with a name that stands there, and the name."""
+    calls = [
+        one for one in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))) if isinstance(one, ast.Call)
+    ]
+    names = [(ast.unparse(call.func), call.args[1:2]) for call in calls]
+    return [
+        (function, str(given[0].value))
+        for function, given in names
+        if function in ("getattr", "hasattr") and given and isinstance(given[0], ast.Constant)
+    ]
 
 
 def test_what_is_at_the_root() -> None:

@@ -340,7 +340,10 @@ def test_friction_from_fraction_keeps_one_minus_g_of_a_velocity():
         (lambda: Langevin(0.1, 1.0, masses=0.0), r"masses must be .* above 0, but 1 are not, such as 0"),
         (lambda: Langevin(0.1, 1.0, masses="x"), r"Langevin: masses = 'x' must be one number, or one for each"),
         (lambda: VelocityVerlet(0.1, masses=None), r"VelocityVerlet: masses = None must be one number"),
-        (lambda: Langevin(0.1, 1.0, masses=torch.ones(2, 2)), r"masses of shape \(2, 2\) must be .*; give them as"),
+        (
+            lambda: Langevin(0.1, 1.0, masses=torch.ones(2, 2, 2)),
+            r"masses of shape \(2, 2, 2\) must be .*; give them so",
+        ),
         (lambda: Langevin(0.1, 1.0, 1.0, "BAB"), r"friction = 1 and kT .* no O; add an O, or set friction=0"),
         (lambda: Langevin(0.1, 1.0, masses=torch.tensor([1.0, math.nan])), r"masses must be"),
         (lambda: VelocityVerlet(-0.1), r"VelocityVerlet: dt = -0.1"),

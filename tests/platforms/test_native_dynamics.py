@@ -57,7 +57,7 @@ def assert_same(reference, native, tolerance=1e-10):
     assert one["state"]["step"] == other["state"]["step"]
     for name, value in _tensors({"state": one["state"], "bias": one["bias"]}).items():
         found = _tensors({"state": other["state"], "bias": other["bias"]})[name]
-        assert found.dtype == value.dtype and found.shape == value.shape, name
+        assert (found.dtype, found.shape) == (value.dtype, value.shape), name
         scale = 1 + float(value.abs().max()) if value.numel() else 1.0
         assert float((value.double() - found.double()).abs().max() if value.numel() else 0) <= tolerance * scale, name
 

@@ -92,6 +92,11 @@ class BiasedRun:
                 f"{self.path}: kT followed a schedule, so its frames belong to no single temperature; run at a "
                 "constant kT"
             )
+        if isinstance(found, list):
+            raise InputError(
+                f"{self.path}: each of {len(found)} walkers has a kT of its own, so their frames belong to no single "
+                "temperature; run at one kT for all walkers, or take averages of each walker from its own record"
+            )
         known = [found, *(settings.get("kT") for settings in self.biases.values())]
         for value in known:
             if value is not None:

@@ -293,6 +293,7 @@ def _over_groups(
 
     `measure(values [T, k], lags, columns)` gives its sum over k columns, which are those of all walkers in turn.
     """
+    _refuse_own_time_steps(recorded)
     frames, walkers, size = recorded.shape
     if frames < 2:
         raise InputError(f"{recorded.owner}: {frames} frame has no motion; give at least 2")
@@ -316,6 +317,16 @@ def _over_groups(
     if pieces == 1:
         groups[:, :, 0] = of_walkers
     return apart * np.arange(lags + 1), of_walkers, groups.reshape(lags + 1, -1)
+
+
+def _refuse_own_time_steps(recorded: Recorded) -> None:
+    """Raise `InputError` where a lag in steps is not the same time for all walkers and frames."""
+    dt = (recorded.header.get("integrator") or {}).get("dt")
+    if dt is not None and not isinstance(dt, (int, float)):
+        raise InputError(
+            f"{recorded.owner}: dt was not one number in this run, so that a lag is no common time of its walkers; "
+            "give the frames of walkers of one dt as an array, with their interval="
+        )
 
 
 def _walkers_of(columns: slice, size: int, most: int = 512) -> list[tuple[int, slice]]:

@@ -53,11 +53,13 @@ def layer_temperatures(frames: Any, *, masses: Any = None, parameters: Shapes | 
     is driven by a growing bias or by noise in its gradients. Velocities are recorded at the end of a step: those of
     BAOAB are off kT by an error of order dt^2, unlike those after its O step, which `kinetic_temperature` is made of.
 
+    Of walkers with a kT each `values` are the mean; `frames` has each of them.
+
     The standard error is sqrt(variance tau / (T W)) of `autocorrelation_time`.
 
     Args:
         frames: `Trajectory` with velocities, its path, its velocities, or an array [T, W, n].
-        masses: a number above 0 or [n]; None is what the trajectory recorded, and 1 for an array.
+        masses: a number above 0, [n], [W, 1] or [W, n]; None is what the trajectory recorded, and 1 for an array.
         parameters: names and shapes of the tensors; a trajectory knows its own.
 
     Raises:
@@ -87,14 +89,17 @@ def layer_temperatures(frames: Any, *, masses: Any = None, parameters: Shapes | 
 
 
 def _masses(recorded: Recorded, masses: Any) -> Floats:
-    """Masses as a number or [n]."""
+    """Masses as a number, [n], [W, 1] or [W, n]."""
     given = recorded.header.get("integrator", {}).get("masses", 1.0) if masses is None else masses
     if isinstance(given, Mapping):
-        raise InputError("layer_temperatures: the run had masses of its own for each parameter; give them as masses=")
-    mass = as_numbers("layer_temperatures", "masses", given).astype(np.float64)
-    if mass.shape not in ((), (recorded.size,)) or not (np.isfinite(mass) & (mass > 0)).all():
         raise InputError(
-            f"layer_temperatures: masses must be a number above 0 or one for each of {recorded.size} parameters; "
-            "change masses"
+            "layer_temperatures: the run had masses of its own for each parameter or walker; give them as masses="
+        )
+    mass = as_numbers("layer_temperatures", "masses", given).astype(np.float64)
+    walkers, size = recorded.shape[1:]
+    if mass.shape not in ((), (size,), (walkers, 1), (walkers, size)) or not (np.isfinite(mass) & (mass > 0)).all():
+        raise InputError(
+            f"layer_temperatures: masses must be a number above 0 or one for each of {size} parameters, {walkers} "
+            "walkers [W, 1] or both; change masses"
         )
     return mass

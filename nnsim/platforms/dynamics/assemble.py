@@ -13,6 +13,7 @@ from nnsim.platforms.dynamics import structures as to
 from nnsim.platforms.dynamics import variables
 from nnsim.platforms.dynamics.network import losses, passes
 from nnsim.platforms.dynamics.network.tables import Tables, tables_of
+from nnsim.platforms.dynamics.obstacles import LEARNT
 
 if TYPE_CHECKING:
     from nnsim.forcefield import ForceField
@@ -179,7 +180,7 @@ class LearntGrids:
     """The grids of all biases that learn, side by side; the biases' own tables become parts of them."""
 
     def __init__(self, force_field: ForceField, walkers: int) -> None:
-        self.biases: list[Any] = [bias for bias in force_field.biases if bias.native in ("grid", "hills")]
+        self.biases: list[Any] = [bias for bias in force_field.biases if bias.native in LEARNT]
         columns = {cv.name: column for column, cv in enumerate(force_field.cvs)}
         self._columns = _padded([[columns[cv.name] for cv in bias.cvs] for bias in self.biases], np.int64)
         self._walkers = walkers
@@ -330,7 +331,7 @@ class Restrained:
         for u, umbrella in enumerate(self._umbrellas):
             if umbrella.moving:
                 rows = [number for number, (owner, _) in enumerate(self.springs) if owner == u]
-                umbrella.take_account(
+                umbrella.take_work(
                     torch.from_numpy(self.arrays.work[u].copy()), torch.from_numpy(self.arrays.last[rows].T.copy())
                 )
 

@@ -10,7 +10,6 @@ from nnsim.platforms.dynamics import potentials, variables
 from nnsim.platforms.dynamics.network.compile import kernel
 from nnsim.platforms.dynamics.network.indirect import addresses_of
 
-
 BIASED, OF_LOSS, OF_BATCH = range(3)
 
 

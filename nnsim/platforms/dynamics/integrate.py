@@ -13,8 +13,8 @@ from nnsim.platforms.dynamics import operations as op
 from nnsim.platforms.dynamics import structures as to
 from nnsim.program.operation import FromState, Number, Operation, Repeat, Scheduled
 
-# Number of each operation; the names of its numbers, in the order in which the compiled function takes them; the name of
-# its masses or mobilities; how many draws of noise it takes.
+# Number of each operation; the names of its numbers, in the order in which the compiled function takes them; the name
+# of its masses or mobilities; how many draws of noise it takes.
 CODES: dict[type[Operation], tuple[int, tuple[str, ...], str | None, int]] = {
     of.Kick: (op.KICK, ("dt",), "masses", 0),
     of.Drift: (op.DRIFT, ("dt",), None, 0),
@@ -54,6 +54,9 @@ def unknown_operation(operations: Iterable[Operation]) -> str | None:
             return type(one).__name__
         if any(isinstance(value, FromState) and value.name != "time_step" for value in vars(one).values()):
             return f"{type(one).__name__} with a number of the state"
+        array = CODES[type(one)][2] if type(one) in CODES else None
+        if array is not None and isinstance(vars(one).get(array), Scheduled):
+            return f"{type(one).__name__} with a {array} that changes from step to step"
     return None
 
 

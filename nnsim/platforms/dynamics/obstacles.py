@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nnsim.platforms.obstacles import unknown
+from nnsim.platforms.obstacles import changed, unknown
+from nnsim.protocols import CollectiveVariable, said
 
 if TYPE_CHECKING:
     from nnsim.forcefield import ForceField
     from nnsim.simulation import Simulation
+
+LEARNT = ("grid", "hills")  # what biases on grids say of themselves that have `deposit_plan` and `take_account`
 
 
 def obstacle(simulation: Simulation) -> str | None:
@@ -27,14 +30,15 @@ def obstacle(simulation: Simulation) -> str | None:
 def _of_biases(force_field: ForceField) -> str | None:
     if force_field.slow:
         return "a bias that is evaluated every few steps has no native code"
-    for bias in force_field.biases:
-        found = unknown(f"the bias {bias.name!r} ({type(bias).__name__})", bias)
+    biases: list[Any] = force_field.biases
+    for bias in biases:
+        found = unknown(f"the bias {bias.name!r} ({type(bias).__name__})", bias, bias.native)
         if found:
             return found
-        if getattr(bias, "_merged", None) is not None:
+        if bias.native in LEARNT and bias.shared:
             return f"the bias {bias.name!r} is shared with others"
     for cv in force_field.cvs:
-        found = unknown(f"the CV {cv.name!r}", cv)
+        found = unknown(f"the CV {cv.name!r}", cv, said(cv, CollectiveVariable, "native"))
         if found:
             return found
     return None
@@ -53,12 +57,12 @@ def _of_network(simulation: Simulation) -> str | None:
     from nnsim.platforms.dynamics import assemble
     from nnsim.platforms.dynamics.network.tables import Unknown
 
-    system: Any = simulation.system
-    if found := unknown(f"the system {type(system).__name__}", system, "traced_network"):
-        return found
+    system = simulation.system
     traced = system.traced_network()
     if isinstance(traced, str):
         return traced
+    if found := changed(f"the system {type(system).__name__}", system, "traced_network"):
+        return found
     try:
         assemble.network_of(traced, simulation.state.positions.shape[1])
     except Unknown as what:

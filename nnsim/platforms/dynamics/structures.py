@@ -16,7 +16,7 @@ class Points(NamedTuple):
     """The points of all splits, in blocks.
 
     Attributes:
-        numbers: flat; block b of split s has its rows, each of `width[s]` points, from `start[s]` + b x rows x width on.
+        numbers: flat; block b of split s has rows of `width[s]` points, from `start[s]` + b x rows x width on.
         pointers, places, data: the numbers that are kept as lists, see `nnsim.platforms.dynamics.network.sparse`.
         start, width, blocks, count, first: of each split, [S]; `first` is the number of its first point.
         kind: of the loss, see `nnsim.platforms.dynamics.network.losses`.
@@ -171,8 +171,8 @@ class Program(NamedTuple):
         draws: number of the draw of noise in the step, of each that draws.
         groups: first operation of each group that is done parameter by parameter, and of each other one.
         numbers: [operations, 4, W].
-        source: where they come from, [operations, 4]: -1 from `numbers`, -2 those times the walker's own time step, else
-            a column of the schedule.
+        source: where they come from, [operations, 4]: -1 from `numbers`, -2 those times the walker's own time step,
+            else a column of the schedule.
         arrays: masses or mobilities, flat; array: begin, and steps between walkers and between parameters, of each
             operation, [operations, 3].
         inertia, freedom: of the chains of thermostats, [W, chain].

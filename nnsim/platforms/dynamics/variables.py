@@ -16,7 +16,7 @@ LOSS_SLOPE = -1.0  # in `Quantities.slope`
 def evaluate(network, points, quantities, scratch, places, gradients):  # type: ignore[no-untyped-def]
     """Fill `scratch.sums` with all quantities, and with `gradients` the rows of `scratch.gradients` with theirs.
 
-    The parameters are in `scratch.theta`; `places` says where the BLAS, forward and backward operations, and losses are.
+    The parameters are in `scratch.theta`; `places` says where the BLAS, the operations, and the losses are.
     """
     sums, rows = scratch.sums, scratch.gradients
     for q in range(quantities.split.size):

@@ -16,7 +16,6 @@ from nnsim.forcefield import ForceField
 from nnsim.precision import Precision
 from nnsim.protocols import Bias, Integrator, System
 from nnsim.running.checks.gradients import DIRECTIONS, DOUBLE, Functions, Slopes, drawn
-from nnsim.running.checks.parts import needs_gradients
 
 WALKERS = 4  # that are looked at in double precision
 AWAY = 0.1  # of the size of the positions: how far from the start gradients are looked at
@@ -44,9 +43,9 @@ def check_gradients(
         s: their CVs, [W, k].
         precision: of the run.
     """
-    if not needs_gradients(integrator):
+    if not integrator.needs_gradients:
         return
-    who, trains = type(integrator).__name__, getattr(integrator, "follows_loss", False)
+    who, trains = type(integrator).__name__, integrator.follows_loss
     for bias in force_field.biases:
         _check_bias(who, force_field, bias, s[:, force_field.columns_of(bias)])
     if not (trains or force_field.cvs or not force_field.flat):
@@ -65,7 +64,7 @@ def check_gradients(
 
 def _check_bias(who: str, force_field: ForceField, bias: Bias, s: Tensor) -> None:
     """Refuse a bias that exerts no force, or one whose gradient is not that of its energy, at s [W, k] or around it."""
-    if not getattr(bias, "differentiable", True):
+    if not bias.differentiable:
         raise InputError(
             f"{who} needs forces, but the bias {bias.name!r} has none: it is constant in each bin; "
             "use Grid(kind='spline') or a Monte Carlo integrator"

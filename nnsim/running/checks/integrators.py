@@ -12,6 +12,7 @@ from nnsim.errors import (
     InputError,
     NNSimError,
     first_line,
+    require_each,
     require_flag,
     require_integer,
     require_number,
@@ -22,6 +23,7 @@ from nnsim.program.operation import Operation
 from nnsim.protocols import Integrator
 from nnsim.random.streams import RandomStreams
 from nnsim.running.checks.contract import takes
+from nnsim.schedules import setting_at
 from nnsim.state import State
 
 FLAGS = ("follows_loss", "metropolis", "multiple_time_stepping", "needs_gradients", "symmetric")
@@ -39,9 +41,9 @@ def check_integrator(integrator: Integrator) -> None:
     for name in FLAGS:
         require_flag(owner, name, getattr(integrator, name))
     require_integer(owner, "order", integrator.order, least=1)
-    kT = getattr(integrator, "kT", None)
+    kT = integrator.kT
     if kT is not None and not callable(kT):
-        require_number(owner, "kT", kT, least=0.0)
+        require_each(owner, "kT", kT, least=0.0)
 
 
 def started(integrator: Integrator, positions: Tensor, force_field: ForceField, streams: RandomStreams) -> State:
@@ -50,9 +52,18 @@ def started(integrator: Integrator, positions: Tensor, force_field: ForceField, 
     state = _answer(f"{owner}: init()", lambda: integrator.init(positions, force_field, streams))
     require_state(f"{owner}: init()", state)
     require_number(owner, "time_step", integrator.time_step, above=0.0)
+    for name, given in (("dt", integrator.dt), ("kT", integrator.kT)):
+        if given is not None and not callable(given):
+            _require_walkers(owner, name, setting_at(given, 0), state.walkers)
     if integrator.is_program:
         _check_program(owner, integrator, force_field)
     return state
+
+
+def _require_walkers(owner: str, name: str, found: float | Tensor, walkers: int) -> None:
+    """Raise `InputError` for more or fewer numbers than walkers."""
+    if isinstance(found, Tensor) and len(found) != walkers:
+        raise InputError(f"{owner}: {name} has {len(found)} numbers for {walkers} walkers; give one, or one for each")
 
 
 def _check_program(owner: str, integrator: Integrator, force_field: ForceField) -> None:
@@ -66,7 +77,7 @@ def _check_program(owner: str, integrator: Integrator, force_field: ForceField) 
 
 def _conserves_nothing(integrator: Integrator) -> bool:
     """Whether nobody will ask what its steps conserve: of Metropolis methods, and where forces are of mini-batches."""
-    return integrator.metropolis or getattr(integrator, "batch_size", None) is not None
+    return integrator.metropolis or integrator.batch_size is not None
 
 
 def require_state(what: str, state: object) -> None:

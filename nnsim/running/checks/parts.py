@@ -22,8 +22,9 @@ from nnsim.errors import (
     shown,
 )
 from nnsim.forcefield import ForceField
-from nnsim.protocols import Integrator, Observable
+from nnsim.protocols import CollectiveVariable, Integrator, Observable, said
 from nnsim.running.checks.contract import check_contract
+from nnsim.schedules import BiasFunction, Setting, setting_at
 from nnsim.state import State
 
 SAME_PERIOD = 1e-5  # relative; an edge given as 3.1416 is pi
@@ -65,36 +66,47 @@ def torch_device(name: str) -> torch.device:
     return device
 
 
-def needs_gradients(integrator: Integrator) -> bool:
-    """Whether an integrator is a dynamics, which needs forces."""
-    return getattr(integrator, "needs_gradients", True)
-
-
 def check_parts(integrator: Integrator, force_field: ForceField, observed: Sequence[Observable]) -> None:
     """Refuse combinations that cannot work."""
     for named in (*force_field.biases, *force_field.cvs, *observed):
         check_name(named.name)
-    who, dynamics = type(integrator).__name__, needs_gradients(integrator)
+    who, dynamics, kT = type(integrator).__name__, integrator.needs_gradients, integrator.kT
     if force_field.system.box.kind == "lattice" and dynamics:
         raise InputError(f"{who} moves continuously, but the parameters live on a lattice; use MonteCarlo")
-    kT = getattr(integrator, "kT", None)
+    for name, given in (("dt", integrator.dt), ("kT", kT)):
+        if isinstance(given, BiasFunction) and not any(given.bias is one for one in force_field.biases):
+            raise InputError(
+                f"{who}: {name} follows the bias {given.bias.name!r}, which is none of this simulation's; give that "
+                "as a bias too"
+            )
     for bias in force_field.biases:
-        for flag in ("frozen", "moving"):
-            require_flag(type(bias).__name__, flag, getattr(bias, flag, False))
+        for flag, value in (("frozen", bias.frozen), ("moving", bias.moving)):
+            require_flag(type(bias).__name__, flag, value)
         for cv in bias.cvs:
-            if dynamics and not getattr(cv, "differentiable", True):
+            if dynamics and not said(cv, CollectiveVariable, "differentiable"):
                 raise InputError(
                     f"{who} needs forces, but the CV {cv.name!r} of the bias {bias.name!r} has no gradient; "
                     "use a smooth CV (SmoothedAccuracy instead of Accuracy) or a Monte Carlo integrator"
                 )
-        own = getattr(bias, "kT", None)
-        if callable(kT) and own is not None:
-            raise InputError(
-                f"the bias {bias.name!r} has kT = {own:g}, so it assumes a constant temperature, but {who} has a "
-                "schedule of kT; give kT as a number, or leave the bias out"
-            )
-        if kT is not None and own is not None and abs(own - kT) > 1e-12 * abs(kT):
-            raise InputError(f"the bias {bias.name!r} has kT = {own:g} but {who} has kT = {kT:g}; make them equal")
+        if bias.kT is not None and kT is not None:
+            _check_temperature(bias.name, bias.kT, who, kT)
+
+
+def _check_temperature(bias: str, own: float, who: str, kT: Setting) -> None:
+    """Refuse a bias that is made for one temperature, where the heat bath has another."""
+    if callable(kT):
+        raise InputError(
+            f"the bias {bias!r} has kT = {own:g}, so it assumes a constant temperature, but {who} has a "
+            "schedule of kT; give kT as a number, or leave the bias out"
+        )
+    now = setting_at(kT, 0)
+    if not isinstance(now, float):
+        raise InputError(
+            f"the bias {bias!r} has kT = {own:g} for all walkers, but {who} has a kT for each of {len(now)} walkers; "
+            "give kT as one number, or leave the bias out"
+        )
+    if abs(own - now) > 1e-12 * abs(now):
+        raise InputError(f"the bias {bias!r} has kT = {own:g} but {who} has kT = {now:g}; make them equal")
 
 
 def check_intervals(integrator: Integrator, force_field: ForceField) -> None:
@@ -103,20 +115,19 @@ def check_intervals(integrator: Integrator, force_field: ForceField) -> None:
     for bias, k in zip(force_field.biases, force_field.intervals, strict=True):
         if k == 1:
             continue
-        if not getattr(integrator, "multiple_time_stepping", False):
+        if not integrator.multiple_time_stepping:
             raise InputError(
                 f"{who} cannot evaluate the bias {bias.name!r} every {k} steps only; use VelocityVerlet, NoseHoover or "
                 "Langevin with a splitting in which no B stands between two A, such as 'BAOAB', or give the bias "
                 "without an interval"
             )
-        if getattr(bias, "moving", False):
+        if bias.moving:
             raise InputError(
                 f"the bias {bias.name!r} moves and keeps account of it at every step, so it cannot be evaluated every "
                 f"{k} steps only; give it without an interval, or let it rest"
             )
-        for name in ("pace", "every"):
-            own = getattr(bias, name, k)
-            if isinstance(own, int) and own % k:
+        for name, own in (("pace", bias.pace), ("every", bias.every)):
+            if own is not None and own % k:
                 raise InputError(
                     f"the bias {bias.name!r} has {name} = {own}, but is evaluated every {k} steps; "
                     f"make {name} a multiple of {k}, or change the interval"
@@ -150,8 +161,8 @@ def check_recorded(force_field: ForceField, recorded: Mapping[str, int], of_all:
 
 def period_of(thing: Any, box: Any) -> float | None:
     """After how much a CV, or another observable, comes round; `math.inf`: it does not; None: it does not say."""
-    said = getattr(thing, "period", None)  # observables need no base class
-    period = said(box) if callable(said) else None
+    ask = said(thing, Observable, "period")
+    period = ask(box) if callable(ask) else None  # an observable may call something else its period
     if period is None or period == math.inf:
         return period
     return require_number(type(thing).__name__, "period", period, above=0.0)
@@ -167,7 +178,7 @@ def check_periods(force_field: ForceField) -> None:
     """Refuse biases that do not repeat where their CVs do: V would jump where walkers pass unhindered."""
     box = force_field.system.box
     for bias in force_field.biases:
-        own = getattr(bias, "periods", None)
+        own = bias.periods
         if own is not None and len(own) != len(bias.cvs):
             raise InputError(
                 f"the bias {bias.name!r} has {len(own)} periods for {len(bias.cvs)} CVs; give one for each"
@@ -176,7 +187,7 @@ def check_periods(force_field: ForceField) -> None:
             period = period_of(cv, box)
             if period is None or math.isclose(given or math.inf, period, rel_tol=SAME_PERIOD):
                 continue
-            if period == math.inf and getattr(bias, "grid", None) is None:
+            if period == math.inf and bias.kind != "grid":
                 continue  # a known potential may repeat where the CV does not; what is learnt would be smeared together
             found = f"has a period of {given:.10g}" if given else "does not repeat"
             if period == math.inf:
@@ -198,8 +209,8 @@ def check_edges(integrator: Integrator, force_field: ForceField, positions: Tens
     methods are right all the same, since they compare energies; training goes by none.
     """
     box, who = force_field.system.box, type(integrator).__name__
-    by_energy = not (getattr(integrator, "follows_loss", False) or getattr(integrator, "metropolis", False))
-    if box.period is None or not by_energy or not needs_gradients(integrator):
+    by_energy = not (integrator.follows_loss or integrator.metropolis)
+    if box.period is None or not by_energy or not integrator.needs_gradients:
         return
     jumps: dict[str, float] = {}
     generator = torch.Generator().manual_seed(0)
@@ -227,8 +238,8 @@ def _jumps(force_field: ForceField, below: Tensor, above: Tensor) -> Iterator[tu
     yield "U", _largest(one[0], two[0])
     periods = {cv.name: period_of(cv, force_field.system.box) for cv in force_field.cvs}
     for bias in force_field.biases:  # a bias on an angle that does not tell its period may know it
-        said = zip(bias.cvs, getattr(bias, "periods", None) or (), strict=False)
-        periods |= {cv.name: given for cv, given in said if periods[cv.name] is None}
+        pairs = zip(bias.cvs, bias.periods or (), strict=False)
+        periods |= {cv.name: given for cv, given in pairs if periods[cv.name] is None}
     whole = True
     for column, cv in enumerate(force_field.cvs):
         period = periods[cv.name]

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from scipy.special import erfcinv
+from torch import Tensor
 
 from nnsim.criteria import LARGEST_SPREAD_ERROR, LEAST_ACCEPTANCE
 from nnsim.random.streams import Purpose
 from nnsim.running.step_error import shadow_work
-from nnsim.schedules import temperature_at
+from nnsim.schedules import Setting, setting_at
 
 if TYPE_CHECKING:
+    from nnsim.protocols import Integrator
     from nnsim.simulation import Simulation
     from nnsim.state import State
 
@@ -201,12 +203,26 @@ def degrees_of_freedom(simulation: Simulation) -> int:
 
 
 def present_kT(simulation: Simulation) -> float:
-    """That of the thermostat at the present step or, without one, of the initial velocities."""
-    integrator = simulation.integrator
-    kT = getattr(integrator, "kT", getattr(integrator, "initial_kT", 0.0))
-    return temperature_at(kT, simulation.state.step)
+    """That of the thermostat at the present step or, without one, of the initial velocities; one for all walkers."""
+    return float(setting_at(_temperature(simulation.integrator), simulation.state.step))
+
+
+def not_common(simulation: Simulation) -> str:
+    """Which of dt and kT each walker has for itself, in words; empty if none."""
+    integrator, step = simulation.integrator, simulation.state.step
+    found = {"kT": setting_at(_temperature(integrator), step)}
+    if integrator.dt is not None:
+        found["dt"] = setting_at(integrator.dt, max(step, 1))
+    return " and ".join(name for name, value in found.items() if isinstance(value, Tensor))
+
+
+def _temperature(integrator: Integrator) -> Setting:
+    return integrator.initial_kT if integrator.kT is None else integrator.kT
 
 
 def time_step(simulation: Simulation) -> float:
-    """dt of a simulation."""
-    return float(getattr(simulation.integrator, "dt", simulation.integrator.time_step))
+    """dt of a simulation at the present step, where it is the same for all walkers."""
+    integrator = simulation.integrator
+    if integrator.dt is None:
+        return integrator.time_step
+    return float(setting_at(integrator.dt, max(simulation.state.step, 1)))

@@ -5,6 +5,7 @@
 | says what it conserves: Langevin, Brownian and Newton's dynamics, Nose-Hoover | `WorkMeter`, by shadow work |
 | hybrid Monte Carlo, which has no error, but rejects more the larger the time step | `AcceptanceMeter` |
 | one of your own with a temperature | `CurvatureMeter`, by the configurational temperature |
+| a dt or, but for hybrid Monte Carlo, a kT for each walker: no time step to try would be right for all | `NoMeter` |
 | all others | `NoMeter`, which says why |
 """
 
@@ -26,7 +27,9 @@ from nnsim.running.step_error.meters import (
     NoMeter,
     Verdict,
     displacement,
+    not_common,
     present_kT,
+    time_step,
 )
 from nnsim.running.step_error.work import WorkMeter
 
@@ -98,7 +101,7 @@ class StepError(Reporter):
         if not verdict.too_large or self._warned:
             return
         self._warned = True
-        dt = float(getattr(simulation.integrator, "dt", simulation.integrator.time_step))
+        dt = time_step(simulation)
         self._try = dt * verdict.factor if math.isfinite(verdict.factor) else _half_stable(simulation, dt)
         warnings.warn(
             f"step {simulation.state.step}: the time step dt = {dt:g} is too large: {verdict.words}; try "
@@ -110,12 +113,16 @@ class StepError(Reporter):
 
 def meter_of(simulation: Simulation) -> Meter:
     """The meter for the integrator of a simulation."""
-    integrator, state = simulation.integrator, simulation.state
+    integrator, state, own = simulation.integrator, simulation.state, not_common(simulation)
     if integrator.metropolis:
-        return AcceptanceMeter() if hasattr(integrator, "dt") else NoMeter("")
-    if getattr(integrator, "batch_size", None) is not None:
+        if integrator.dt is None:
+            return NoMeter("")
+        return NoMeter("none in the law; each walker has a dt of its own") if "dt" in own else AcceptanceMeter()
+    if own:
+        return NoMeter(f"not measured: each walker has a {own} of its own")
+    if integrator.batch_size is not None:
         return NoMeter("not measured: forces of mini-batches are noisy, and no energy is conserved")
-    conserved, kT = integrator.conserved(state) is not None, getattr(integrator, "kT", None)
+    conserved, kT = integrator.conserved(state) is not None, integrator.kT
     if not conserved and (not isinstance(kT, (int, float)) or kT <= 0 or not integrator.needs_gradients):
         return NoMeter("")
     if simulation.force_field.flat and not simulation.force_field.biases:
@@ -134,7 +141,7 @@ def _half_stable(simulation: Simulation, dt: float) -> float:
     By a power iteration with differences of forces. Where nothing is curved upwards it is a tenth of dt.
     """
     state, force_field = simulation.state, simulation.force_field
-    masses = getattr(simulation.integrator, "masses", 1.0)
+    masses = simulation.integrator.masses
     inverse = 1 / (masses.to(state.positions) if isinstance(masses, Tensor) else float(masses))
     direction = state.forces + torch.finfo(state.forces.dtype).eps
     size = displacement(state)

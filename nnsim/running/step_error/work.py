@@ -125,7 +125,7 @@ class WorkMeter(Meter):
             return Verdict(
                 f"a step changes the energy by {size:.2g} kT for each degree of freedom", True, numbers=numbers
             )
-        if not hasattr(simulation.integrator, "kT"):
+        if simulation.integrator.kT is None:
             return self._without_bath(
                 simulation, math.sqrt(8 * np.mean([one.wander for one in windows]) / freedom), numbers
             )

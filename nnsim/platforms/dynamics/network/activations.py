@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from nnsim.platforms.dynamics.network.compile import inline, kernel
-from nnsim.platforms.dynamics.network.elementary import exp, sigmoid, tanh
+from nnsim.platforms.dynamics.network.elementary import sigmoid, tanh
 
 RELU, TANH, SIGMOID, SILU, GELU, GELU_TANH, ELU, CELU, LEAKY_RELU, SOFTPLUS, SOFTSIGN, LOGSIGMOID = range(12)
 HARDTANH, HARDSIGMOID, HARDSWISH, MISH, TANHSHRINK, SIN, EXP, SELU = range(12, 20)
@@ -28,7 +28,7 @@ _GELU_SCALE = math.sqrt(2 / math.pi)
 
 @kernel
 def forward(kind, a, b, x, first, y, out, rows, points):  # type: ignore[no-untyped-def]
-    """`rows` rows of y from `out` on, of those of x [*, points] from `first` on; a and b are the activation's numbers."""
+    """`rows` rows of y from `out` on, of those of x [*, points] from `first` on; a, b: the activation's numbers."""
     zero = x.dtype.type(0)
     for i in range(rows):
         r, o = first + i, out + i

@@ -26,12 +26,9 @@ def addresses() -> np.ndarray:
 def product(typingctx, blas, left, right, m, n, k, a, ia, lda, b, ib, ldb, add, c, ic, ldc):  # type: ignore[no-untyped-def]
     """C [m, n] <- A [m, k] B [k, n] (+ C, with `add`), for flat or two-dimensional arrays a, b, c of one type.
 
-    Args:
-        blas: of `addresses`.
-        left, right: `PLAIN`, or `TRANSPOSED` where A [k, m] or B [n, k] is stored.
-        m, n, k: sizes.
-        a, ia, lda: array, number of the first element, and how many elements lie between two rows; b, c alike.
-        add: 1.0 to add to what is in C, 0.0 to write it.
+    `blas` is of `addresses`. `left` and `right` are `PLAIN`, or `TRANSPOSED` where A [k, m] or B [n, k] is stored; `add`
+    is 1.0 to add to what is in C, 0.0 to write it. Each matrix is an array, the number of its first element, and how
+    many elements lie between two rows.
     """
     signature = types.void(blas, left, right, m, n, k, a, ia, lda, b, ib, ldb, add, c, ic, ldc)
     return signature, _call
@@ -65,14 +62,15 @@ def _call(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     pointer, integers, numbers = byte.as_pointer(), index.as_pointer(), element.as_pointer()
     function = ir.FunctionType(
         ir.VoidType(),
-        [pointer, pointer, integers, integers, integers, numbers, numbers, integers, numbers, integers, numbers]
-        + [numbers, integers],
+        [pointer, pointer, *[integers] * 3, numbers, *[numbers, integers] * 2, numbers, numbers, integers],
     )
     # Fortran's matrices are column-major: C^T = B^T A^T.
     builder.call(
         builder.inttoptr(address, function.as_pointer()),
-        [letter(2, right), letter(1, left), whole(4, n), whole(3, m), whole(5, k), one]
-        + [place(9, b, ib), whole(11, ldb), place(6, a, ia), whole(8, lda), beta, place(13, c, ic), whole(15, ldc)],
+        [
+            *(letter(2, right), letter(1, left), whole(4, n), whole(3, m), whole(5, k), one),
+            *(place(9, b, ib), whole(11, ldb), place(6, a, ia), whole(8, lda), beta, place(13, c, ic), whole(15, ldc)),
+        ],
     )
     return context.get_dummy_value()
 

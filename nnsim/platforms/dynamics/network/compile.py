@@ -4,8 +4,8 @@ A value of a network is a block of rows: one for each number that a point has th
 so that the innermost loops run over contiguous numbers, many at once. Rows are named by an array and a number, since a
 view of a row would cost more than the row.
 
-Without reference counts (`_nrt`), so that nothing can be allocated in them; sums in any order, as in a BLAS, but NaN and
-infinity keep their meaning.
+Without reference counts (`_nrt`), so that nothing can be allocated in them; sums in any order, as in a BLAS, but NaN
+and infinity keep their meaning.
 """
 
 from __future__ import annotations

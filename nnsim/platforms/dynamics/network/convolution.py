@@ -1,8 +1,8 @@
-"""Convolutions of images whose points lie innermost: y[o] <- sum over c, u, v of w[o, c, u, v] x[c, i + u, j + v] + b[o].
+"""Convolutions of images whose points lie innermost: y[o] <- sum over c, u, v of w[o, c, u, v] x[c, i + u, j + v] + b.
 
-Two ways, chosen in `nnsim.platforms.dynamics.network.tables`. With few channels, by `direct`: a row of an output channel
-is one long loop over contiguous numbers of a padded copy of the input. With many, by `strips`: rows of the image are
-laid out as a matrix with a row for each tap (im2col), and the BLAS multiplies.
+Two ways, chosen in `nnsim.platforms.dynamics.network.tables`. With few channels, by `direct`: a row of an output
+channel is one long loop over contiguous numbers of a padded copy of the input. With many, by `strips`: rows of the
+image are laid out as a matrix with a row for each tap (im2col), and the BLAS multiplies.
 
 Arrays are flat: a value of [channels, height, width] begins at an element, and has the points of a block innermost.
 """

@@ -17,7 +17,7 @@ _TAYLOR = [1 / math.factorial(n) for n in range(14)]
 
 
 def exp(x: Any) -> Any:
-    """exp(x), to 2 units in the last place; 0 below the normal numbers, at most 2e38 or 1e308, NaN of NaN."""
+    """The exponential, to 2 units in the last place; 0 below the normal numbers, at most 2e38 or 1e308, NaN of NaN."""
     raise NotImplementedError
 
 

@@ -37,7 +37,7 @@ def _add_scaled(context: Any, builder: Any, signature: Any, args: Any) -> Any:
 
 
 def _sum_of_rows(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    y, at, table, places, factors, low, high = args
+    y, at, table = args[:3]
     kinds = signature.args
     size = kinds[0].dtype.bitwidth // 8
     start, stop = (_whole(context, builder, kinds[i], args[i]) for i in (5, 6))

@@ -13,11 +13,9 @@ SMALL = 400  # numbers of a weight matrix up to which loops are faster than a ca
 
 @kernel
 def forward(theta, weight, bias, x, first, inputs, y, out, outputs, points, blas):  # type: ignore[no-untyped-def]
-    """Rows from `out` on of y <- W times the rows from `first` on of x, plus b.
+    """Rows from `out` on of y <- W times the rows from `first` on of x, plus b; both are [*, points].
 
-    Args:
-        theta: parameters, with W [outputs, inputs] from `weight` on and b from `bias` on (-1: none).
-        x, y: [rows, points].
+    W [outputs, inputs] is in theta from `weight` on, and b from `bias` on (-1: none).
     """
     for o in range(outputs):
         b = theta[bias + o] if bias >= 0 else theta.dtype.type(0)

@@ -42,7 +42,7 @@ def _loss(kind, values, labels, shares, begin, norm, z, row, classes, g, out, wa
         _clear_rest(g, out, classes, count, points)
     if kind == MSE:
         return _squares(values, begin, norm, z, row, classes, g, out, wanted, count)
-    if kind == BCE or kind == WEIGHTED_BCE:
+    if kind in (BCE, WEIGHTED_BCE):
         return _answers(kind, values, shares, begin, norm, z, row, classes, g, out, wanted, count)
     _highest(z, row, classes, count, room)
     if kind == CROSS_ENTROPY:
@@ -158,7 +158,7 @@ def _shared(shares, begin, norm, z, row, classes, g, out, wanted, count, points,
 def right(  # type: ignore[no-untyped-def]
     kind, slope, values, labels, shares, begin, norm, z, row, classes, g, out, wanted, count, points, room, sums, q
 ):  # fmt: skip
-    """Add to sums[q] how many answers are right: the sum of sigmoid(slope x margin), or with slope 0 of margins above 0.
+    """Add to sums[q] how many answers are right: sigmoid(slope x margin) of each, or with slope 0 1 if that is above 0.
 
     With `wanted` the rows of g from `out` on are its gradient over `norm`. Margins are those of
     `nnsim.networks.margins`.
@@ -171,7 +171,7 @@ def _right(kind, values, labels, begin, slope, norm, z, row, classes, g, out, wa
     zero, total = z.dtype.type(0), 0.0
     if wanted:
         _clear_rest(g, out, classes, count, points)
-    if kind == BCE or kind == WEIGHTED_BCE:
+    if kind in (BCE, WEIGHTED_BCE):
         for c in range(classes):
             for p in range(count):
                 sign = 2 * values[c, begin + p] - 1

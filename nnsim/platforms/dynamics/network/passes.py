@@ -4,7 +4,8 @@ A network is a table of integers, a row for each operation, made in `nnsim.platf
 one compiled function serves all networks. Value 0 is the block of points, in rows of x; all others are rows of y. The
 rows of g hold the gradient of the value in the same row of y.
 
-Each kind of operation is two functions here, which hand its integers to the kernels; they are called by their addresses.
+Each kind of operation is two functions here, which hand its integers to the kernels, and are called by their
+addresses.
 """
 
 from __future__ import annotations
@@ -26,16 +27,11 @@ KIND, OF_POINTS, INPUT, SECOND, OUTPUT, NEEDS, NEEDS_SECOND, REALS, OWN = range(
 
 @kernel
 def forward(ops, tables, theta, x, first, begin, count, y, room, blas, addresses):  # type: ignore[no-untyped-def]
-    """All values of a block of points.
+    """Fill y [rows, points] with all values of the block of points whose rows begin at `first` in x.
 
-    Args:
-        ops: operations, [K, columns].
-        tables: real numbers, lists of integers, and pointers, places and data of the points that are kept as lists.
-        theta: parameters, then fixed numbers.
-        x, first: the block's rows begin there.
-        begin, count: number of its first point, and of its points.
-        y: [rows, points].
-        room, blas, addresses: scratch, and where the BLAS and the operations are.
+    `ops` are the operations, [K, columns]; `tables` real numbers, lists of integers, and pointers, places and data of
+    points that are kept as lists; theta has the parameters, then fixed numbers. `begin` is the number of the block's
+    first point, `count` how many there are. `room` is scratch; `blas` and `addresses` say where functions are.
     """
     for number in range(ops.shape[0]):
         op = ops[number]
@@ -91,8 +87,8 @@ def _linear_back(op, tables, theta, x, first, begin, count, y, g, gradient, room
 def _sparse(op, tables, theta, x, first, begin, count, y, room, blas):  # type: ignore[no-untyped-def]
     a, n = op[OWN:], y.shape[1]
     sparse.forward(
-        theta, a[0], a[1], x, first, a[4], tables[1], a[5], tables[2:], begin, a[2], y, op[OUTPUT], a[3], n, count, room,
-        blas,
+        theta, a[0], a[1], x, first, a[4], tables[1], a[5], tables[2:], begin, a[2], y, op[OUTPUT], a[3], n, count,
+        room, blas,
     )  # fmt: skip
 
 

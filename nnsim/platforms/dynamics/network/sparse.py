@@ -1,7 +1,7 @@
 """Linear layers whose inputs, the points, are mostly zero, as one-hot columns are.
 
-Columns that are mostly full are rows of x as usual; of the others only the numbers that are not zero are kept, as a list
-for each point: `data[k]` in the column `places[k]`, for k from `pointers[p]` to `pointers[p + 1]`. The outputs lie
+Columns that are mostly full are rows of x as usual; of the others only the numbers that are not zero are kept, as a
+list for each point: `data[k]` in the column `places[k]`, for k from `pointers[p]` to `pointers[p + 1]`. The outputs lie
 innermost, `LANES` of them, so that each number of a point takes one row of weights.
 """
 
@@ -16,17 +16,14 @@ from nnsim.platforms.dynamics.network.lanes import LANES, add_scaled, sum_of_row
 
 @kernel
 def forward(  # type: ignore[no-untyped-def]
-    theta, weight, bias, x, first, full, columns, known, points_of, begin, inputs, y, out, outputs, points, count, room, blas
+    theta, weight, bias, x, first, full, columns, known, points_of, begin, inputs, y, out, outputs, points, count,
+    room, blas,
 ):  # fmt: skip
     """Rows from `out` on of y <- W x + b.
 
-    Args:
-        theta: parameters, with W [outputs, inputs] from `weight` on and b from `bias` on (-1: none).
-        x, first, full: the `full` rows of the full columns.
-        columns, known: the numbers of these columns are columns[known ...].
-        points_of: pointers, places and data of the others.
-        begin: number of the block's first point.
-        room: scratch for LANES x (inputs + points), and outputs x full numbers.
+    W [outputs, inputs] is in theta from `weight` on and b from `bias` on (-1: none). The `full` rows of x from `first`
+    on are those of the columns columns[known ...]; `points_of` is pointers, places and data of the others, and `begin`
+    the number of the block's first point. `room` takes LANES x (inputs + points), and outputs x full numbers.
     """
     pointers, places, data = points_of
     zero = theta.dtype.type(0)
@@ -76,7 +73,8 @@ def _full_weights(theta, weight, inputs, outputs, columns, known, full, room):  
 
 @kernel
 def weight_gradient(  # type: ignore[no-untyped-def]
-    gradient, weight, bias, x, first, full, columns, known, points_of, begin, inputs, g, out, outputs, points, count, room, blas
+    gradient, weight, bias, x, first, full, columns, known, points_of, begin, inputs, g, out, outputs, points, count,
+    room, blas,
 ):  # fmt: skip
     """Add to the gradient that of W and b, from the rows of g from `out` on."""
     pointers, places, data = points_of

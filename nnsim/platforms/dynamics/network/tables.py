@@ -278,12 +278,18 @@ def _activation(b: _Builder, one: Operation, reads: list[_Value], number: int) -
         kind, numbers = (activations.GELU_TANH if numbers == ["tanh"] else kind), []
     if function == "relu6":
         numbers = [0.0, 6.0]
-    maker = next((op for op, out in zip(b.ops, b.outputs, strict=True) if out is value), None)
-    alone = len(b.program.readers(one.reads[0])) == 1 and maker is not None
-    may = alone and (maker[passes.KIND] in _OUTPUT_FREE or maker[: passes.OWN + 1][passes.KIND] == passes.JOIN and maker[passes.OWN] == joins.ADD)  # type: ignore[index]  # fmt: skip
+    may = len(b.program.readers(one.reads[0])) == 1 and _gives_up_output(b, value)
     out = value if may and kind in activations.IN_PLACE else b.new(value.shape)
     reals = [float(v) for v in numbers] + [0.0] * (2 - len(numbers))
     return b.write(passes.ACTIVATION, [value], out, [kind, value.rows], reals)
+
+
+def _gives_up_output(b: _Builder, value: _Value) -> bool:
+    """Whether what made a value does not need it for its gradient."""
+    maker = next((op for op, out in zip(b.ops, b.outputs, strict=True) if out is value), None)
+    if maker is None:
+        return False
+    return maker[passes.KIND] in _OUTPUT_FREE or (maker[passes.KIND] == passes.JOIN and maker[passes.OWN] == joins.ADD)
 
 
 def _lists(b: _Builder, lists: list[Any]) -> tuple[int, int]:
