@@ -293,7 +293,7 @@ class NeuralNetwork(System):
 
     def traced_network(self) -> TracedNetwork | str:
         """The network as a program with its data, for compiled dynamics, or in words why there is none."""
-        if known := unknown("the loss", self._loss):
+        if known := unknown("the loss", self._loss, self._loss.native):
             return known
         if (terms := potential_terms(self.potential)) is None:
             return "the potential is none of LossPotential and GaussianPrior"

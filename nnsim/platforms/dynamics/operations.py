@@ -1,8 +1,7 @@
 """The operations of integrators that act on each parameter by itself, compiled: one function for each.
 
 They are carried out for `TILE` parameters after each other, all that follow each other at once, while the numbers are
-in the cache; see `nnsim.program` for what they mean. The numbers a, b, c are those of an operation in the order in which
-`nnsim.platforms.dynamics.assemble` gives them.
+in the cache; see `nnsim.program` for what they mean.
 """
 
 from __future__ import annotations
