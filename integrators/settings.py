@@ -27,7 +27,8 @@ EXAMPLES = {
 
 def check_time_step(owner: str, dt: object) -> Setting:
     """Return dt as `require_each` does, above 0; a function as it is, since it may not know the walkers yet."""
-    return _function("dt", owner, dt) or require_each(owner, "dt", dt, above=0.0)
+    found = _function("dt", owner, dt)
+    return require_each(owner, "dt", dt, above=0.0) if found is None else found
 
 
 def check_temperature(owner: str, kT: object, **limit: float) -> Setting:
@@ -86,6 +87,8 @@ class Walkers:
         """
         if callable(given):
             return Scheduled(partial(self._at, name, given, limit))
+        if isinstance(given, float):
+            return given
         numbers = torch.as_tensor(given, dtype=torch.float64)
         return self._column(name, numbers) if numbers.ndim else float(numbers)
 

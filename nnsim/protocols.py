@@ -420,10 +420,13 @@ class Platform(Protocol):
 
     Attributes:
         name: by which it is asked for, the record names it and a resume knows it again.
+        compiled: whether its steps cost much less than those of the reference platform, so that these are taken to look
+            at single steps less often.
         integrator, force_field: of the simulation, once it was taken over.
     """
 
     name: str
+    compiled: bool = False
     integrator: Any = None
     force_field: Any = None
 
@@ -449,6 +452,10 @@ class Platform(Protocol):
     def advance(self, state: State, steps: int) -> State:
         """`steps` times: a step of the integrator, then an update of every bias."""
         ...
+
+    def observe(self, state: State, things: Sequence[Observable]) -> Mapping[str, Tensor]:
+        """Values [W, ...] by name of those of some observables at the state that it can compute faster itself."""
+        return {}
 
     def settled(self) -> AbstractContextManager[None]:
         """While it lasts, the biases show all that was deposited, also what a platform still keeps to itself."""

@@ -122,6 +122,7 @@ class NativeMonteCarlo(Platform):
     """Monte Carlo moves of one parameter, for a dense network under walls and at most one other bias."""
 
     name = "native"
+    compiled = True
 
     def attach(self, simulation: Simulation) -> None:
         """Take over a simulation: its parts as arrays, and a copy of the bias for each walker."""

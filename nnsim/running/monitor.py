@@ -52,7 +52,10 @@ class Monitor(Reporter):
         if callable(kT):  # which the kinetic temperature lags behind
             return
         given = setting_at(kT, step)
-        self._newest.append([float(found.mean())] if isinstance(given, float) else found.tolist())
+        newest = [float(found.mean())] if isinstance(given, float) else found.tolist()
+        if self._newest and len(self._newest[-1]) != len(newest):  # a run that goes on with another kind of kT
+            self._newest = []
+        self._newest.append(newest)
         if len(self._newest) == WINDOW:
             if not self._warned and simulation.force_field.biases:
                 self._judge(simulation, given)

@@ -43,6 +43,7 @@ class Series:
         read: gives the value.
         what: what it is, in words.
         thing: the CV or observable, if it is one.
+        observed: whether it must be computed for the frame.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Series:
     read: Read
     what: str = "what every run records"
     thing: Any = None
+    observed: bool = False
 
 
 class Recorder(Reporter):
@@ -83,8 +85,12 @@ class Recorder(Reporter):
             return made[0]
 
         step = simulation.state.step
+        things = [one.thing for one in series if one.observed]
+        known = simulation.platform.observe(simulation.state, things) if things else {}
         for one in series:
-            value = one.read(simulation, evaluation)
+            value = (
+                known[one.thing.name] if one.observed and one.thing.name in known else one.read(simulation, evaluation)
+            )
             array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.float64(value)
             self.sink.append(one.name, step, step * simulation.integrator.time_step, np.array(array))
 
@@ -156,7 +162,8 @@ def standard_series(simulation: Simulation) -> list[Series]:
             name, what = f"nnsim/bias/{bias.name}/snapshots/{key}", f"the table {key!r} of the bias {bias.name!r}"
             found.append(Series(name, plan.snapshot_every, _bias_table(bias, key), what))
     for thing, own in plan.observables:
-        found.append(_observable(thing.name, own, _observed(thing), f"the observable {type(thing).__name__}", thing))
+        what = f"the observable {type(thing).__name__}"
+        found.append(_observable(thing.name, own, _observed(thing), what, thing, True))
     return _without_repetitions(found)
 
 

@@ -22,10 +22,11 @@ PACKAGES = [
 ]  # fmt: skip
 NOT_THROWN_AT = {
     "Bias CollectiveVariable Integrator Observable Platform Reporter Store System": "protocols, which users implement",
-    "IncrementSchedule Acceptance ConservedQuantity": "protocols, which parts of nnsim fulfil",
+    "BiasFunction IncrementSchedule Acceptance ConservedQuantity": "protocols, which parts of nnsim fulfil",
     "DivergedError InputError NNSimError NNSimWarning TrajectoryError": "errors",
     "State ForceField Evaluation": "made by a simulation, of what it has checked",
-    "temperature_at seeded shapes_of hidden_sizes equal_sizes ChannelNorm ResidualBlock": "helpers of other parts",
+    "setting_at temperature_at seeded shapes_of hidden_sizes equal_sizes": "helpers of other parts",
+    "ChannelNorm ResidualBlock": "layers of a network",
     "COLORS STYLE STYLES WIDTH EXTENSIONS": "constants",
     "Alignment AutocorrelationTime BlockAverages ConditionalMean ConvergenceRecord Diagnosis Diffusion EntropyChange "
     "EntropyDifference EquilibriumTable Evolution FinalAdvantage FrameSample FrameWeights HistogramFlatness "

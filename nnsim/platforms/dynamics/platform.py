@@ -10,9 +10,13 @@ import os
 from typing import TYPE_CHECKING
 
 from nnsim.platforms.dynamics.obstacles import obstacle
-from nnsim.protocols import Integrator, Platform
+from nnsim.protocols import Integrator, Observable, Platform
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
     from nnsim.simulation import Simulation
     from nnsim.state import State
 
@@ -23,6 +27,7 @@ class NativeDynamics(Platform):
     """Integrators that are programs, for networks that can be traced."""
 
     name = "native"
+    compiled = True
 
     @classmethod
     def obstacle(cls, simulation: Simulation) -> str | None:
@@ -41,6 +46,10 @@ class NativeDynamics(Platform):
         self.integrator, self.force_field = simulation.integrator, simulation.force_field
         threads = simulation.threads or os.cpu_count() or 1
         self.team = Team(simulation.integrator, simulation.force_field, simulation.state, threads)
+
+    def observe(self, state: State, things: Sequence[Observable]) -> Mapping[str, Tensor]:
+        """Losses and accuracies, by the compiled network."""
+        return self.team.observe(state, things)
 
     def advance(self, state: State, steps: int) -> State:
         """`steps` steps of all walkers, with what the biases learn."""

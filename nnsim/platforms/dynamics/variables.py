@@ -63,6 +63,18 @@ def evaluate(network, points, quantities, scratch, places, gradients):  # type: 
         low = high
 
 
+@kernel
+def observe(positions, network, points, quantities, cvs, scratch, places, values):  # type: ignore[no-untyped-def]
+    """Fill values [k, W] with collective variables at positions [W, n]."""
+    theta = scratch.theta
+    for w in range(positions.shape[0]):
+        for i in range(positions.shape[1]):
+            theta[i] = theta.dtype.type(positions[w, i])
+        evaluate(network, points, quantities, scratch, places, False)
+        for j in range(cvs.kind.size):
+            values[j, w], _ = value(cvs.kind[j], scratch.sums[cvs.quantity[j]], cvs.scale[j], cvs.epsilon, cvs.tiny)
+
+
 @inline
 def value(kind, total, scale, epsilon, tiny):  # type: ignore[no-untyped-def]
     """A collective variable, and its derivative by the quantity `total` that it is made of."""

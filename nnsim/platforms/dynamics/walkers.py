@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from nnsim.cv.split import SplitCV
 from nnsim.errors import DivergedError
-from nnsim.platforms.dynamics import assemble, forces
+from nnsim.platforms.dynamics import assemble, forces, variables
 from nnsim.platforms.dynamics import operations as op
 from nnsim.platforms.dynamics import step as compiled_step
 from nnsim.platforms.dynamics import structures as to
 from nnsim.platforms.dynamics.integrate import Compiled
 from nnsim.platforms.dynamics.network import blas, losses, passes
 from nnsim.platforms.dynamics.threads import zero
+from nnsim.platforms.obstacles import changed
 from nnsim.platforms.reference import check_finite
+from nnsim.protocols import CollectiveVariable, said
 from nnsim.random.streams import WALKERS, Purpose
 
 if TYPE_CHECKING:
@@ -47,6 +52,9 @@ class Team:
         self.grids = assemble.LearntGrids(force_field, self.walkers)
         self.restrained = assemble.Restrained(force_field, self.walkers)
         potential = to.Potential(traced.loss_factor, traced.prior, number)
+        self._traced = traced
+        self._observed: dict[Any, Any] = {}
+        self._known_things: dict[int, tuple[Any, bool]] = {}  # by identity, with the things, so that those stay alive
         self._static = network, points, quantities, cvs, potential
         count = min(threads, self.walkers)
         self.shares = [range(t * self.walkers // count, (t + 1) * self.walkers // count) for t in range(count)]
@@ -68,6 +76,29 @@ class Team:
         of_purpose = [first + np.uint64(WALKERS * purpose) for purpose in (Purpose.NOISE, Purpose.MOVE)]
         self.random = np.uint64(streams.key), *of_purpose
         self.pool = ThreadPoolExecutor(max(count - 1, 1))  # the calling thread takes a share itself
+
+    # ------------------------------------------------------------------ what is recorded
+
+    def observe(self, state: State, things: Sequence[Any]) -> dict[str, Tensor]:
+        """The values [W] of those that are losses or accuracies of a split."""
+        for one in things:
+            if id(one) not in self._known_things:
+                self._known_things[id(one)] = one, knows(one)
+        known = tuple(one for one in things if self._known_things[id(one)][1])
+        if not known:
+            return {}
+        if known not in self._observed:
+            traced, gradients = self._traced, [False] * len(known)
+            wanted = assemble.quantities_of(traced, list(known), gradients, False, False)
+            self._observed[known] = wanted[0], wanted[1], np.zeros(len(wanted[0].split))
+        quantities, cvs, sums = self._observed[known]
+        network, points = self._static[:2]
+        values = np.zeros((len(known), self.walkers))
+        variables.observe(
+            state.positions.numpy(), network, points, quantities, cvs, self.scratch[0]._replace(sums=sums), self.places,
+            values,
+        )  # fmt: skip
+        return {one.name: torch.from_numpy(row) for one, row in zip(known, values, strict=True)}
 
     # ------------------------------------------------------------------ steps
 
@@ -193,6 +224,12 @@ class Team:
             own["kinetic_energy"] = torch.from_numpy(walkers.kinetic).to(own["kinetic_energy"].dtype)
         if op.EXTENDED in self.compiled.codes:
             own["conserved_quantity"] = torch.from_numpy(walkers.conserved)
+
+
+def knows(thing: Any) -> bool:
+    """Whether an observable is one that the compiled network can compute."""
+    described = said(thing, CollectiveVariable, "native") if isinstance(thing, SplitCV) else None
+    return described is not None and changed("", thing) is None
 
 
 def own_type(state: State) -> Any:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 EARLY = 100  # step of the first look that is judged by its mean values
 SHORTEST, LONGEST, LONGEST_COPY = 8, 100, 40  # lags, in steps
 OWN_SHARE, COPY_SHARE = 1 / 4, 1 / 25  # of the steps: the run's own cost little to measure, copies cost as much again
+COMPILED_SHARE = 1 / 1000  # where a step of the run costs a small part of one of a copy
 SPAN, SPAN_COPY = 6, 3  # lags in a window
 UNSTABLE = 3.0  # kT of work on each degree of freedom in a single step
 MOST_SAVED = 2_000_000  # numbers of an unfinished window, beyond which a checkpoint leaves it out
@@ -41,8 +42,9 @@ class WorkMeter(Meter):
     """Measures the shadow work of steps, and what follows from it, see `nnsim.running.step_error.shadow_work`.
 
     The steps of the run itself are measured, in windows that are a quarter of it. Where a bias learns or moves, H
-    changes with it; there a copy of the state is taken some steps on, with the bias and the time held still, and
-    forgotten. Only windows of the second half of the run count: before, it may not be in equilibrium.
+    changes with it, and on a compiled platform a look at each step would take longer than the steps; there a copy of
+    the state is taken some steps on, with the bias and the time held still, and forgotten. Only windows of the second
+    half of the run count: before, it may not be in equilibrium.
 
     A window that is not finished is saved with the rest, so that what is found does not depend on where the run is cut;
     but for one of very many walkers, which would make the checkpoint large.
@@ -78,10 +80,13 @@ class WorkMeter(Meter):
             self._next = step - step % stride + stride
             return False
         lag = min(max(step // 25, SHORTEST), LONGEST)
-        if all(bias.still(step) for bias in force_field.biases):
+        compiled = simulation.platform.compiled
+        if not compiled and all(bias.still(step) for bias in force_field.biases):
             self._open = _Frames(simulation, state, lag, SPAN, self._centre(state))
             return False
-        self._next = step + round(SPAN_COPY * min(lag, LONGEST_COPY) * stride / COPY_SHARE)
+        share = COMPILED_SHARE if compiled else COPY_SHARE
+        pause = round(SPAN_COPY * min(lag, LONGEST_COPY) * stride / share)
+        self._next = step + (min(pause, 3 * step) if compiled else pause)  # some looks early in a run
         return self._keep(_on_a_copy(simulation, min(lag, LONGEST_COPY), self._centre(state)))
 
     def finish(self, simulation: Simulation) -> bool:

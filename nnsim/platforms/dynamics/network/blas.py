@@ -27,8 +27,8 @@ def product(typingctx, blas, left, right, m, n, k, a, ia, lda, b, ib, ldb, add, 
     """C [m, n] <- A [m, k] B [k, n] (+ C, with `add`), for flat or two-dimensional arrays a, b, c of one type.
 
     `blas` is of `addresses`. `left` and `right` are `PLAIN`, or `TRANSPOSED` where A [k, m] or B [n, k] is stored;
-    `add` is 1.0 to add to what is in C, 0.0 to write it. Each matrix is an array, the number of its first element, and how
-    many elements lie between two rows.
+    `add` is 1.0 to add to what is in C, 0.0 to write it. Each matrix is an array, the number of its first element, and
+    how many elements lie between two rows.
     """
     signature = types.void(blas, left, right, m, n, k, a, ia, lda, b, ib, ldb, add, c, ic, ldc)
     return signature, _call
