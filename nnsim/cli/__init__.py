@@ -21,6 +21,7 @@ from nnsim.cli.report import report
 from nnsim.cli.run import run
 from nnsim.cli.sweep import sweep
 from nnsim.cli.terminal import say
+from nnsim.cli.tune import tune
 from nnsim.errors import NNSimError, NNSimWarning, printable
 from nnsim.running.interrupt import InterruptedRun
 
@@ -51,6 +52,7 @@ def cli() -> None:
       nnsim run input.py --help                 its settings and their defaults
       nnsim run input.py --set width=100 --steps 1e6
       nnsim run input.py --resume               go on after a stop or a crash
+      nnsim tune input.py                       what runs it fastest
       nnsim sweep input.py --grid width=10,30 --seeds 3 --jobs 2
       nnsim info input.zarr                     what is in a trajectory
       nnsim plot landscape input.zarr -o S.png  the entropy landscape
@@ -61,7 +63,7 @@ def cli() -> None:
     """
 
 
-for command in (run, sweep, info, plot, analyze, export, movie, report):
+for command in (run, tune, sweep, info, plot, analyze, export, movie, report):
     cli.add_command(command)
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,6 +55,31 @@ def wait(team):  # type: ignore[no-untyped-def]
         spins += 1
         if spins % SPINS == 0:
             _yield()
+
+
+def single_blas() -> None:
+    """Let the BLAS that compiled code calls take one thread: walkers are on threads, and would be in each other's way.
+
+    It is that of SciPy, which NumPy and torch do not share.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    for library in ThreadpoolController().lib_controllers:
+        if library.user_api == "blas" and "scipy" in Path(library.filepath).parent.name:
+            library.set_num_threads(1)
+
+
+@contextmanager
+def announced(seconds: float = 3.0) -> Iterator[None]:
+    """Say what takes so long, if it takes longer than some seconds."""
+    line = "compiling the steps for this kind of simulation, which is kept for the next ones; it takes up to a minute"
+    timer = threading.Timer(seconds, logging.getLogger("nnsim").info, [line])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def zero() -> np.ndarray[Any, Any]:

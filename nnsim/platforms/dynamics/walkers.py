@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from nnsim.platforms.dynamics import step as compiled_step
 from nnsim.platforms.dynamics import structures as to
 from nnsim.platforms.dynamics.integrate import Compiled
 from nnsim.platforms.dynamics.network import blas, losses, passes
-from nnsim.platforms.dynamics.threads import zero
+from nnsim.platforms.dynamics.threads import announced, single_blas, zero
 from nnsim.platforms.obstacles import changed
 from nnsim.platforms.reference import check_finite
 from nnsim.protocols import CollectiveVariable, said
@@ -53,6 +54,7 @@ class Team:
         self.restrained = assemble.Restrained(force_field, self.walkers)
         potential = to.Potential(traced.loss_factor, traced.prior, number)
         self._traced = traced
+        self._compiled = False
         self._observed: dict[Any, Any] = {}
         self._known_things: dict[int, tuple[Any, bool]] = {}  # by identity, with the things, so that those stay alive
         self._static = network, points, quantities, cvs, potential
@@ -69,7 +71,11 @@ class Team:
         self.box = _box(system.box)
         numbers = np.float32 if traced.single else np.float64
         kinds = {int(kind) for kind in network.ops[:, passes.KIND]}
-        self.places = to.Places(blas.addresses(), *passes.addresses(kinds, numbers), losses.addresses(numbers), zero())
+        single_blas()
+        with announced():
+            self.places = to.Places(
+                blas.addresses(), *passes.addresses(kinds, numbers), losses.addresses(numbers), zero()
+            )
         self.exchange = next((bias for bias in force_field.biases if bias.native == "exchange"), None)
         streams = state.generator
         first = np.uint64(streams.first_walker)
@@ -137,9 +143,9 @@ class Team:
         problem = network, points, quantities, cvs, potential, self.grids.arrays, self.restrained.arrays
         batch = self._ordered(state)
         team = to.Team(len(self.shares), zero(), zero())
-        if len(self.places.forces) == 1:  # at the first call the types are known
-            arguments = 0, 0, problem, batch[0], walkers, self.scratch[0], self.places
-            self.places = self.places._replace(forces=forces.addresses(self._way, arguments))
+
+        if not self._compiled:
+            self._compile(problem, batch[0], walkers)
 
         def work(number: int) -> int:
             share = self.shares[number]
@@ -151,11 +157,19 @@ class Team:
             )  # fmt: skip
 
         others = [self.pool.submit(work, number) for number in range(1, len(self.shares))]
-        made = [work(0), *(other.result() for other in others)]
+        with nullcontext() if self._compiled else announced():
+            made = [work(0), *(other.result() for other in others)]
+        self._compiled = True
         self._take_back(state, walkers)
         if learning.together:
             self.restrained.give_back()
         return made
+
+    def _compile(self, problem: Any, batch: to.Batch, walkers: to.Walkers) -> None:
+        """The way that the forces are computed in, for the types of the first call."""
+        arguments = 0, 0, problem, batch, walkers, self.scratch[0], self.places
+        with announced():
+            self.places = self.places._replace(forces=forces.addresses(self._way, arguments))
 
     def _known(self, state: State, steps: int) -> int:
         """For how many steps nothing happens that is done outside: swaps of temperatures, new orders of the points."""

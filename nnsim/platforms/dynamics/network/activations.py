@@ -61,7 +61,7 @@ def backward(kind, a, b, x, first, y, out, gx, gy, rows, points, add):  # type: 
                 gx[r, p] += gy[o, p] * _slope(kind, x[r, p], y[o, p], a, b)
         elif kind == RELU:
             for p in range(points):
-                gx[r, p] = gy[o, p] if y[o, p] > zero else zero
+                gx[r, p] = gy[o, p] * (one if y[o, p] > zero else zero)  # which the compiler takes many at once of
         elif kind == TANH:
             for p in range(points):
                 gx[r, p] = gy[o, p] * (one - y[o, p] * y[o, p])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnsim.platforms.dynamics.network.compile import kernel
+from nnsim.platforms.dynamics.network.compile import inline, kernel
 
 ADD, SUBTRACT, MULTIPLY, DIVIDE = range(4)
 
@@ -32,20 +32,44 @@ def backward(kind, a, first, b, second, ga, needs_a, gb, needs_b, gy, out, rows,
     one = gy.dtype.type(1)
     for i in range(rows):
         r, s, o = first + i, second + i, out + i
-        if needs_a:
+        if needs_a and kind == MULTIPLY:
+            _product(one, gy, o, b, s, ga, r, needs_a, points)
+        elif needs_a and kind == DIVIDE:
             for p in range(points):
-                d = gy[o, p] * (b[s, p] if kind == MULTIPLY else (one / b[s, p] if kind == DIVIDE else one))
+                d = gy[o, p] / b[s, p]
                 ga[r, p] = d if needs_a == 1 else ga[r, p] + d
-        if needs_b:
+        elif needs_a:
+            _pass_on(one, gy, o, ga, r, needs_a, points)
+        if needs_b and kind == MULTIPLY:
+            _product(one, gy, o, a, r, gb, s, needs_b, points)
+        elif needs_b and kind == DIVIDE:
             for p in range(points):
-                d = gy[o, p]
-                if kind == SUBTRACT:
-                    d = -d
-                elif kind == MULTIPLY:
-                    d *= a[r, p]
-                elif kind == DIVIDE:
-                    d *= -a[r, p] / (b[s, p] * b[s, p])
+                d = -gy[o, p] * a[r, p] / (b[s, p] * b[s, p])
                 gb[s, p] = d if needs_b == 1 else gb[s, p] + d
+        elif needs_b:
+            _pass_on(one if kind == ADD else -one, gy, o, gb, s, needs_b, points)
+
+
+@inline
+def _product(factor, gy, o, b, s, gx, r, needs, points):  # type: ignore[no-untyped-def]
+    """gx <- factor gy b, or gains it."""
+    if needs == 1:
+        for p in range(points):
+            gx[r, p] = factor * gy[o, p] * b[s, p]
+    else:
+        for p in range(points):
+            gx[r, p] += factor * gy[o, p] * b[s, p]
+
+
+@inline
+def _pass_on(factor, gy, o, gx, r, needs, points):  # type: ignore[no-untyped-def]
+    """gx <- factor gy, or gains it."""
+    if needs == 1:
+        for p in range(points):
+            gx[r, p] = factor * gy[o, p]
+    else:
+        for p in range(points):
+            gx[r, p] += factor * gy[o, p]
 
 
 @kernel
@@ -62,9 +86,7 @@ def number_backward(kind, number, gx, first, gy, out, rows, points, add):  # typ
     """What the gradient of x is, or gains."""
     c = gx.dtype.type(1) if kind == ADD else gx.dtype.type(number)
     for i in range(rows):
-        for p in range(points):
-            d = c * gy[out + i, p]
-            gx[first + i, p] = gx[first + i, p] + d if add else d
+        _pass_on(c, gy, out + i, gx, first + i, 2 if add else 1, points)
 
 
 @kernel
@@ -87,7 +109,4 @@ def parameter_backward(kind, theta, place, lists, begin, x, first, gradient, gx,
             total += gy[out + i, p] * (one if kind == ADD else x[first + i, p])
         gradient[at] += total
         if needs:
-            c = one if kind == ADD else theta[at]
-            for p in range(points):
-                d = c * gy[out + i, p]
-                gx[first + i, p] = d if needs == 1 else gx[first + i, p] + d
+            _pass_on(one if kind == ADD else theta[at], gy, out + i, gx, first + i, needs, points)

@@ -11,77 +11,82 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from nnsim.platforms.dynamics.network.compile import kernel
 
 
 @kernel
-def forward(theta, weight, bias, eps, x, first, y, out, kept, outer, size, inner, block, span, points):  # type: ignore[no-untyped-def]
-    """Rows of y from `out` on; m and 1 / sqrt(v + eps) of each group go to two rows of y from `kept` on."""
-    zero, share = x.dtype.type(0), x.dtype.type(1 / size)
-    for group in range(outer * inner):
-        o, i = group // inner, group % inner
-        begin = o * size * inner + i
-        m, s = kept + 2 * group, kept + 2 * group + 1
-        for p in range(points):
-            y[m, p] = zero
-            y[s, p] = zero
-        for e in range(size):
-            r = first + begin + e * inner
-            for p in range(points):
-                y[m, p] += share * x[r, p]
-        for e in range(size):
-            r = first + begin + e * inner
-            for p in range(points):
-                d = x[r, p] - y[m, p]
-                y[s, p] += share * d * d
-        for p in range(points):
-            y[s, p] = 1 / math.sqrt(y[s, p] + eps)
-        for e in range(size):
-            r, t = first + begin + e * inner, out + begin + e * inner
-            number = o * block + e // span
-            w = theta[weight + number] if weight >= 0 else theta.dtype.type(1)
-            b = theta[bias + number] if bias >= 0 else theta.dtype.type(0)
-            for p in range(points):
-                y[t, p] = (x[r, p] - y[m, p]) * y[s, p] * w + b
+def forward(theta, weight, bias, eps, x, first, y, out, kept, shape, points, room):  # type: ignore[no-untyped-def]
+    """y from `out` on; m of all groups, and then 1 / sqrt(v + eps), go to y from `kept` on.
+
+    Arrays are flat, and `shape` is (outer, size, inner, block, span): rows of one e lie side by side, so that the inner
+    loops are long.
+    """
+    outer, size, inner, block, span = shape
+    zero, one, share = x.dtype.type(0), x.dtype.type(1), x.dtype.type(1 / size)
+    n = np.uint64(inner * points)
+    for o in range(outer):
+        begin = np.uint64(o * size * inner * points)
+        source, to = np.uint64(first) + begin, np.uint64(out) + begin
+        m = np.uint64(kept + o * inner * points)
+        s = m + np.uint64(outer * inner * points)
+        for k in range(n):
+            y[m + k] = zero
+            y[s + k] = zero
+        for e in range(np.uint64(size)):
+            for k in range(n):
+                y[m + k] += share * x[source + e * n + k]
+        for e in range(np.uint64(size)):
+            for k in range(n):
+                d = x[source + e * n + k] - y[m + k]
+                y[s + k] += share * d * d
+        for k in range(n):
+            y[s + k] = one / math.sqrt(y[s + k] + x.dtype.type(eps))
+        for e in range(np.uint64(size)):
+            number = o * block + np.int64(e) // span
+            w = theta[weight + number] if weight >= 0 else one
+            b = theta[bias + number] if bias >= 0 else zero
+            for k in range(n):
+                y[to + e * n + k] = (x[source + e * n + k] - y[m + k]) * y[s + k] * w + b
 
 
 @kernel
-def backward(  # type: ignore[no-untyped-def]
-    theta, weight, bias, x, first, y, out, kept, gradient, gx, gy, needs, outer, size, inner, block, span, points, room
-):  # fmt: skip
-    """Gradients of w and b, and with `needs` (1: write, 2: add) those of the input; `room` takes two rows."""
-    zero, share = x.dtype.type(0), x.dtype.type(1 / size)
-    for group in range(outer * inner):
-        o, i = group // inner, group % inner
-        begin = o * size * inner + i
-        m, s = kept + 2 * group, kept + 2 * group + 1
-        for p in range(2 * points):
-            room[p] = zero
-        for e in range(size):
-            r, t = first + begin + e * inner, out + begin + e * inner
-            number = o * block + e // span
-            w = theta[weight + number] if weight >= 0 else theta.dtype.type(1)
+def backward(theta, weight, bias, x, first, y, out, kept, gradient, gx, gy, needs, shape, points, room):  # type: ignore[no-untyped-def]
+    """Gradients of w and b, and with `needs` (1: write, 2: add) of the input; `room` takes two numbers for a group."""
+    outer, size, inner, block, span = shape
+    zero, one, share = x.dtype.type(0), x.dtype.type(1), x.dtype.type(1 / size)
+    n = np.uint64(inner * points)
+    for o in range(outer):
+        begin = np.uint64(o * size * inner * points)
+        source, to = np.uint64(first) + begin, np.uint64(out) + begin
+        m = np.uint64(kept + o * inner * points)
+        s = m + np.uint64(outer * inner * points)
+        for k in range(n + n):
+            room[k] = zero
+        for e in range(np.uint64(size)):
+            number = o * block + np.int64(e) // span
+            w = share * (theta[weight + number] if weight >= 0 else one)
             of_w = of_b = zero
-            for p in range(points):
-                g, h = gy[t, p], (x[r, p] - y[m, p]) * y[s, p]
+            for k in range(n):
+                g, h = gy[to + e * n + k], (x[source + e * n + k] - y[m + k]) * y[s + k]
                 of_w += g * h
                 of_b += g
-                room[p] += share * w * g
-                room[points + p] += share * w * g * h
+                room[k] += w * g
+                room[n + k] += w * g * h
             if weight >= 0:
                 gradient[weight + number] += of_w
             if bias >= 0:
                 gradient[bias + number] += of_b
         if not needs:
             continue
-        for e in range(size):
-            r, t = first + begin + e * inner, out + begin + e * inner
-            number = o * block + e // span
-            w = theta[weight + number] if weight >= 0 else theta.dtype.type(1)
-            for p in range(points):
-                h = (x[r, p] - y[m, p]) * y[s, p]
-                d = y[s, p] * (w * gy[t, p] - room[p] - h * room[points + p])
-                gx[r, p] = d if needs == 1 else gx[r, p] + d
+        for e in range(np.uint64(size)):
+            number = o * block + np.int64(e) // span
+            w = theta[weight + number] if weight >= 0 else one
+            for k in range(n):
+                h = (x[source + e * n + k] - y[m + k]) * y[s + k]
+                d = y[s + k] * (w * gy[to + e * n + k] - room[k] - h * room[n + k])
+                gx[source + e * n + k] = d if needs == 1 else gx[source + e * n + k] + d
 
 
 @kernel

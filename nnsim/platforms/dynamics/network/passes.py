@@ -187,17 +187,30 @@ def _max_back(op, tables, theta, x, first, begin, count, y, g, gradient, room, b
 
 @kernel
 def _norm(op, tables, theta, x, first, begin, count, y, room, blas):  # type: ignore[no-untyped-def]
-    a, n = op[OWN:], y.shape[1]
-    eps = tables[0][op[REALS]]
-    normalisation.forward(theta, a[0], a[1], eps, x, first, y, op[OUTPUT], a[2], a[3], a[4], a[5], a[6], a[7], n)
+    a, n, eps = op[OWN:], y.shape[1], tables[0][op[REALS]]
+    shape = (a[3], a[4], a[5], a[6], a[7])
+    normalisation.forward(
+        theta,
+        a[0],
+        a[1],
+        eps,
+        x.reshape(x.size),
+        first * n,
+        y.reshape(y.size),
+        op[OUTPUT] * n,
+        a[2] * n,
+        shape,
+        n,
+        room,
+    )
 
 
 @kernel
 def _norm_back(op, tables, theta, x, first, begin, count, y, g, gradient, room, blas):  # type: ignore[no-untyped-def]
-    a = op[OWN:]
+    a, n, flat = op[OWN:], y.shape[1], g.reshape(g.size)
     normalisation.backward(
-        theta, a[0], a[1], x, first, y, op[OUTPUT], a[2], gradient, g, g, op[NEEDS], a[3], a[4], a[5], a[6], a[7],
-        y.shape[1], room,
+        theta, a[0], a[1], x.reshape(x.size), first * n, y.reshape(y.size), op[OUTPUT] * n, a[2] * n, gradient, flat,
+        flat, op[NEEDS], (a[3], a[4], a[5], a[6], a[7]), n, room,
     )  # fmt: skip
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from itertools import product as all_pairs
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ COLUMNS = passes.OWN + 18
 DIRECT_CHANNELS = 32  # up to which loops over rows are faster than a matrix product of strips
 STRIP_NUMBERS = 32_768  # of a strip's matrix, about what the second cache takes
 MOSTLY_ZERO, MOSTLY_FULL = 0.35, 0.5  # shares of numbers that are not zero: of all points, and of a column
+RISING = ("relu", "tanh", "sigmoid")  # activations that never fall
 # Of these the output is not needed for their gradients, so that an activation may take its place.
 _OUTPUT_FREE = (
     passes.LINEAR,
@@ -141,6 +143,7 @@ def tables_of(program: Program, size: int, shape: tuple[int, ...], points: np.nd
     Raises:
         Unknown: an operation that has no compiled code.
     """
+    program = _pooled_first(program)
     live = _live(program)
     flat = points.reshape(len(points), -1)
     listed = _worth_listing(program, live, flat)
@@ -176,6 +179,20 @@ def tables_of(program: Program, size: int, shape: tuple[int, ...], points: np.nd
         full,
         lambda count: max(room(count) for room in b.rooms),
     )
+
+
+def _pooled_first(program: Program) -> Program:
+    """The same with each activation that only rises, such as ReLU, after the max pooling that alone reads it.
+
+    The values are the same, since the largest number stays the largest, and there are fewer of them.
+    """
+    operations = list(program.operations)
+    for number, (one, pool) in enumerate(pairwise(operations)):
+        rises = one.kind == "activation" and one.settings["function"] in RISING
+        if rises and "max_pool" in pool.kind and program.readers(number + 1) == [number + 1]:
+            first = replace(pool, reads=one.reads)
+            operations[number : number + 2] = first, replace(one, reads=(number + 1,), shape=pool.shape)
+    return replace(program, operations=tuple(operations))
 
 
 def _live(program: Program) -> set[int]:
@@ -372,6 +389,7 @@ def _norm(
     outer, size, inner = sizes
     weight, bias = (b.place(one.parameters.get(name)) for name in ("weight", "bias"))
     kept, out = b.new((2 * outer * inner,)), b.new(shape)
+    b.rooms.append(lambda points: 2 * inner * points)
     own = [weight, bias, kept.row, outer, size, inner, block, span]
     return b.write(passes.NORM, [value], out, own, [one.settings["eps"]])
 
