@@ -12,8 +12,8 @@ from torch import Tensor
 
 from nnsim.bias.grid_bias import GridBias
 from nnsim.errors import InputError, require_integer, require_number, require_numbers
+from nnsim.grid.deposits import DepositPlan
 from nnsim.grid.grid import Grid, Kernel
-from nnsim.platforms.native import DepositPlan
 from nnsim.protocols import CollectiveVariable
 
 

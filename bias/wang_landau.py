@@ -12,8 +12,8 @@ from torch import Tensor
 from nnsim.bias.grid_bias import GridBias
 from nnsim.criteria import CONVERGED_INCREMENT
 from nnsim.errors import InputError, shown
+from nnsim.grid.deposits import DepositPlan
 from nnsim.grid.grid import Grid, Kernel
-from nnsim.platforms.native import DepositPlan
 from nnsim.protocols import CollectiveVariable
 from nnsim.schedules import IncrementSchedule, next_look
 

@@ -168,17 +168,15 @@ class ForceField:
             else:
                 energy, s, columns = self._energy_and_cvs(self._evaluate_at(leaf, step), due, previous_cvs)
         bias_energy, slope = self._bias(s, step)
-        # The scalar whose gradient is that of U + V, as (tensor, factor) pairs: no need to build the sum itself.
-        terms = [(energy, torch.ones_like(energy))] if energy is not None and energy.requires_grad else []
-        for j, column in columns.items():
-            if j in due and column.requires_grad:
-                terms.append((column, slope[:, j].to(column.dtype)))
-        if terms:
-            (gradient,) = torch.autograd.grad(
-                [tensor for tensor, _ in terms], leaf, [factor for _, factor in terms], allow_unused=True
-            )
-        else:
-            gradient = None
+        gradient = None
+        with torch.enable_grad():
+            # Their sum has the gradient of U + V; one number, since for several torch loads a part of its compiler.
+            terms = [energy.sum()] if energy is not None and energy.requires_grad else []
+            for j, column in columns.items():
+                if j in due and column.requires_grad:
+                    terms.append(torch.dot(column, slope[:, j].to(column.dtype)))
+            if terms:
+                (gradient,) = torch.autograd.grad(sum(terms[1:], terms[0]), leaf, allow_unused=True)
         forces = torch.zeros_like(positions) if gradient is None else gradient.neg()
         return Forces(self._plain(energy, positions), bias_energy, s, forces)
 
@@ -299,8 +297,9 @@ def _descent(energy: Tensor, leaf: Tensor) -> Tensor:
     """Minus the gradient [W, n] of energies [W], each of its own walker's positions."""
     if not energy.requires_grad:  # constant, or it would have been refused
         return torch.zeros_like(leaf)
-    (gradient,) = torch.autograd.grad(energy, leaf, torch.ones_like(energy), materialize_grads=True)
-    return gradient.neg()
+    with torch.enable_grad():
+        total = energy.sum()
+    return torch.autograd.grad(total, leaf, materialize_grads=True)[0].neg()
 
 
 def _as_slice(columns: list[int]) -> slice | list[int]:

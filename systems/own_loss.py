@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnsim.errors import InputError, NNSimError, first_line
 from nnsim.networks.margins import Margins, class_margins
+from nnsim.networks.modes import DispatchMode
 from nnsim.systems.losses import Loss, built_in
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -111,7 +111,7 @@ class OwnLoss(Loss):
         return class_margins(targets, outputs, what)
 
 
-class _Crossing(TorchDispatchMode):
+class _Crossing(DispatchMode):
     """Notes whether something of shape [N, 1] meets something of shape [N], and [N, N] comes out."""
 
     def __init__(self, points: int) -> None:

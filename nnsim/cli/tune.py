@@ -28,7 +28,7 @@ def tune(script: Path, overrides: tuple[str, ...], walkers: str | None, seconds:
     from rich.console import Console
     from rich.table import Table
 
-    from nnsim.running import tune as measure
+    from nnsim.platforms import tune as measure
     from nnsim.running.script import Script
 
     loaded = Script(script)

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnsim.errors import InputError
 from nnsim.networks.call import outputs_of
 from nnsim.networks.copies import copied
+from nnsim.networks.modes import DispatchMode
 
 LARGE = 10.0  # factor on the parameters, at which a forward that keeps them small must act
 
@@ -100,7 +100,7 @@ def refuse_rounding(owner: str, asked: torch.dtype, evaluate: Callable[[], Tenso
     )
 
 
-class _Rounding(TorchDispatchMode):
+class _Rounding(DispatchMode):
     """Notes whether numbers of the type that is asked for are rounded to a coarser one."""
 
     def __init__(self, asked: torch.dtype) -> None:

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar, cast
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -43,3 +44,11 @@ def _plain() -> Iterator[None]:
         for device in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
             modes.enter_context(torch.autocast(device, enabled=False))
         yield
+
+
+class DispatchMode(TorchDispatchMode):
+    """A look at the operations of torch as they happen, without loading torch's compiler, which takes seconds."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False

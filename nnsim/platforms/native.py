@@ -76,22 +76,6 @@ class TracedNetwork(NamedTuple):
     tiny: float
 
 
-class DepositPlan(NamedTuple):
-    """What a learnt bias will deposit in the next steps.
-
-    Attributes:
-        pace: after the steps that it divides; 0 for never.
-        heights: energy of a deposit, summed over the kernel, after so many more of them; the last holds on.
-        tempering: heights are multiplied by exp(-V / tempering), if it is above 0.
-        steps: for how many steps this is known.
-    """
-
-    pace: int
-    heights: np.ndarray
-    tempering: float
-    steps: int
-
-
 class DenseNetwork(NamedTuple):
     """What a system tells of a dense network that native code can evaluate.
 

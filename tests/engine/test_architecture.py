@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "identity": ("networks",),
     "trajectory": ("identity", "networks", "running"),  # a module is built again from the recorded script
     "running": ("identity", "program", "random", "trajectory", "networks", "analysis"),  # a sweep's table
-    "platforms": ("grid", "program", "random", "running"),
+    "platforms": ("grid", "networks", "program", "random", "running"),
     "cv": ("networks",),
     "integrators": ("program", "random"),
     "bias": ("grid", "random"),
@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "export": ("analysis", "networks", "trajectory"),
     "plotting": ("analysis", "grid", "networks"),
     "report": ("analysis", "plotting", "trajectory"),
-    "cli": ("analysis", "export", "plotting", "report", "running", "trajectory"),
+    "cli": ("analysis", "export", "platforms", "plotting", "report", "running", "trajectory"),
 }
 
 # Those that deal with parts; in the others what is asked for is that of arrays, files and code.

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from nnsim.grid.deposits import LEARNT
 from nnsim.logit import EPSILON
 from nnsim.platforms.dynamics import structures as to
 from nnsim.platforms.dynamics import variables
 from nnsim.platforms.dynamics.network import losses, passes
 from nnsim.platforms.dynamics.network.tables import Tables, tables_of
-from nnsim.platforms.dynamics.obstacles import LEARNT
 
 if TYPE_CHECKING:
     from nnsim.forcefield import ForceField

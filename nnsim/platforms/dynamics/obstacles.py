@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nnsim.grid.deposits import LEARNT
 from nnsim.platforms.obstacles import changed, unknown
 from nnsim.protocols import CollectiveVariable, said
 
 if TYPE_CHECKING:
     from nnsim.forcefield import ForceField
     from nnsim.simulation import Simulation
-
-LEARNT = ("grid", "hills")  # what biases on grids say of themselves that have `deposit_plan` and `take_account`
 
 
 def obstacle(simulation: Simulation) -> str | None:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnsim.cv.split import SplitCV
 from nnsim.errors import DivergedError
 from nnsim.platforms.dynamics import assemble, forces, variables
 from nnsim.platforms.dynamics import operations as op
@@ -242,7 +241,8 @@ class Team:
 
 def knows(thing: Any) -> bool:
     """Whether an observable is one that the compiled network can compute."""
-    described = said(thing, CollectiveVariable, "native") if isinstance(thing, SplitCV) else None
+    is_cv = CollectiveVariable in type(thing).__mro__
+    described = said(thing, CollectiveVariable, "native") if is_cv else None
     return described is not None and changed("", thing) is None
 
 

@@ -155,8 +155,9 @@ def drawn(positions: Tensor, seed: int) -> Tensor:
 def _gradient(value: Tensor, leaf: Tensor) -> Tensor | None:
     if not value.requires_grad:
         return None
-    one = torch.ones_like(value)
-    return torch.autograd.grad(value, leaf, one, retain_graph=True, materialize_grads=True)[0]
+    with torch.enable_grad():
+        total = value.sum()
+    return torch.autograd.grad(total, leaf, retain_graph=True, materialize_grads=True)[0]
 
 
 def _share(walkers: Tensor) -> float:
