@@ -69,24 +69,32 @@ def points_of(traced: TracedNetwork, tables: Tables) -> to.Points:
     kept = [_in_blocks(one[:, tables.full], width) for one, width in zip(flat, widths, strict=True)]
     rest = np.concatenate(flat)
     rest[:, tables.full] = 0
-    known = _known(traced.losses)
+    kind, values, labels, shares, each = _known(traced.losses)
     counts = [len(one) for one in flat]
     return to.Points(
-        _real(np.concatenate(kept), traced),
-        np.concatenate(([0], np.cumsum(np.count_nonzero(rest, axis=1)))).astype(np.int64),
-        np.nonzero(rest)[1].astype(np.int64),
-        _real(rest[rest != 0], traced),
-        np.concatenate(([0], np.cumsum([len(one) for one in kept])))[:-1].astype(np.int64),
-        *(np.array(numbers, dtype=np.int64) for numbers in (widths, blocks, counts)),
-        np.concatenate(([0], np.cumsum(counts)))[:-1].astype(np.int64),
-        known[0],
-        _real(known[1].T, traced),
-        known[2],
-        _real(known[3].T, traced),
-        np.array([one.norm for one in traced.losses]),
-        np.array([one.counted for one in traced.losses]),
-        known[4],
+        numbers=_real(np.concatenate(kept), traced),
+        pointers=_begins(np.count_nonzero(rest, axis=1), whole=True),
+        places=np.nonzero(rest)[1].astype(np.int64),
+        data=_real(rest[rest != 0], traced),
+        start=_begins([len(one) for one in kept]),
+        width=np.array(widths, dtype=np.int64),
+        blocks=np.array(blocks, dtype=np.int64),
+        counts=np.array(counts, dtype=np.int64),
+        first=_begins(counts),
+        kind=kind,
+        values=_real(values.T, traced),
+        labels=labels,
+        shares=_real(shares.T, traced),
+        norm=np.array([one.norm for one in traced.losses]),
+        counted=np.array([one.counted for one in traced.losses]),
+        each=each,
     )
+
+
+def _begins(sizes: Any, whole: bool = False) -> np.ndarray:
+    """Where parts of these sizes begin that lie one after the other; with `whole` also where the last one ends."""
+    begins = np.concatenate(([0], np.cumsum(np.asarray(sizes, dtype=np.int64)))).astype(np.int64)
+    return begins if whole else begins[:-1]
 
 
 def _in_blocks(numbers: np.ndarray, width: int) -> np.ndarray:
@@ -111,14 +119,14 @@ def batch_of(traced: TracedNetwork, tables: Tables, points: to.Points, batches: 
     quantities = to.Quantities(*loss)
     order = np.zeros((1, 0), dtype=np.int64)
     if batches is None:
-        none = points._replace(numbers=points.numbers[:0], start=nothing, width=nothing, blocks=nothing, count=nothing)
+        none = points._replace(numbers=points.numbers[:0], start=nothing, width=nothing, blocks=nothing, counts=nothing)
         return to.Batch(none, quantities, _real(np.zeros((0, 0)), traced), points, order, 1, 1, traced.tiny)
     width = block_width(tables, batches.size)
     blocks = math.ceil(batches.size / width)
     one = np.zeros(1, dtype=np.int64)
     room = points._replace(
         numbers=_real(np.zeros(blocks * width * tables.points_rows), traced),
-        start=one, width=one + width, blocks=one + blocks, count=one + batches.size, first=one.copy(),
+        start=one, width=one + width, blocks=one + blocks, counts=one + batches.size, first=one.copy(),
         values=_real(np.zeros((len(points.values), blocks * width)), traced),
         labels=np.zeros(blocks * width, dtype=np.int64),
         shares=_real(np.zeros((len(points.values), blocks * width)), traced),
@@ -212,12 +220,16 @@ class LearntGrids:
             begin,
             coefficients.numpy(),
             visits.numpy(),
-            *(_padded([table[i] for table in tables], kind) for i, kind in enumerate(_GRID_TYPES)),
-            _padded([kernel[0] for kernel in kernels], np.int64),
-            _stacked([grid.native_nodes for grid in grids], 2, np.int64),
-            _stacked([kernel[1] for kernel in kernels], 3, np.int64),
-            _stacked([kernel[2] for kernel in kernels], 3, np.float64),
-            _padded([kernel[3] for kernel in kernels], np.int64),
+            lower=_padded([table[0] for table in tables], np.float64),
+            upper=_padded([table[1] for table in tables], np.float64),
+            inverse=_padded([table[2] for table in tables], np.float64),
+            bins=_padded([table[3] for table in tables], np.int64),
+            wraps=_padded([table[4] for table in tables], np.bool_),
+            strides=_padded([kernel[0] for kernel in kernels], np.int64),
+            nodes=_stacked([grid.native_nodes for grid in grids], 2, np.int64),
+            indices=_stacked([kernel[1] for kernel in kernels], 3, np.int64),
+            weights=_stacked([kernel[2] for kernel in kernels], 3, np.float64),
+            widths=_padded([kernel[3] for kernel in kernels], np.int64),
         )
 
     def _present(self) -> list[int]:
@@ -257,9 +269,6 @@ class LearntGrids:
                 bias.take_account(int(numbers[0]), int(numbers[1]), float(numbers[2]))
 
 
-_GRID_TYPES = (np.float64, np.float64, np.float64, np.int64, np.bool_)
-
-
 def _padded(rows: list[Any], kind: Any, last: bool = False) -> np.ndarray:
     """Rows of different lengths as an array, at least three long, filled up with zeros or their `last` number."""
     width = max([3, *(len(row) for row in rows)])
@@ -285,7 +294,7 @@ class Restrained:
 
     def __init__(self, force_field: ForceField, walkers: int) -> None:
         columns = {cv.name: column for column, cv in enumerate(force_field.cvs)}
-        biases: list[Any] = force_field.biases
+        biases: list[Any] = list(force_field.biases)
         walls = [(columns[bias.cvs[0].name], *bias.native) for bias in biases if isinstance(bias.native, tuple)]
         self._sloped = [bias for bias in biases if bias.native in ("slope", "exchange")]
         self._umbrellas = [bias for bias in biases if bias.native == "springs"]
@@ -304,12 +313,14 @@ class Restrained:
             np.array([bias.ramp for bias in self._sloped], dtype=np.float64),
             np.array([columns[self._umbrellas[u].cvs[d].name] for u, d in springs], dtype=np.int64),
             np.array([u for u, _ in springs], dtype=np.int64),
-            *(each(what) for what in ("center", "stiffness", "velocity")),
-            np.array([self._umbrellas[u].periods[d] or 0.0 for u, d in springs], dtype=np.float64),
-            np.array([self._umbrellas[u].until or never for u, _ in springs], dtype=np.int64),
-            np.zeros((len(springs), walkers)),
-            np.zeros((len(self._umbrellas), walkers)),
-            np.array([self._umbrellas[u].work_at_end for u, _ in springs], dtype=np.float64),
+            center=each("center"),
+            stiffness=each("stiffness"),
+            velocity=each("velocity"),
+            period=np.array([self._umbrellas[u].periods[d] or 0.0 for u, d in springs], dtype=np.float64),
+            until=np.array([self._umbrellas[u].until or never for u, _ in springs], dtype=np.int64),
+            last=np.zeros((len(springs), walkers)),
+            work=np.zeros((len(self._umbrellas), walkers)),
+            at_end=np.array([self._umbrellas[u].work_at_end for u, _ in springs], dtype=np.float64),
         )
 
     @property

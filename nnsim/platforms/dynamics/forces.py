@@ -48,7 +48,7 @@ def loss_forces(w, step, problem, batch, walkers, scratch, places):  # type: ign
     network, points, quantities, _, potential, _, _ = problem
     q = walkers.positions
     _copy_positions(q, w, scratch.theta)
-    of_batch = batch.points.count.size > 0
+    of_batch = batch.points.counts.size > 0
     if of_batch:
         gather(batch, w, step)
         variables.evaluate(network, batch.points, batch.quantities, scratch, places, True)
@@ -136,7 +136,7 @@ def gather(batch, w, step):  # type: ignore[no-untyped-def]
             points.shares[c, p] = source.shares[c, index]
         points.labels[p] = source.labels[index]
         norm += source.each[index]
-    points.count[0] = count
+    points.counts[0] = count
     points.blocks[0] = (count + width - 1) // width
     points.norm[0] = max(norm, batch.tiny)
 

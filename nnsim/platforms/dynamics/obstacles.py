@@ -29,7 +29,7 @@ def obstacle(simulation: Simulation) -> str | None:
 def _of_biases(force_field: ForceField) -> str | None:
     if force_field.slow:
         return "a bias that is evaluated every few steps has no native code"
-    biases: list[Any] = force_field.biases
+    biases: list[Any] = list(force_field.biases)
     for bias in biases:
         found = unknown(f"the bias {bias.name!r} ({type(bias).__name__})", bias, bias.native)
         if found:

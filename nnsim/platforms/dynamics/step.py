@@ -135,7 +135,7 @@ def _whole(o, w, now, k, program, schedule, random, walkers, problem, batch, scr
     if code == op.FORCES or code == op.LOSS_FORCES:
         which = forces.OF_LOSS
         if code == op.FORCES:
-            which = forces.OF_BATCH if batch.points.count.size else forces.BIASED
+            which = forces.OF_BATCH if batch.points.counts.size else forces.BIASED
         call(places.forces, which, (w, now, problem, batch, walkers, scratch, places))
     elif code == op.CHAIN:
         substeps = np.int64(_number(program, schedule, walkers, o, 2, w, k))

@@ -18,7 +18,7 @@ class Points(NamedTuple):
     Attributes:
         numbers: flat; block b of split s has rows of `width[s]` points, from `start[s]` + b x rows x width on.
         pointers, places, data: the numbers that are kept as lists, see `nnsim.platforms.dynamics.network.sparse`.
-        start, width, blocks, count, first: of each split, [S]; `first` is the number of its first point.
+        start, width, blocks, counts, first: of each split, [S]; `first` is the number of its first point.
         kind: of the loss, see `nnsim.platforms.dynamics.network.losses`.
         values, shares: [C, N] of all points; labels: [N].
         norm, counted: what the sums of losses, and of right answers, are divided by, [S].
@@ -32,7 +32,7 @@ class Points(NamedTuple):
     start: Array
     width: Array
     blocks: Array
-    count: Array
+    counts: Array
     first: Array
     kind: int
     values: Array

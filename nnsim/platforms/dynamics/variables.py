@@ -37,7 +37,7 @@ def evaluate(network, points, quantities, scratch, places, gradients):  # type: 
         g = scratch.g[: network.rows * width].reshape(network.rows, width)
         x = points.numbers[begin : begin + points.blocks[s] * wide * width].reshape(points.blocks[s] * wide, width)
         for block in range(points.blocks[s]):
-            count = min(width, points.count[s] - block * width)
+            count = min(width, points.counts[s] - block * width)
             first = points.first[s] + block * width
             passes.forward(
                 network.ops, tables, theta, x, block * wide, first, count, y, room, places.blas, places.forward

@@ -98,26 +98,10 @@ def direct_backward(theta, weight, bias, x, first, gradient, g, out, gx, needs, 
 
 
 @kernel
-def _back_to_input(
-    theta,
-    weight,
-    channels,
-    height,
-    width,
-    outputs,
-    out_height,
-    out_width,
-    kernel_h,
-    kernel_w,
-    top,
-    left,
-    g,
-    out,
-    gx,
-    first,
-    points,
-    room,
-):  # type: ignore[no-untyped-def]
+def _back_to_input(  # type: ignore[no-untyped-def]
+    theta, weight, channels, height, width, outputs, out_height, out_width, kernel_h, kernel_w, top, left, g, out, gx,
+    first, points, room,
+):  # fmt: skip
     """gx += the correlation of the padded g with the turned kernels, which lie behind it in `room`."""
     taps = kernel_h * kernel_w
     tall, wide = height + kernel_h - 1, width + kernel_w - 1
