@@ -172,8 +172,9 @@ def test_two_splits_cost_one_joint_pass_and_give_the_same():
 def test_a_simulation_step_costs_one_forward_pass():
     system = network(LossPotential(1.0))
     simulation = Simulation(
-        system, Langevin(1e-3, 1.0), bias=wang_landau((LOSS, ACCURACY)), walkers=4, precision="double"
-    )
+        system, Langevin(1e-3, 1.0), bias=wang_landau((LOSS, ACCURACY)), walkers=4, precision="double",
+        platform="reference",
+    )  # fmt: skip
     counter = CountingForward(simulation.system)
     simulation.advance(10)
     assert counter.calls == 10

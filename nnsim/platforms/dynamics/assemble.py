@@ -82,6 +82,7 @@ def points_of(traced: TracedNetwork, tables: Tables) -> to.Points:
         counts=np.array(counts, dtype=np.int64),
         first=_begins(counts),
         kind=kind,
+        right=losses.right_of(kind),
         values=_real(values.T, traced),
         labels=labels,
         shares=_real(shares.T, traced),

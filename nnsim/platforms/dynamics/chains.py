@@ -47,7 +47,7 @@ def _propagate(u, x, w, group, twice, time, kT, substeps, inertia, freedom):  # 
     return scale
 
 
-@inline
+@kernel
 def _push(u, w, group, j, twice, h, kT, inertia, freedom):  # type: ignore[no-untyped-def]
     controlled = twice if j == 0 else inertia[w, j - 1] * u[w, group, j - 1] ** 2
     force = (controlled - freedom[w, j] * kT) / inertia[w, j]

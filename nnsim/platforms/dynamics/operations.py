@@ -69,7 +69,7 @@ def confine(q, v, w, low, high, box):  # type: ignore[no-untyped-def]
             _turn(q, v, w, i, box.lower[i * one], box.upper[i * one], box.kind)
 
 
-@inline
+@kernel
 def _turn(q, v, w, i, lower, upper, kind):  # type: ignore[no-untyped-def]
     if lower <= q[w, i] <= upper or not np.isfinite(q[w, i]):
         return

@@ -6,8 +6,9 @@ them in their order. So results depend neither on the number of threads nor on h
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
+
+import torch
 
 from nnsim.platforms.dynamics.obstacles import obstacle
 from nnsim.protocols import Integrator, Observable, Platform
@@ -44,7 +45,7 @@ class NativeDynamics(Platform):
         from nnsim.platforms.dynamics.walkers import Team
 
         self.integrator, self.force_field = simulation.integrator, simulation.force_field
-        threads = simulation.threads or os.cpu_count() or 1
+        threads = simulation.threads or torch.get_num_threads()  # which knows what the machine lets us have
         self.team = Team(simulation.integrator, simulation.force_field, simulation.state, threads)
 
     def observe(self, state: State, things: Sequence[Observable]) -> Mapping[str, Tensor]:

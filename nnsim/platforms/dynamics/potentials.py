@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from nnsim.grid import compiled as grid_native
-from nnsim.platforms.dynamics.network.compile import inline, kernel
+from nnsim.platforms.dynamics.network.compile import kernel
 
 
 @kernel
@@ -41,7 +41,7 @@ def energy_and_slopes(grids, restraints, walker, step, s, slopes, scratch):  # t
     return energy
 
 
-@inline
+@kernel
 def _stretch(restraints, b, walker, step, x):  # type: ignore[no-untyped-def]
     """How far x lies from the nearest image of a spring's centre."""
     center = restraints.center[b, walker] + restraints.velocity[b, walker] * min(step, restraints.until[b])
@@ -86,7 +86,7 @@ def learn(grids, deposits, restraints, step, cvs, scratch):  # type: ignore[no-u
         _work(restraints, b, step, cvs)
 
 
-@inline
+@kernel
 def _deposit(grids, deposits, b, cvs, scratch):  # type: ignore[no-untyped-def]
     """A deposit of each walker; their heights are those before any of them was made."""
     k, place, walkers = grids.dimensions[b], scratch.place, cvs.shape[0]
@@ -116,7 +116,7 @@ def _deposit(grids, deposits, b, cvs, scratch):  # type: ignore[no-untyped-def]
         deposits.last[b] = total / made
 
 
-@inline
+@kernel
 def _work(restraints, b, step, cvs):  # type: ignore[no-untyped-def]
     """The work that the last move of a spring's centre has done on each walker."""
     if step > restraints.until[b]:

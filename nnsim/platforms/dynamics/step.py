@@ -8,10 +8,23 @@ import numpy as np
 
 from nnsim.platforms.dynamics import chains, forces, potentials
 from nnsim.platforms.dynamics import operations as op
-from nnsim.platforms.dynamics.network.compile import inline, kernel
-from nnsim.platforms.dynamics.network.indirect import call
+from nnsim.platforms.dynamics.network.compile import kernel
+from nnsim.platforms.dynamics.network.indirect import addresses_of, call
 from nnsim.platforms.dynamics.threads import wait
 from nnsim.random import philox
+
+BY_PARAMETER, WHOLE, LEARN = range(3)
+
+
+def addresses(program, schedule, random, walkers, box, problem, learning, batch, scratch, places):  # type: ignore[no-untyped-def]
+    """Where the parts of a step are, for arguments of certain types."""
+    common = program, schedule, random, walkers
+    of_parts = (
+        (_by_parameter, (0, 0, 0, 0, 0, *common, box, scratch)),
+        (_whole, (0, 0, 0, 0, *common, problem, batch, scratch, places)),
+        (potentials.learn, (problem[5], learning.deposits, problem[6], 0, walkers.cvs, scratch)),
+    )
+    return np.concatenate([addresses_of([part], arguments, {0}) for part, arguments in of_parts])
 
 
 @kernel
@@ -34,7 +47,7 @@ def advance(steps, step, own, program, schedule, random, walkers, box, problem, 
         if learning.together:
             wait(team)
             if own[0] == 0 and not team.failed[0]:
-                potentials.learn(problem[5], learning.deposits, problem[6], now, walkers.cvs, scratch)
+                call(places.step, LEARN, (problem[5], learning.deposits, problem[6], now, walkers.cvs, scratch))
             wait(team)
             if team.failed[0]:
                 return -(k + 1)
@@ -50,12 +63,20 @@ def one_step(w, now, k, program, schedule, random, walkers, box, problem, batch,
     for g in range(groups.size - 1):
         first, last = groups[g], groups[g + 1]
         if program.codes[first] < op.FORCES:
-            _by_parameter(first, last, w, now, k, program, schedule, random, walkers, box, scratch)
+            call(
+                places.step,
+                BY_PARAMETER,
+                (first, last, w, now, k, program, schedule, random, walkers, box, scratch),
+            )
         else:
-            _whole(first, w, now, k, program, schedule, random, walkers, problem, batch, scratch, places)
+            call(
+                places.step,
+                WHOLE,
+                (first, w, now, k, program, schedule, random, walkers, problem, batch, scratch, places),
+            )
 
 
-@inline
+@kernel
 def _number(program, schedule, walkers, o, slot, w, k):  # type: ignore[no-untyped-def]
     """Number `slot` of operation o for a walker, in step k of this call."""
     source = program.source[o, slot]
@@ -161,7 +182,7 @@ def _whole(o, w, now, k, program, schedule, random, walkers, problem, batch, scr
         _accept(walkers, w, kinetic, a, potentials.inside(problem[5], walkers.cvs[w]))
 
 
-@inline
+@kernel
 def _save(walkers, w):  # type: ignore[no-untyped-def]
     """Keep what moves."""
     saved, numbers = walkers.saved, walkers.saved_numbers[w]
@@ -174,7 +195,7 @@ def _save(walkers, w):  # type: ignore[no-untyped-def]
         numbers[2 + j] = walkers.cvs[w, j]
 
 
-@inline
+@kernel
 def _accept(walkers, w, kinetic, kT, allowed):  # type: ignore[no-untyped-def]
     """Stay with probability min(1, exp(-(H' - H) / kT)), or go back with reversed velocities."""
     saved, numbers = walkers.saved, walkers.saved_numbers[w]

@@ -19,7 +19,8 @@ class Points(NamedTuple):
         numbers: flat; block b of split s has rows of `width[s]` points, from `start[s]` + b x rows x width on.
         pointers, places, data: the numbers that are kept as lists, see `nnsim.platforms.dynamics.network.sparse`.
         start, width, blocks, counts, first: of each split, [S]; `first` is the number of its first point.
-        kind: of the loss, see `nnsim.platforms.dynamics.network.losses`.
+        kind, right: numbers of the functions of the loss, and of right answers, in
+            `nnsim.platforms.dynamics.network.losses`.
         values, shares: [C, N] of all points; labels: [N].
         norm, counted: what the sums of losses, and of right answers, are divided by, [S].
         each: what each point adds to the norm, [N].
@@ -35,6 +36,7 @@ class Points(NamedTuple):
     counts: Array
     first: Array
     kind: int
+    right: int
     values: Array
     labels: Array
     shares: Array
@@ -263,13 +265,14 @@ class Team(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Addresses: of the BLAS, of the operations of a network forward and backward, of the losses, and of the forces."""
+    """Addresses: of the BLAS, of operations of a network forward and backward, losses, forces, and parts of a step."""
 
     blas: Array
     forward: Array
     backward: Array
     losses: Array
     forces: Array
+    step: Array
 
 
 class Scratch(NamedTuple):

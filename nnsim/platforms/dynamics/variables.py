@@ -47,9 +47,9 @@ def evaluate(network, points, quantities, scratch, places, gradients):  # type: 
                 of_loss = slope == LOSS_SLOPE
                 norm = points.norm[s] if of_loss else points.counted[s]
                 call(
-                    places.losses, 0 if of_loss else 1,
+                    places.losses, points.kind if of_loss else points.right,
                     (
-                        points.kind, slope, points.values, points.labels, points.shares, first, norm, y, network.result,
+                        slope, points.values, points.labels, points.shares, first, norm, y, network.result,
                         network.outputs, g, network.result, wanted, count, width, room, sums, q,
                     ),
                 )  # fmt: skip

@@ -41,7 +41,8 @@ class Team:
         self.force_field, self.walkers = force_field, state.walkers
         n = state.positions.shape[1]
         system: Any = force_field.system
-        self.compiled = Compiled(list(integrator.program(force_field)), self.walkers, n)
+        self.integrator, self._size = integrator, n
+        self._follow_settings()
         traced: TracedNetwork = system.traced_network()
         network, tables = assemble.network_of(traced, n)
         points = assemble.points_of(traced, tables)
@@ -72,9 +73,8 @@ class Team:
         kinds = {int(kind) for kind in network.ops[:, passes.KIND]}
         single_blas()
         with announced():
-            self.places = to.Places(
-                blas.addresses(), *passes.addresses(kinds, numbers), losses.addresses(numbers), zero()
-            )
+            of_losses = losses.addresses(numbers, points.kind)
+            self.places = to.Places(blas.addresses(), *passes.addresses(kinds, numbers), of_losses, zero(), zero())
         self.exchange = next((bias for bias in force_field.biases if bias.native == "exchange"), None)
         streams = state.generator
         first = np.uint64(streams.first_walker)
@@ -111,6 +111,8 @@ class Team:
         """At most `steps` steps, as many as are known at once."""
         if self.grids.moved:
             self.grids.join()
+        if any(self._settings.get(name, self) is not value for name, value in vars(self.integrator).items()):
+            self._follow_settings()
         deposits, steps = self.grids.plan(self._known(state, steps))
         self._shuffle(state)
         made = self._call(state, steps, self.compiled.arrays, deposits)
@@ -123,6 +125,11 @@ class Team:
             raise DivergedError(f"step {state.step}: a walker became NaN or infinite; use a smaller time step")
         if self.exchange is not None and self.force_field.update_biases(state.cvs, state.step):
             self.refresh(state)
+
+    def _follow_settings(self) -> None:
+        """The program of the integrator with its present settings, which a user may change between two runs."""
+        self._settings = dict(vars(self.integrator))
+        self.compiled = Compiled(list(self.integrator.program(self.force_field)), self.walkers, self._size)
 
     def refresh(self, state: State) -> None:
         """Energies, CVs and forces anew at the same positions."""
@@ -144,7 +151,7 @@ class Team:
         team = to.Team(len(self.shares), zero(), zero())
 
         if not self._compiled:
-            self._compile(problem, batch[0], walkers)
+            self._compile(program, schedule, walkers, problem, learning, batch[0])
 
         def work(number: int) -> int:
             share = self.shares[number]
@@ -164,11 +171,24 @@ class Team:
             self.restrained.give_back()
         return made
 
-    def _compile(self, problem: Any, batch: to.Batch, walkers: to.Walkers) -> None:
-        """The way that the forces are computed in, for the types of the first call."""
+    def _compile(
+        self,
+        program: to.Program,
+        schedule: Any,
+        walkers: to.Walkers,
+        problem: Any,
+        learning: to.Learning,
+        batch: to.Batch,
+    ) -> None:
+        """The parts of a step, for the types of the first call."""
         arguments = 0, 0, problem, batch, walkers, self.scratch[0], self.places
         with announced():
             self.places = self.places._replace(forces=forces.addresses(self._way, arguments))
+            parts = compiled_step.addresses(
+                program, schedule, self.random, walkers, self.box, problem, learning, batch, self.scratch[0],
+                self.places,
+            )  # fmt: skip
+            self.places = self.places._replace(step=parts)
 
     def _known(self, state: State, steps: int) -> int:
         """For how many steps nothing happens that is done outside: swaps of temperatures, new orders of the points."""

@@ -20,6 +20,7 @@ KINDS = {
     "tanhshrink": TANHSHRINK, "sin": SIN, "exp": EXP, "selu": SELU,
 }  # fmt: skip
 IN_PLACE = (RELU, TANH, SIGMOID)
+FREQUENT = (RELU, TANH, SIGMOID, SILU)
 
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 _ROOT_HALF, _ROOT_2_PI, _CUBE = math.sqrt(0.5), math.sqrt(2 * math.pi), 0.044715
@@ -27,8 +28,8 @@ _GELU_SCALE = math.sqrt(2 / math.pi)
 
 
 @kernel
-def forward(kind, a, b, x, first, y, out, rows, points):  # type: ignore[no-untyped-def]
-    """`rows` rows of y from `out` on, of those of x [*, points] from `first` on; a, b: the activation's numbers."""
+def forward(kind, x, first, y, out, rows, points):  # type: ignore[no-untyped-def]
+    """`rows` rows of y from `out` on, of those of x [*, points] from `first` on."""
     zero = x.dtype.type(0)
     for i in range(rows):
         r, o = first + i, out + i
@@ -41,24 +42,20 @@ def forward(kind, a, b, x, first, y, out, rows, points):  # type: ignore[no-unty
         elif kind == SIGMOID:
             for p in range(points):
                 y[o, p] = sigmoid(x[r, p])
-        elif kind == SILU:
-            for p in range(points):
-                y[o, p] = x[r, p] * sigmoid(x[r, p])
         else:
             for p in range(points):
-                y[o, p] = _value(kind, x[r, p], a, b)
+                y[o, p] = x[r, p] * sigmoid(x[r, p])
 
 
 @kernel
-def backward(kind, a, b, x, first, y, out, gx, gy, rows, points, add):  # type: ignore[no-untyped-def]
+def backward(kind, x, first, y, out, gx, gy, rows, points, add):  # type: ignore[no-untyped-def]
     """Rows of gx from `first` on, of those of gy from `out` on; added with `add`."""
-    zero = x.dtype.type(0)
-    one = x.dtype.type(1)
+    zero, one = x.dtype.type(0), x.dtype.type(1)
     for i in range(rows):
         r, o = first + i, out + i
         if add:
             for p in range(points):
-                gx[r, p] += gy[o, p] * _slope(kind, x[r, p], y[o, p], a, b)
+                gx[r, p] += gy[o, p] * _frequent_slope(kind, x[r, p], y[o, p])
         elif kind == RELU:
             for p in range(points):
                 gx[r, p] = gy[o, p] * (one if y[o, p] > zero else zero)  # which the compiler takes many at once of
@@ -68,13 +65,41 @@ def backward(kind, a, b, x, first, y, out, gx, gy, rows, points, add):  # type: 
         elif kind == SIGMOID:
             for p in range(points):
                 gx[r, p] = gy[o, p] * (y[o, p] * (one - y[o, p]))
-        elif kind == SILU:
+        else:
             for p in range(points):
                 s = sigmoid(x[r, p])
                 gx[r, p] = gy[o, p] * (s * (one + x[r, p] * (one - s)))
-        else:
-            for p in range(points):
-                gx[r, p] = gy[o, p] * _slope(kind, x[r, p], y[o, p], a, b)
+
+
+@inline
+def _frequent_slope(kind, x, y):  # type: ignore[no-untyped-def]
+    one = type(x)(1)
+    if kind == RELU:
+        return one if y > 0 else type(x)(0)
+    if kind == TANH:
+        return one - y * y
+    if kind == SIGMOID:
+        return y * (one - y)
+    s = sigmoid(x)
+    return s * (one + x * (one - s))
+
+
+@kernel
+def other_forward(kind, a, b, x, first, y, out, rows, points):  # type: ignore[no-untyped-def]
+    """The same of the rare ones; a and b are the activation's numbers."""
+    for i in range(rows):
+        for p in range(points):
+            y[out + i, p] = _value(kind, x[first + i, p], a, b)
+
+
+@kernel
+def other_backward(kind, a, b, x, first, y, out, gx, gy, rows, points, add):  # type: ignore[no-untyped-def]
+    """Rows of gx from `first` on, of those of gy from `out` on; added with `add`."""
+    for i in range(rows):
+        r, o = first + i, out + i
+        for p in range(points):
+            d = gy[o, p] * _slope(kind, x[r, p], y[o, p], a, b)
+            gx[r, p] = gx[r, p] + d if add else d
 
 
 @inline
@@ -115,16 +140,7 @@ def _value(kind, x, a, b):  # type: ignore[no-untyped-def]
 
 @inline
 def _slope(kind, x, y, a, b):  # type: ignore[no-untyped-def]
-    """a'(x), given y = a(x), of all of them."""
-    if kind == RELU:
-        return 1.0 if y > 0 else 0.0
-    if kind == TANH:
-        return 1.0 - y * y
-    if kind == SIGMOID:
-        return y * (1.0 - y)
-    if kind == SILU:
-        s = sigmoid(x)
-        return s * (1 + x * (1 - s))
+    """a'(x) of the rare ones, given y = a(x)."""
     if kind == GELU:
         return 0.5 * (1 + math.erf(x * _ROOT_HALF)) + x * math.exp(-0.5 * x * x) / _ROOT_2_PI
     if kind == GELU_TANH:

@@ -16,38 +16,112 @@ from nnsim.platforms.dynamics.network.elementary import exp, sigmoid
 from nnsim.platforms.dynamics.network.indirect import addresses_of
 
 CROSS_ENTROPY, WEIGHTED_CROSS_ENTROPY, MSE, BCE, WEIGHTED_BCE = range(5)
+ANSWERS_RIGHT = 5  # numbers of the functions: one for each kind of loss, then the right answers of bce, and of classes
+CLASSES_RIGHT = 6
 
 
-def addresses(kind: Any) -> np.ndarray[Any, Any]:
-    """Where `loss` and `right` are, for numbers of a type."""
-    whole, rows, flat = np.zeros(1, dtype=np.int64), np.zeros((1, 1), dtype=kind), np.zeros(1, dtype=kind)
-    arguments = 0, 0.0, rows, whole, rows, 0, 0.0, rows, 0, 0, rows, 0, True, 0, 0, flat, np.zeros(1), 0
-    return addresses_of([loss, right], arguments, {0, 1})
+def addresses(numbers: Any, kind: int) -> np.ndarray[Any, Any]:
+    """Where the functions are that a kind of loss needs, for numbers of a type."""
+    whole, rows, flat = np.zeros(1, dtype=np.int64), np.zeros((1, 1), dtype=numbers), np.zeros(1, dtype=numbers)
+    arguments = 0.0, rows, whole, rows, 0, 0.0, rows, 0, 0, rows, 0, True, 0, 0, flat, np.zeros(1), 0
+    functions = [cross_entropy, weighted_cross_entropy, squares, bce, weighted_bce, right_answers, right_classes]
+    return addresses_of(functions, arguments, {kind} if kind == MSE else {kind, right_of(kind)})
+
+
+def right_of(kind: int) -> int:
+    """Number of the function that counts the right answers, for a kind of loss."""
+    return ANSWERS_RIGHT if kind in (BCE, WEIGHTED_BCE) else CLASSES_RIGHT
+
+
+# Each adds to sums[q] what the first `count` points of a block come to; with `wanted` the rows of g from `out` on are
+# its gradient over `norm`. Not all take all arguments.
 
 
 @kernel
-def loss(  # type: ignore[no-untyped-def]
-    kind, slope, values, labels, shares, begin, norm, z, row, classes, g, out, wanted, count, points, room, sums, q
+def cross_entropy(  # type: ignore[no-untyped-def]
+    slope, values, labels, shares, begin, norm, z, row, classes, g, out, wanted, count, points, room, sums, q
 ):  # fmt: skip
-    """Add to sums[q] the sum of the losses of the points; with `wanted` the rows of g from `out` on are its gradient.
-
-    The gradient is that over `norm`; `slope` is of the other function.
-    """
-    sums[q] += _loss(kind, values, labels, shares, begin, norm, z, row, classes, g, out, wanted, count, points, room)
-
-
-@inline
-def _loss(kind, values, labels, shares, begin, norm, z, row, classes, g, out, wanted, count, points, room):  # type: ignore[no-untyped-def]
+    """-ln softmax of the right class."""
     if wanted:
         _clear_rest(g, out, classes, count, points)
-    if kind == MSE:
-        return _squares(values, begin, norm, z, row, classes, g, out, wanted, count)
-    if kind in (BCE, WEIGHTED_BCE):
-        return _answers(kind, values, shares, begin, norm, z, row, classes, g, out, wanted, count)
     _highest(z, row, classes, count, room)
-    if kind == CROSS_ENTROPY:
-        return _labelled(labels, begin, norm, z, row, classes, g, out, wanted, count, points, room)
-    return _shared(shares, begin, norm, z, row, classes, g, out, wanted, count, points, room)
+    sums[q] += _labelled(labels, begin, norm, z, row, classes, g, out, wanted, count, points, room)
+
+
+@kernel
+def weighted_cross_entropy(  # type: ignore[no-untyped-def]
+    slope, values, labels, shares, begin, norm, z, row, classes, g, out, wanted, count, points, room, sums, q
+):  # fmt: skip
+    """-sum over classes of share x ln softmax."""
+    if wanted:
+        _clear_rest(g, out, classes, count, points)
+    _highest(z, row, classes, count, room)
+    sums[q] += _shared(shares, begin, norm, z, row, classes, g, out, wanted, count, points, room)
+
+
+@kernel
+def squares(  # type: ignore[no-untyped-def]
+    slope, values, labels, shares, begin, norm, z, row, classes, g, out, wanted, count, points, room, sums, q
+):  # fmt: skip
+    """(z - y)^2."""
+    if wanted:
+        _clear_rest(g, out, classes, count, points)
+    sums[q] += _squares(values, begin, norm, z, row, classes, g, out, wanted, count)
+
+
+@kernel
+def bce(  # type: ignore[no-untyped-def]
+    slope, values, labels, shares, begin, norm, z, row, classes, g, out, wanted, count, points, room, sums, q
+):  # fmt: skip
+    """Binary cross-entropy."""
+    if wanted:
+        _clear_rest(g, out, classes, count, points)
+    sums[q] += _answers(BCE, values, shares, begin, norm, z, row, classes, g, out, wanted, count)
+
+
+@kernel
+def weighted_bce(  # type: ignore[no-untyped-def]
+    slope, values, labels, shares, begin, norm, z, row, classes, g, out, wanted, count, points, room, sums, q
+):  # fmt: skip
+    """Binary cross-entropy, each term times its share."""
+    if wanted:
+        _clear_rest(g, out, classes, count, points)
+    sums[q] += _answers(WEIGHTED_BCE, values, shares, begin, norm, z, row, classes, g, out, wanted, count)
+
+
+@kernel
+def right_answers(  # type: ignore[no-untyped-def]
+    slope, values, labels, shares, begin, norm, z, row, classes, g, out, wanted, count, points, room, sums, q
+):  # fmt: skip
+    """How many answers are right: sigmoid(slope x margin) of each, or with slope 0 1 if that is above 0."""
+    if wanted:
+        _clear_rest(g, out, classes, count, points)
+    for c in range(classes):
+        for p in range(count):
+            sign = 2 * values[c, begin + p] - 1
+            room[p] = sign * z[row + c, p]
+            room[points + p] = sign
+        sums[q] += _rightness(slope, norm, room, count, points)
+        if wanted:
+            for p in range(count):
+                g[out + c, p] = room[points + p] * room[2 * points + p]
+
+
+@kernel
+def right_classes(  # type: ignore[no-untyped-def]
+    slope, values, labels, shares, begin, norm, z, row, classes, g, out, wanted, count, points, room, sums, q
+):  # fmt: skip
+    """The same of classes, with the margins of `nnsim.networks.margins`."""
+    zero = z.dtype.type(0)
+    if wanted:
+        _clear_rest(g, out, classes, count, points)
+    _rivals(labels, begin, z, row, classes, count, points, room)
+    sums[q] += _rightness(slope, norm, room, count, points)
+    if wanted:
+        for c in range(classes):
+            for p in range(count):
+                d = room[2 * points + p]
+                g[out + c, p] = d if labels[begin + p] == c else (-d if room[points + p] == c else zero)
 
 
 @inline
@@ -151,44 +225,6 @@ def _shared(shares, begin, norm, z, row, classes, g, out, wanted, count, points,
             total -= shares[c, begin + p] * x
             if wanted:
                 g[out + c, p] = factor * (room[whole + p] * exp(x) - shares[c, begin + p])
-    return total
-
-
-@kernel
-def right(  # type: ignore[no-untyped-def]
-    kind, slope, values, labels, shares, begin, norm, z, row, classes, g, out, wanted, count, points, room, sums, q
-):  # fmt: skip
-    """Add to sums[q] how many answers are right: sigmoid(slope x margin) of each, or with slope 0 1 if that is above 0.
-
-    With `wanted` the rows of g from `out` on are its gradient over `norm`. Margins are those of
-    `nnsim.networks.margins`.
-    """
-    sums[q] += _right(kind, values, labels, begin, slope, norm, z, row, classes, g, out, wanted, count, points, room)
-
-
-@inline
-def _right(kind, values, labels, begin, slope, norm, z, row, classes, g, out, wanted, count, points, room):  # type: ignore[no-untyped-def]
-    zero, total = z.dtype.type(0), 0.0
-    if wanted:
-        _clear_rest(g, out, classes, count, points)
-    if kind in (BCE, WEIGHTED_BCE):
-        for c in range(classes):
-            for p in range(count):
-                sign = 2 * values[c, begin + p] - 1
-                room[p] = sign * z[row + c, p]
-                room[points + p] = sign
-            total += _rightness(slope, norm, room, count, points)
-            if wanted:
-                for p in range(count):
-                    g[out + c, p] = room[points + p] * room[2 * points + p]
-        return total
-    _rivals(labels, begin, z, row, classes, count, points, room)
-    total = _rightness(slope, norm, room, count, points)
-    if wanted:
-        for c in range(classes):
-            for p in range(count):
-                d = room[2 * points + p]
-                g[out + c, p] = d if labels[begin + p] == c else (-d if room[points + p] == c else zero)
     return total
 
 

@@ -18,7 +18,7 @@ from nnsim.platforms.dynamics.network import activations, convolution, joins, li
 from nnsim.platforms.dynamics.network.compile import kernel
 from nnsim.platforms.dynamics.network.indirect import addresses_of, call
 
-LINEAR, SPARSE_LINEAR, DIRECT, STRIPS, ACTIVATION, SUM, MAX, NORM, SCALE, JOIN, NUMBER, PARAMETER = range(12)
+LINEAR, SPARSE_LINEAR, DIRECT, STRIPS, ACTIVATION, SUM, MAX, NORM, SCALE, JOIN, NUMBER, PARAMETER, OTHER = range(13)
 # What all operations have: kind; whether the first input is the points; first rows of the first and second input and of
 # the output; what becomes of the gradients of the inputs (0: not needed, 1: written, 2: added to); the first of its
 # real numbers. Its own integers follow, from OWN on.
@@ -139,16 +139,29 @@ def _strips_back(op, tables, theta, x, first, begin, count, y, g, gradient, room
 
 @kernel
 def _activation(op, tables, theta, x, first, begin, count, y, room, blas):  # type: ignore[no-untyped-def]
-    a, real = op[OWN:], op[REALS]
-    activations.forward(a[0], tables[0][real], tables[0][real + 1], x, first, y, op[OUTPUT], a[1], y.shape[1])
+    a = op[OWN:]
+    activations.forward(a[0], x, first, y, op[OUTPUT], a[1], y.shape[1])
 
 
 @kernel
 def _activation_back(op, tables, theta, x, first, begin, count, y, g, gradient, room, blas):  # type: ignore[no-untyped-def]
-    a, real, needs = op[OWN:], op[REALS], op[NEEDS]
+    a, needs = op[OWN:], op[NEEDS]
     if needs:
-        activations.backward(
-            a[0], tables[0][real], tables[0][real + 1], x, first, y, op[OUTPUT], g, g, a[1], y.shape[1], needs == 2
+        activations.backward(a[0], x, first, y, op[OUTPUT], g, g, a[1], y.shape[1], needs == 2)
+
+
+@kernel
+def _other(op, tables, theta, x, first, begin, count, y, room, blas):  # type: ignore[no-untyped-def]
+    a, real, n = op[OWN:], op[REALS], y.shape[1]
+    activations.other_forward(a[0], tables[0][real], tables[0][real + 1], x, first, y, op[OUTPUT], a[1], n)
+
+
+@kernel
+def _other_back(op, tables, theta, x, first, begin, count, y, g, gradient, room, blas):  # type: ignore[no-untyped-def]
+    a, real, n, needs = op[OWN:], op[REALS], y.shape[1], op[NEEDS]
+    if needs:
+        activations.other_backward(
+            a[0], tables[0][real], tables[0][real + 1], x, first, y, op[OUTPUT], g, g, a[1], n, needs == 2
         )
 
 
@@ -282,4 +295,5 @@ FUNCTIONS = [  # in the order of the kinds
     (_join, _join_back),
     (_number, _number_back),
     (_parameter, _parameter_back),
+    (_other, _other_back),
 ]

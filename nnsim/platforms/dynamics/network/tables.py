@@ -298,7 +298,8 @@ def _activation(b: _Builder, one: Operation, reads: list[_Value], number: int) -
     may = len(b.program.readers(one.reads[0])) == 1 and _gives_up_output(b, value)
     out = value if may and kind in activations.IN_PLACE else b.new(value.shape)
     reals = [float(v) for v in numbers] + [0.0] * (2 - len(numbers))
-    return b.write(passes.ACTIVATION, [value], out, [kind, value.rows], reals)
+    code = passes.ACTIVATION if kind in activations.FREQUENT else passes.OTHER
+    return b.write(code, [value], out, [kind, value.rows], reals)
 
 
 def _gives_up_output(b: _Builder, value: _Value) -> bool:
