@@ -453,13 +453,18 @@ class Platform(Protocol):
         """`steps` times: a step of the integrator, then an update of every bias."""
         ...
 
+    def settled(self) -> AbstractContextManager[None]:
+        """While it lasts, the biases show all that was deposited, also what a platform still keeps to itself."""
+        return nullcontext()
+
     def observe(self, state: State, things: Sequence[Observable]) -> Mapping[str, Tensor]:
         """Values [W, ...] by name of those of some observables at the state that it can compute faster itself."""
         return {}
 
-    def settled(self) -> AbstractContextManager[None]:
-        """While it lasts, the biases show all that was deposited, also what a platform still keeps to itself."""
-        return nullcontext()
+    @classmethod
+    def concerns(cls, simulation: Simulation) -> bool:
+        """Whether it is made for simulations of this kind, so that its `obstacle` is worth telling."""
+        return cls.serves(simulation.integrator)
 
     def state_dict(self) -> dict[str, Any]:
         """What the platform carries along, beyond the state and the biases."""

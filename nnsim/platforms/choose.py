@@ -101,7 +101,7 @@ def choose(simulation: Simulation, platforms: list[Platform]) -> tuple[Platform,
             platform.attach(simulation)
             return platform, reason
         obstacles.append(obstacle)
-        if platform.serves(simulation.integrator):
+        if platform.concerns(simulation):
             passed_over.append(f"{platform.name}: {obstacle}")
             obstacles.insert(0, obstacle)
     raise InputError(f"platform = {platforms[0].name!r}: {obstacles[0]}; use platform={PLATFORMS[-1].name!r}")

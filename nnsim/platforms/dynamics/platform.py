@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from nnsim.platforms.dynamics.obstacles import obstacle
-from nnsim.protocols import Integrator, Observable, Platform
+from nnsim.protocols import Integrator, Observable, Platform, System
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,6 +39,12 @@ class NativeDynamics(Platform):
     def serves(cls, integrator: Integrator) -> bool:
         """Whether it is a dynamics given as a program."""
         return integrator.needs_gradients and integrator.is_program
+
+    @classmethod
+    def concerns(cls, simulation: Simulation) -> bool:
+        """Whether such integrators move a network: others have nothing that could be compiled."""
+        own = type(simulation.system).traced_network is not System.traced_network
+        return own and cls.serves(simulation.integrator)
 
     def attach(self, simulation: Simulation) -> None:
         """Take over a simulation: its parts as arrays, and room for each thread."""
