@@ -236,6 +236,12 @@ class RandomStreams(torch.Generator):
             )
         return step, draw
 
+    def taken(self, purpose: Purpose, step: int, draws: int) -> None:
+        """Count so many draws in a step that compiled code has made itself, so that later ones are others."""
+        self.warn_older()
+        if draws:
+            self._draws[purpose][:2] = step, draws
+
     def draws(self) -> dict[str, Any]:
         """What must be saved, beside the state of torch's generator: the seed, and the number of draws so far."""
         return {"seed": self.key, **{purpose.name: list(self._draws[purpose]) for purpose in Purpose}}

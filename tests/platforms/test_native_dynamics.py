@@ -55,6 +55,7 @@ def both(system, integrator, steps=1000, walkers=3, precision="double", **settin
 def assert_same(reference, native, tolerance=1e-10):
     one, other = reference.state_dict(), native.state_dict()
     assert one["state"]["step"] == other["state"]["step"]
+    assert one["state"]["draws"] == other["state"]["draws"]  # what is drawn next is the same
     for name, value in _tensors({"state": one["state"], "bias": one["bias"]}).items():
         found = _tensors({"state": other["state"], "bias": other["bias"]})[name]
         assert (found.dtype, found.shape) == (value.dtype, value.shape), name

@@ -69,6 +69,7 @@ class Compiled:
         batches: of the operation that takes mini-batches, or None.
         trains: whether the forces are those of the train loss alone.
         codes: numbers of all operations.
+        draws: how many times a step draws noise.
     """
 
     def __init__(self, operations: Sequence[Operation], walkers: int, n: int) -> None:
@@ -95,6 +96,7 @@ class Compiled:
                 place[o] = table.place(_of(one, array))
             if noise:
                 draws[o], drawn = drawn, drawn + 1
+        self.draws = drawn
         inertia, freedom = _chains(listed, walkers)
         codes = np.array(self.codes, dtype=np.int64)
         self.arrays = to.Program(

@@ -118,6 +118,7 @@ class Team:
         made = self._call(state, steps, self.compiled.arrays, deposits)
         self.grids.take_account(deposits)
         state.step += steps
+        state.generator.taken(Purpose.NOISE, state.step, self.compiled.draws)
         failed = [-count for count in made if count < 0]
         if failed:
             state.step += min(failed) - steps
