@@ -90,6 +90,8 @@ def _of_moves(integrator: Any) -> str | None:
 
 
 def _of_system(system: System) -> str | None:
+    if type(system).dense_network is System.dense_network:
+        return f"the system {type(system).__name__} has no native code"
     if system.dense_network() is None:
         return "the system is no dense network with one activation and a built-in loss and potential"
     return changed(f"the system {type(system).__name__}", system, "dense_network")
@@ -98,9 +100,9 @@ def _of_system(system: System) -> str | None:
 def _beyond_monte_carlo(what: str, bias: Any) -> str | None:
     """Why a bias that has native code has none for Monte Carlo moves."""
     if bias.native == "hills":
-        return f"{what} has no native code for Monte Carlo"
+        return f"{what} has no native code"
     if bias.native == "springs" and bias.moving:
-        return f"{what} moves"
+        return f"{what} has no native code while it moves"
     of_cv = said(bias.cvs[0], CollectiveVariable, "native") or ()
     if bias.native in ("slope", "exchange") and of_cv[:2] != ("loss", "train"):
         return f"{what} is on another CV than the train loss"
