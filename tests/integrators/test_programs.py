@@ -116,7 +116,7 @@ def simulation(integrator: Integrator) -> Simulation:
         system = spiral_classification(
             hidden=(3,), points_per_class=10, box=Box(0.5), initial="uniform", potential=LossPotential(10.0)
         )
-        return Simulation(system, integrator, walkers=4)
+        return Simulation(system, integrator, walkers=4, platform="reference")
     return Simulation(AnalyticSystem(3, Harmonic(), start=0.3, box=Box(1.2)), integrator, walkers=4)
 
 
