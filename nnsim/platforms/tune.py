@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nnsim.errors import DivergedError, NNSimError, require_integer, require_number
+from nnsim.errors import DivergedError, InputError, NNSimError, require_integer, require_number
 from nnsim.platforms.choose import PLATFORMS
 
 if TYPE_CHECKING:
     from nnsim.simulation import Simulation
+
+LONGEST = 600.0  # seconds of one measurement
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,14 @@ def tune(
     Args:
         build: makes the simulation with so many walkers; None is as many as it has by itself.
         walkers: to be tried.
-        seconds: for each measurement, above 0; compiling is not counted.
+        seconds: for each measurement, above 0 and at most 600; compiling is not counted.
 
     Raises:
         InputError: a number out of its range.
     """
     seconds = require_number("tune", "seconds", seconds, above=0.0)
+    if seconds > LONGEST:
+        raise InputError(f"tune: seconds = {seconds:g} must be at most {LONGEST:g}, for each measurement; lower it")
     for count in walkers:
         simulation = build(None if count is None else require_integer("tune", "walkers", count, least=1))
         for kind in PLATFORMS:

@@ -18,6 +18,7 @@ WORDS = (
 WORKING: dict[str, tuple[str, ...]] = {
     "run": ("SCRIPT", "--steps", "20", "-o", "out.zarr", "--no-progress"),
     "sweep": ("SCRIPT", "--grid", "steps=20", "-o", "out", "--no-progress"),
+    "tune": ("SCRIPT", "--seconds", "0.02"),
     "info": ("PLANE",),
     "plot evolution": ("TRAINING", "--quantity", "loss", "--split", "train", "-o", "a.png"),
     "plot growth": ("PLANE", "-o", "a.png"),
