@@ -27,7 +27,6 @@ from nnsim.analysis.landscape.input import Quantity, axes_of, called, index_of, 
 from nnsim.analysis.landscape.learnt import discrete_cvs, grid_bias_name, restraints, snapshot
 from nnsim.analysis.landscape.within_bins import mean_place, points_of_means, slopes, value_at
 from nnsim.criteria import FEWEST_VISITS
-from nnsim.describe import describe
 from nnsim.errors import InputError, require_flag, require_number, require_several, shown
 from nnsim.grid.values import node_values
 
@@ -193,19 +192,16 @@ class EntropyLandscape:
 
         What other biases did, such as walls, is not known here and not taken off; `from_trajectory` takes it off.
         """
-        from nnsim.protocols import Bias, CollectiveVariable, said
-
-        learnt = Bias in type(bias).__mro__ and bias.kind == "grid"
-        told = {**describe(bias), **describe(bias.for_readers()), **bias.tables()} if learnt else {}
-        if not {"potential", "visits", "grid", "kT", "cvs"} <= set(told):
+        if isinstance(bias, type) or not all(hasattr(bias, name) for name in ("potential", "visits", "grid", "kT")):
             raise InputError(
                 f"EntropyLandscape.from_bias: bias = {shown(bias)} must be a Wang-Landau or metadynamics bias; of a "
                 "recorded one take from_trajectory"
             )
-        potential, visits = (np.asarray(_on_host(told[name])) for name in ("potential", "visits"))
-        levels = [bool(said(cv, CollectiveVariable, "discrete")) for cv in bias.cvs]
-        kT, grid, names, factor = told["kT"], told["grid"], told["cvs"], told.get("bias_factor")
-        return cls.from_coefficients(potential, visits, kT, grid, names, flat, bias_factor=factor, discrete=levels)
+        potential, visits = (np.asarray(_on_host(table)) for table in (bias.potential, bias.visits))
+        names, levels = [cv.name for cv in bias.cvs], [bool(getattr(cv, "discrete", False)) for cv in bias.cvs]
+        factor = getattr(bias, "bias_factor", None)
+        grid = bias.grid.describe()
+        return cls.from_coefficients(potential, visits, bias.kT, grid, names, flat, bias_factor=factor, discrete=levels)
 
     @classmethod
     def from_trajectory(
