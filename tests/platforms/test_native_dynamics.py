@@ -128,6 +128,12 @@ BIASES = {
     "steered": lambda: Umbrella(LN_LOSS, 0.0, 30.0, velocity=-2e-3, until=600),
     "boltzmann": lambda: Boltzmann(TEST, [1.0, 10.0, 30.0], ramp=300),
     "exchange": lambda: ReplicaExchange(TRAIN, [1.0, 5.0, 30.0], every=20),
+    "exchange_beside_others": lambda: [
+        ReplicaExchange(TRAIN, [1.0, 5.0, 30.0], every=20),
+        ReplicaExchange(TEST, [0.0, 1.0, 2.0], every=30, name="second"),
+        WangLandau(LN_LOSS, Grid(-4, 3, 70), FlatnessHalving(0.1, check_every=50), kernel=0.2),
+        Umbrella(TEST, 1.0, 1.0, velocity=1e-3, until=600),
+    ],
 }
 
 

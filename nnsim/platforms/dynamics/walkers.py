@@ -75,7 +75,7 @@ class Team:
         with announced():
             of_losses = losses.addresses(numbers, points.kind)
             self.places = to.Places(blas.addresses(), *passes.addresses(kinds, numbers), of_losses, zero(), zero())
-        self.exchange = next((bias for bias in force_field.biases if bias.native == "exchange"), None)
+        self.exchanges: list[Any] = [bias for bias in force_field.biases if bias.native == "exchange"]
         streams = state.generator
         first = np.uint64(streams.first_walker)
         of_purpose = [first + np.uint64(WALKERS * purpose) for purpose in (Purpose.NOISE, Purpose.MOVE)]
@@ -124,7 +124,8 @@ class Team:
             state.step += min(failed) - steps
             check_finite(state)
             raise DivergedError(f"step {state.step}: a walker became NaN or infinite; use a smaller time step")
-        if self.exchange is not None and self.force_field.update_biases(state.cvs, state.step):
+        # all of them, and no other bias: those have learnt in the compiled step
+        if any([one.update(state.cvs[:, self.force_field.columns_of(one)], state.step) for one in self.exchanges]):  # noqa: C419
             self.refresh(state)
 
     def _follow_settings(self) -> None:
@@ -193,8 +194,8 @@ class Team:
 
     def _known(self, state: State, steps: int) -> int:
         """For how many steps nothing happens that is done outside: swaps of temperatures, new orders of the points."""
-        if self.exchange is not None:
-            steps = min(steps, self.exchange.every - state.step % self.exchange.every)
+        for exchange in self.exchanges:
+            steps = min(steps, exchange.every - state.step % exchange.every)
         if self.compiled.shuffle is not None:
             epoch = self.compiled.shuffle.batches.per_epoch
             steps = min(steps, epoch - 1 - state.step % epoch or epoch)
