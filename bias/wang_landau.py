@@ -15,7 +15,7 @@ from nnsim.errors import InputError, shown
 from nnsim.grid.deposits import DepositPlan
 from nnsim.grid.grid import Grid, Kernel
 from nnsim.protocols import CollectiveVariable
-from nnsim.schedules import IncrementSchedule, next_look
+from nnsim.schedules import IncrementSchedule
 
 
 class WangLandau(GridBias):
@@ -100,7 +100,7 @@ class WangLandau(GridBias):
             return DepositPlan(0, np.zeros(1), 0.0, steps)
         if type(self).increment is not WangLandau.increment:  # which may depend on anything
             return DepositPlan(1, np.array([self.kT * self.increment]), 0.0, 1)
-        known = (next_look(self.schedule, self.deposits) - self.deposits - 1) // walkers + 1
+        known = (_next_look(self.schedule, self.deposits) - self.deposits - 1) // walkers + 1
         steps = min(steps, known)
         counts = range(self.deposits, self.deposits + steps * walkers)
         heights = np.array([self.schedule.increment(count) for count in counts])
@@ -181,3 +181,8 @@ class WangLandau(GridBias):
         super().load_state_dict(saved)
         self._height = float(saved.get("height", 0.0))
         self.schedule.load_state_dict(saved["schedule"])
+
+
+def _next_look(schedule: IncrementSchedule, deposits: int) -> int:
+    """As `IncrementSchedule.next_look`, also of a schedule that does not inherit: that may look at any time."""
+    return schedule.next_look(deposits) if IncrementSchedule in type(schedule).__mro__ else deposits + 1

@@ -49,11 +49,6 @@ class IncrementSchedule(Protocol):
         return
 
 
-def next_look(schedule: IncrementSchedule, deposits: int) -> int:
-    """As `IncrementSchedule.next_look`, also of a schedule that does not inherit: that may look at any time."""
-    return schedule.next_look(deposits) if IncrementSchedule in type(schedule).__mro__ else deposits + 1
-
-
 @dataclass(frozen=True)
 class RampHoldInverseTime(IncrementSchedule):
     """The papers' schedule: a linear ramp, a plateau, then 1/t.
