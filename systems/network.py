@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,7 @@ from nnsim.systems.potentials import Potential, checked_potential, potential_ter
 # Gradients are checked in double precision up to so many parameters, on all data if they are no more numbers than
 # this, or else on so many points of each split.
 LARGE_NETWORK, MANY_NUMBERS, FEW_POINTS = 10_000_000, 200_000, 64
+_Values = TypeVar("_Values")
 INITIAL = ("module", "normal", "uniform", "reinitialise", *SCHEMES)
 
 
@@ -202,6 +203,15 @@ class NeuralNetwork(System):
         """Points [N, ...] of a split."""
         return self._split(self._points, split)
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits: train, and test if there is one."""
+        return tuple(self._data)
+
+    def data(self, split: str) -> tuple[Tensor, Tensor]:
+        """Points [N, ...] and targets of a split as they were given, in the precision that they had."""
+        return self._split(self._data, split)
+
     @undisturbed
     def tangent(self) -> TangentKernel:
         """How the tangent kernel of the module is computed; found out by a trial when it is first asked for."""
@@ -272,7 +282,7 @@ class NeuralNetwork(System):
             return None
         return other
 
-    def _split(self, values: dict[str, Tensor], split: str) -> Tensor:
+    def _split(self, values: dict[str, _Values], split: str) -> _Values:
         if split not in values:
             raise InputError(f"NeuralNetwork: there is no {split!r} split; give {split}=(points, targets)")
         return values[split]
@@ -284,7 +294,7 @@ class NeuralNetwork(System):
         shape, terms = self._forward.plain(), potential_terms(self.potential)
         if shape is None or terms is None:
             return None
-        splits = list(self._data)
+        splits = list(self.splits)
         points = torch.cat([self._data[split][0] for split in splits]).flatten(1).double().cpu().numpy()
         losses = [self._loss.native(self._data[split][1].cpu(), shape[0][-1]) for split in splits]  # type: ignore[misc]
         train = len(self._data["train"][0])
@@ -297,7 +307,7 @@ class NeuralNetwork(System):
             return known
         if (terms := potential_terms(self.potential)) is None:
             return "the potential is none of LossPotential and GaussianPrior"
-        splits = list(self._data)
+        splits = list(self.splits)
         program = program_of(self._module, self._points["train"], self.parameters)
         if isinstance(program, str):
             return f"the module cannot be traced: {program}"

@@ -36,7 +36,7 @@ def linear_neuron() -> NeuralNetwork:
 
 def losses_of(system: NeuralNetwork) -> tuple[np.ndarray, np.ndarray]:
     """L at the nodes of a Gauss-Legendre rule on the box, and the weights, which give averages to 1e-9 or better."""
-    x, y = (values.double().numpy() for values in system._data["train"])
+    x, y = (values.double().numpy() for values in system.data("train"))
     nodes, weights = np.polynomial.legendre.leggauss(48)
     q = np.stack(np.meshgrid(*[LIMIT * nodes] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     residual = q @ np.concatenate((x, np.ones((len(x), 1))), axis=1).T - y[:, 0]

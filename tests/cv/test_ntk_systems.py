@@ -35,7 +35,7 @@ def data_folder(monkeypatch):
 
 
 def shapes(system):
-    return {split: (tuple(x.shape), tuple(y.shape)) for split, (x, y) in system._data.items()}
+    return {split: (tuple(x.shape), tuple(y.shape)) for split, (x, y) in ((split, system.data(split)) for split in system.splits)}
 
 
 def dense_size(*sizes):
@@ -78,7 +78,7 @@ def test_sizes_and_shapes(make, size, points):
     assert isinstance(system, NeuralNetwork)
     assert system.size == size
     assert shapes(system) == points
-    assert system._data["train"][0].dtype == torch.float32
+    assert system.data("train")[0].dtype == torch.float32
     assert system.box.kind == "open"
     assert system.loss_function == ("mse" if points["train"][0][1] == 9 else "cross_entropy")
 

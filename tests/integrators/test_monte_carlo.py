@@ -242,7 +242,7 @@ def test_gaussian_posterior_of_a_linear_neuron(platform, move):
     """U = 20 L + |q|^2 / 2 is quadratic: mean and covariance are known, and Metropolis has no error of the step."""
     beta, system = 20.0, linear_neuron(LossPotential(20.0) + GaussianPrior(1.0))
     system.initial = "normal"
-    x, y = system._data["train"]
+    x, y = system.data("train")
     design = torch.cat((x, torch.ones(len(x), 1)), dim=1).double()
     precision = 2 * beta * design.T @ design / len(x) + torch.eye(3)
     mean = torch.linalg.solve(precision, 2 * beta * design.T @ y[:, 0].double() / len(x))

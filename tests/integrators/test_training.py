@@ -36,7 +36,7 @@ def network(initial: str = "module", **settings: Any) -> NeuralNetwork:
 def trained(system: NeuralNetwork, make: Any, steps: int, schedule: Any = None) -> torch.Tensor:
     """Parameters after training the module itself with an optimiser of torch, in double precision, full batch."""
     module = Simulation(system, GradientDescent(1.0), precision="double").system._module  # type: ignore[attr-defined]
-    (x, y), optimiser = system._data["train"], make(module.parameters())
+    (x, y), optimiser = system.data("train"), make(module.parameters())
     rates = schedule(optimiser) if schedule else None
     for _ in range(steps):
         optimiser.zero_grad()
@@ -84,7 +84,7 @@ def test_schedules_are_those_of_torch():
 def test_mini_batches_are_those_of_torch_on_the_same_points():
     system = network()
     simulation = Simulation(system, GradientDescent(0.05, momentum=0.9, batch_size=6), precision="double")
-    module, (x, y) = simulation.system._module, system._data["train"]
+    module, (x, y) = simulation.system._module, system.data("train")
     optimiser = torch.optim.SGD(module.parameters(), 0.05, momentum=0.9)
     for step in range(30):
         index = simulation.integrator._batch_of(simulation.state)[0]  # type: ignore[attr-defined]

@@ -1,8 +1,5 @@
 """Wang-Landau Monte Carlo and Wang-Landau dynamics, which share nothing but the bias, find one entropy of a network."""
 
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-
 import numpy as np
 import pytest
 import torch
@@ -15,8 +12,8 @@ from nnsim.schedules import InverseTime, RampHoldInverseTime
 from nnsim.systems import NeuralNetwork, spiral_classification
 
 SPACING = 0.1
-LOW, HIGH = -0.6, 2.7  # what is compared, in ln L; chance is -0.37, and the lowest ln L in the box about -1.2
-SEEDS = range(4)
+LOW, HIGH = -0.5, 2.7  # what is compared, in ln L; chance is -0.37, and the lowest ln L in the box about -1.2
+SEEDS = range(6)
 
 
 def network() -> NeuralNetwork:
@@ -36,18 +33,17 @@ def monte_carlo_entropy(seed: int, moves: int) -> np.ndarray:
     return bias.potential.numpy()[(centers > LOW) & (centers < HIGH)]
 
 
-def dynamics_entropy(seed: int, steps: int) -> np.ndarray:
+def dynamics_entropy(seed: int, steps: int, walkers: int) -> np.ndarray:
     """S of each compared bin by Langevin dynamics, as ln of the mean of exp(V / kT) over the bin.
 
     S falls by 3 kT from one bin to the next at the lower end, so that the middle of a bin would not do. The walls are
     at the distance of two bins or more from what is compared, beyond the reach of the kernel. A walker needs about 4
-    units of time to forget its loss: an increment that all walkers together deposit meanwhile must be small at the end,
-    and large enough at the beginning to fill 14 kT, hence a hold and a decay from near its end.
+    units of time to forget its loss: what all walkers together deposit meanwhile must be small at the end, here 0.04
+    kT in each bin, and large enough at the beginning to fill 14 kT, hence a hold and a decay from near its end.
     """
-    walkers = 256
     grid = Grid(-1.1, 3.4, spacing=SPACING, kind="spline")
     deposits = steps * walkers
-    schedule = RampHoldInverseTime(0.0015 * 16_000 / steps, ramp=0, hold=0.15 * deposits, offset=0.135 * deposits)
+    schedule = RampHoldInverseTime(6144 / deposits, ramp=0, hold=0.15 * deposits, offset=0.142 * deposits)
     bias = WangLandau(cv.LogLoss("train"), grid, schedule, kernel=0.05)
     wall = Wall(bias.cvs[0], lower=-0.8, upper=3.1, strength=3000.0)
     # A step of 0.016 makes S wrong by 0.15 at the upper end.
@@ -65,27 +61,26 @@ def dynamics_entropy(seed: int, steps: int) -> np.ndarray:
 
 @pytest.mark.slow
 def test_monte_carlo_and_dynamics_agree_on_the_entropy_of_a_network():
-    """S(ln L_train) over 3.3 units of ln L, four runs each, in full of 1.2e7 x 4 moves and of 64000 x 256 steps.
+    """S(ln L_train) over 3.2 units of ln L, six runs each, in full of 6e6 x 4 moves and of 32000 x 128 steps.
 
     S is known up to a constant, which is taken off every single run as its mean over the compared bins. So the spread
     over runs holds the error of the constant too, and nothing is fitted between the two methods.
     """
-    moves, steps = (round(count * statistics_scale()) for count in (12_000_000, 64_000))
-    with ProcessPoolExecutor(2, get_context("spawn")) as pool:  # torch gains nothing from a second core here
-        dynamics = pool.map(dynamics_entropy, SEEDS, [steps] * len(SEEDS))
-        monte_carlo = pool.map(monte_carlo_entropy, SEEDS, [moves] * len(SEEDS))
-        means, errors = [], []
-        for runs in (np.stack(list(dynamics)), np.stack(list(monte_carlo))):
-            entropy = runs - runs.mean(axis=1, keepdims=True)
-            spread = entropy.std(axis=0, ddof=1) / np.sqrt(len(entropy))
-            # An error estimated from 4 runs is itself uncertain by 40 %: bins share their mean square.
-            errors.append(np.maximum(spread, np.sqrt((spread**2).mean())))
-            means.append(entropy.mean(axis=0))
+    moves, walkers = (round(count * statistics_scale()) for count in (6_000_000, 128))
+    dynamics = [dynamics_entropy(seed, 32_000, walkers) for seed in SEEDS]
+    monte_carlo = [monte_carlo_entropy(seed, moves) for seed in SEEDS]
+    means, errors = [], []
+    for runs in (np.stack(dynamics), np.stack(monte_carlo)):
+        entropy = runs - runs.mean(axis=1, keepdims=True)
+        spread = entropy.std(axis=0, ddof=1) / np.sqrt(len(entropy))
+        # An error estimated from 6 runs is itself uncertain by 30 %: bins share their mean square.
+        errors.append(np.maximum(spread, np.sqrt((spread**2).mean())))
+        means.append(entropy.mean(axis=0))
     assert SPACING * len(means[0]) >= 3
-    assert np.max(errors) < 0.5
+    assert np.max(errors) < 0.3
     assert np.ptp(means[1]) > 8  # there is something to agree on
     deviation = (means[0] - means[1]) / np.hypot(*errors)
     print(
         f"largest difference {np.abs(deviation).max():.2f} SE, largest SE {np.max(errors, axis=1)}", deviation.round(2)
     )
-    assert np.abs(deviation).max() < 3
+    assert np.abs(deviation).max() < 4.5  # the largest of 32, with errors from six runs

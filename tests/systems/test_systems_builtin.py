@@ -48,7 +48,7 @@ def test_spiral_points_reproduce_the_reference_bit_for_bit():
 
 def test_spiral_classification_holds_the_reference_data():
     system = spiral_classification()
-    inputs = [*system._data["train"], *system._data["test"]]
+    inputs = [*system.data("train"), *system.data("test")]
     assert [sha256(t) for t in inputs] == [digest for _, digest in REFERENCE]
 
 
@@ -106,7 +106,7 @@ def test_annulus_points_are_uniform_in_area_with_the_exact_values():
 
 def test_spiral_regression_halves_and_box():
     system = spiral_regression(points=101, seed=2)
-    (x_train, y_train), (x_test, y_test) = system._data["train"], system._data["test"]
+    (x_train, y_train), (x_test, y_test) = system.data("train"), system.data("test")
     assert (len(x_train), len(x_test)) == (50, 51)
     x, y = annulus_points(2, 101)
     assert torch.equal(torch.cat([x_train, x_test]), x)
@@ -133,12 +133,12 @@ def test_spiral_classification_box_and_start():
 def test_spiral_classification_with_own_data():
     x, y = torch.zeros(3, 2), torch.tensor([0, 1, 2])
     system = spiral_classification(train=(x, y), classes=3)
-    assert list(system._data) == ["train"]
+    assert system.splits == ("train",)
     both = spiral_classification(train=(x, y), test=(x + 1, y), classes=3)
-    assert torch.equal(both._data["test"][0], x + 1)
+    assert torch.equal(both.data("test")[0], x + 1)
     only_test = spiral_classification(test=(x, y), classes=3)
-    assert torch.equal(only_test._data["test"][0], x)
-    assert len(only_test._data["train"][0]) == 60
+    assert torch.equal(only_test.data("test")[0], x)
+    assert len(only_test.data("train")[0]) == 60
 
 
 @pytest.mark.parametrize(

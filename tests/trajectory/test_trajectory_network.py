@@ -474,7 +474,7 @@ def test_a_convolutional_network_trained_by_adam(tmp_path: Path, precision: str,
     given = {"system": system} if give == "system" else {"system": simulation} if give == "simulation" else {}
     given = given or {"module": system.module}
     before = {name: p.clone() for name, p in system.module.state_dict().items()}
-    x, y = system._data["train"]
+    x, y = system.data("train")
     for frame in range(4):
         module = trajectory.module(frame, 1, **given)
         dtype = torch.float64 if precision == "double" else torch.float32
@@ -676,7 +676,7 @@ def test_networks_of_a_sample(tmp_path: Path) -> None:
     np.testing.assert_array_equal(sample.frame, again.frame)
     with pytest.raises(InputError, match="needs runs"):
         dataclasses.replace(landscape, source=None).sample(ln_loss=-0.35, n=20)
-    x, y = system._data["train"]
+    x, y = system.data("train")
     for i in range(20):
         with torch.no_grad():
             loss = nn.functional.cross_entropy(sample.module(i, system=system)(x.float()), y)
@@ -690,7 +690,7 @@ def test_a_network_in_the_ntk_parametrisation(tmp_path: Path) -> None:
     run = Simulation(system, Langevin(0.01, 1.0), observe=[cv.Loss("train")], every=2)
     run.run(4, output=tmp_path / "run.zarr", progress=False)
     trajectory = Trajectory(tmp_path / "run.zarr")
-    x, y = system._data["train"]
+    x, y = system.data("train")
     with torch.no_grad():
         loss = nn.functional.cross_entropy(trajectory.module(system=system)(x.float()), y)
     np.testing.assert_allclose(loss, trajectory["loss_train"][-1, 0], rtol=2e-6)
