@@ -7,12 +7,12 @@ import pytest
 import torch
 
 
-def statistics_scale() -> float:
-    """Factor for sample sizes: 1 with NNSIM_FULL_STATISTICS=1 in the environment, otherwise a quarter.
+def statistics_scale(reduced: float = 0.1) -> float:
+    """Factor for sample sizes: 1 with NNSIM_FULL_STATISTICS=1 in the environment, otherwise `reduced`.
 
     Tolerances follow from the sample size, so what a test asserts holds for both.
     """
-    return 1.0 if os.environ.get("NNSIM_FULL_STATISTICS") == "1" else 0.25
+    return 1.0 if os.environ.get("NNSIM_FULL_STATISTICS") == "1" else reduced
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -103,7 +103,7 @@ def test_velocities_of_a_thermostat():
     # v' = a v + noise with kT/m = 2: C(t) = 2 a^t; the trapezoid rule gives 2 (1/2 + a/(1 - a)) dt exactly; 16 walkers
     # of 20 parameters and 3000 (12000) frames. For small steps this is kT / (m gamma), gamma = -ln(a) / dt.
     decay, interval = 0.8, 0.01
-    v = np.sqrt(2) * process(int(12_000 * statistics_scale()), 16, 20, decay, seed=5)
+    v = np.sqrt(2) * process(int(12_000 * statistics_scale(0.25)), 16, 20, decay, seed=5)
     found = velocity_autocorrelation(v, max_lag=80, interval=interval)
     lags = np.arange(81)
     assert (np.abs(found.values - decay**lags)[1:] < 5 * found.error[1:]).all()

@@ -387,7 +387,7 @@ def test_the_mean_accuracy_at_given_loss_is_that_of_plain_sampling(tmp_path):
     """
     system = spiral_classification((2,), box=Box(2.0))
     beta = np.repeat([-0.5, 0.0, 1.0, 3.0, 10.0, 30.0, 60.0, 100.0], 16)
-    steps = int(200_000 * statistics_scale())
+    steps = int(200_000 * statistics_scale(0.25))
     bias = Boltzmann(cv.Loss("train"), beta, ramp=steps // 5)
     Simulation(
         system, MonteCarlo(MixedStep(0.05, 4.0)), bias=bias, walkers=len(beta), seed=0, threads=2, every=100,
@@ -396,7 +396,7 @@ def test_the_mean_accuracy_at_given_loss_is_that_of_plain_sampling(tmp_path):
     table = equilibrium(Trajectory(tmp_path / "run.zarr"), "ln_loss_train", "accuracy_train", width=0.1, since=0.2)
     edges = np.linspace(table.edges[0], table.edges[-1], NARROW * (len(table.edges) - 1) + 1)  # five to a bin
     sums, generator = np.zeros((3, len(edges) - 1)), torch.Generator().manual_seed(0)
-    for _ in range(int(240 * statistics_scale())):
+    for _ in range(int(240 * statistics_scale(0.25))):
         q = system.box.uniform(50_000, system.size, generator)
         outputs = system.forward(q, ("train",))["train"]
         ln_loss = torch.log(system.loss(outputs, "train")).double().numpy()

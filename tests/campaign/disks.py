@@ -72,14 +72,14 @@ def disks(count: int, rng: random.Random) -> Iterator[Trial]:
             work.mkdir()
             script(work, kind)
             if number % 4 == 0:
-                yield _run(work, kind, Path(folder), *_full(way, 10 ** rng.uniform(0, 2.8), 10 ** rng.uniform(1, 4.5)))
+                yield _run(work, kind, *_full(way, 10 ** rng.uniform(0, 2.8), 10 ** rng.uniform(1, 4.5)))
             elif number % 4 == 2:
-                yield _sweep(work, kind, Path(folder), *_full(way, 10 ** rng.uniform(0, 2), 10 ** rng.uniform(1, 4.5)))
+                yield _sweep(work, kind, *_full(way, 10 ** rng.uniform(0, 2), 10 ** rng.uniform(1, 4.5)))
             else:
                 name, way = next(names)
-                largest = max(made(name, finished(kind, Path(folder))).values())
+                largest = max(made(name, finished(kind)).values())
                 full = _full(way, 10 ** rng.uniform(0, 1.5), rng.uniform(0, 1) * largest)
-                yield _command(work, kind, Path(folder), name, *full)
+                yield _command(work, kind, name, *full)
 
 
 def _full(way: str, writes: float, size: float) -> tuple[str, dict[str, str]]:
@@ -93,8 +93,8 @@ def _tried(arguments: list[object] | tuple[object, ...], work: Path, full: dict[
     return finish(*arguments, cwd=work, PYTHONPATH=path, **full)
 
 
-def _command(work: Path, kind: str, folder: Path, name: str, words: str, full: dict[str, str]) -> Trial:
-    run, label = finished(kind, folder), f"{name} of {kind}, {words}"
+def _command(work: Path, kind: str, name: str, words: str, full: dict[str, str]) -> Trial:
+    run, label = finished(kind), f"{name} of {kind}, {words}"
     status, err = _tried(command(name, run), work, full)
     if not one_line(err) or (status and not err):
         return Trial("disk", label, "raw", err)
@@ -104,16 +104,16 @@ def _command(work: Path, kind: str, folder: Path, name: str, words: str, full: d
     return Trial("disk", label, outcome, f"{err} {detail}")
 
 
-def _run(work: Path, kind: str, folder: Path, words: str, full: dict[str, str]) -> Trial:
+def _run(work: Path, kind: str, words: str, full: dict[str, str]) -> Trial:
     run = ("run", "input.py", "--no-progress")
     again = lambda: (*run, "--resume") if (work / "input.zarr").exists() else run  # noqa: E731
-    right = lambda: same(numbers(work / "input.zarr"), numbers(finished(kind, folder)))  # noqa: E731
+    right = lambda: same(numbers(work / "input.zarr"), numbers(finished(kind)))  # noqa: E731
     return _goes_on(f"run of {kind}, {words}", work, run, full, again, right)
 
 
-def _sweep(work: Path, kind: str, folder: Path, words: str, full: dict[str, str]) -> Trial:
+def _sweep(work: Path, kind: str, words: str, full: dict[str, str]) -> Trial:
     sweep = (*SWEEP, "--jobs", "2")
-    right = lambda: same(results(work / "input-sweep"), finished_sweep(kind, folder))  # noqa: E731
+    right = lambda: same(results(work / "input-sweep"), finished_sweep(kind))  # noqa: E731
     return _goes_on(f"sweep of {kind}, {words}", work, sweep, full, lambda: sweep, right)
 
 

@@ -25,9 +25,9 @@ from nnsim.running.storage import checkpoint_path
 def flips(count: int, rng: random.Random) -> Iterator[Trial]:
     """So many flips, one after the other, on both kinds of run."""
     with tempfile.TemporaryDirectory() as folder:
-        places = {kind: finished(kind, Path(folder)) for kind in ("dynamics", "monte_carlo")}
+        places = {kind: finished(kind) for kind in ("dynamics", "monte_carlo")}
         truths = {kind: content(path) for kind, path in places.items()}
-        longer = {kind: _longer(path) for kind, path in places.items()}
+        longer = {kind: _longer(path, Path(folder) / kind) for kind, path in places.items()}
         for number in range(count):
             kind = rng.choice(list(places))
             target = _choose(places[kind], rng)
@@ -46,9 +46,10 @@ def _choose(run: Path, rng: random.Random) -> Path:
     return rng.choice(kinds[rng.choice(sorted(kinds))])
 
 
-def _longer(run: Path) -> dict[str, Any]:
-    """The same run, gone on with for some steps."""
-    copy = run.with_name("longer.zarr")
+def _longer(run: Path, folder: Path) -> dict[str, Any]:
+    """The same run, gone on with for some steps, in a folder of its own."""
+    shutil.copytree(run.parent, folder)
+    copy = folder / "longer.zarr"
     _copy(run, copy)
     steps = _go_on(copy)
     assert steps[0] == 0, steps

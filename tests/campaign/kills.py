@@ -52,12 +52,11 @@ HOW = ("", "--overwrite", "--resume")
 
 
 class Scene(NamedTuple):
-    """Where a trial is, on which kind of run, an uninterrupted one of it, and the folder of all of those."""
+    """Where a trial is, on which kind of run, and an uninterrupted one of it."""
 
     work: Path
     kind: str
     whole: Path
-    folder: Path
     rng: random.Random
 
 
@@ -84,7 +83,7 @@ def kills(count: int, rng: random.Random) -> Iterator[Trial]:
             work.mkdir()
             script(work, kind)
             trial, variants = turns[number % len(turns)]
-            yield trial(Scene(work, kind, finished(kind, Path(folder)), Path(folder), rng), next(variants))
+            yield trial(Scene(work, kind, finished(kind), rng), next(variants))
             shutil.rmtree(work)
 
 
@@ -151,7 +150,7 @@ def _two_runs(scene: Scene, how: tuple[str, str]) -> Trial:
     """
     first, second = how
     if first:
-        half = finished(scene.kind, scene.folder, "--steps", STEPS[scene.kind] // 2)
+        half = finished(scene.kind, "--steps", STEPS[scene.kind] // 2)
         shutil.copytree(half.parent, scene.work, dirs_exist_ok=True)
         script(scene.work, scene.kind)
     processes = [_begin(scene.work, first)]
@@ -245,7 +244,7 @@ def _sweep_goes_on(scene: Scene) -> tuple[str, str]:
 
 
 def _sweep_is_right(scene: Scene, outcome: str, detail: str) -> tuple[str, str]:
-    found, right = results(scene.work / "input-sweep"), finished_sweep(scene.kind, scene.folder)
+    found, right = results(scene.work / "input-sweep"), finished_sweep(scene.kind)
     if not same(found, right):
         changed = [name for name in right if not same(found.get(name), right[name])]
         return "silent", f"other than a sweep alone: {changed}; {detail}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import tempfile
 from functools import cache
 from pathlib import Path
 from subprocess import Popen, TimeoutExpired
@@ -117,10 +119,18 @@ def same(one: Any, other: Any) -> bool:
 
 
 @cache
-def finished(kind: str, folder: Path, *more: object) -> Path:
+def _untouched() -> Path:
+    """A folder for the runs that nothing is done to, which all trials are compared with."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
+@cache
+def finished(kind: str, *more: object) -> Path:
     """A run that nothing was done to; `more` are options."""
-    folder = folder / f"whole_{kind}{''.join(map(str, more))}"
-    folder.mkdir(parents=True)
+    folder = _untouched() / f"whole_{kind}{''.join(map(str, more))}"
+    folder.mkdir()
     script(folder, kind)
     status, err = finish("run", "input.py", "--no-progress", *more, cwd=folder)
     assert status == 0, err
@@ -131,9 +141,9 @@ SWEEP = ("sweep", "input.py", "--seeds", "2", "--no-progress")
 
 
 @cache
-def finished_sweep(kind: str, folder: Path) -> dict[str, Any]:
+def finished_sweep(kind: str) -> dict[str, Any]:
     """The results of a sweep that nothing was done to."""
-    folder = folder / f"sweep_{kind}"
+    folder = _untouched() / f"sweep_{kind}"
     folder.mkdir()
     script(folder, kind)
     status, err = finish(*SWEEP, "--jobs", "2", cwd=folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ class Runs:
         trained.run(output=training, progress=False)
         sampled.run(output=boltzmann, progress=False)
         make_run(folder / "plane.zarr")
-        recorded, sweep = finished("monte_carlo", folder), _sweep(folder / "sweep")
+        recorded, sweep = folder / "recorded" / "input.zarr", _sweep(folder / "sweep")
+        shutil.copytree(finished("monte_carlo").parent, recorded.parent)
         return cls(recorded, folder / "plane.zarr", training, boltzmann, sweep)
 
 

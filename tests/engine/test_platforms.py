@@ -190,7 +190,7 @@ PATHS: dict[str, tuple[Callable[[], NeuralNetwork], Any, Callable[[], Any], int]
 
 @pytest.mark.parametrize("name", PATHS)
 def test_both_platforms_take_the_same_path(name: str) -> None:
-    """1500 moves of each walker, 4000 without a bias: the same are accepted, all numbers agree but for rounding."""
+    """800 moves of each walker, 1600 without a bias: the same are accepted, all numbers agree but for rounding."""
     system, step, biases, walkers = PATHS[name]
     runs = [
         Simulation(
@@ -199,7 +199,7 @@ def test_both_platforms_take_the_same_path(name: str) -> None:
         )
         for platform in PLATFORMS
     ]  # fmt: skip
-    total = 1500 if runs[0].force_field.biases else 4000
+    total = 800 if runs[0].force_field.biases else 1600
     for moves in (100, total - 100):
         reference, native = (run.advance(moves).state for run in runs)
         accepted = native.integrator_state["accepted"]

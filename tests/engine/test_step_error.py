@@ -46,7 +46,7 @@ def measured(
     potential: Callable[[Tensor], Tensor] | None,
     integrator: Integrator,
     *,
-    steps: int = 4000,
+    steps: int = 2000,
     walkers: int = 200,
     **settings: Any,
 ) -> tuple[Simulation, list[str]]:

@@ -213,7 +213,7 @@ def test_velocity_correlation_of_the_damped_oscillator(friction):
     Walkers x 10 coordinates start in equilibrium; a product of two normal numbers of unit variance has a standard
     deviation of at most sqrt(2). The time step's own error, O((omega dt)^2) < 2e-4 of the amplitude, is far below that.
     """
-    k, m, kT, dt, walkers = 4.0, 1.0, 1.5, 0.02, int(16_000 * statistics_scale())
+    k, m, kT, dt, walkers = 4.0, 1.0, 1.5, 0.02, int(16_000 * statistics_scale(0.25))
     start = math.sqrt(kT / k) * torch.randn(
         walkers, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
@@ -237,7 +237,7 @@ def test_velocity_correlation_of_the_damped_oscillator(friction):
 def test_masses_of_each_parameter():
     """Every parameter has velocity variance kT / m after the O step, and position variance kT / k whatever its mass."""
     masses = torch.tensor([0.25, 1.0, 4.0, 16.0], dtype=torch.float64)
-    walkers, kT = int(16_000 * statistics_scale()), 0.8
+    walkers, kT = int(16_000 * statistics_scale(0.25)), 0.8
     system = AnalyticSystem(4, Harmonic(1.0), start=math.sqrt(kT) * torch.randn(
         walkers, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     ))  # fmt: skip

@@ -81,7 +81,7 @@ def test_exact_number_of_states_of_binary_networks(sizes, count, platform, moves
     system = binary_network(sizes, count)
     exact = states_by_errors(system, count)
     assert exact.sum() == 2**system.size
-    scale = max(statistics_scale(), 0.25)
+    scale = statistics_scale(0.25)
     moves = int(moves * scale)
     runs = np.stack([sampled_entropy(system, count, platform, seed, moves, walkers) for seed in range(24, 32)])
     exists = exact > 0
@@ -478,7 +478,7 @@ def test_entropy_of_a_real_network_against_plain_sampling():
     system = spiral_classification(hidden=(4,), box=Box(3.0))
     grid = Grid(-0.4, 2.0, spacing=0.1, kind="bins")
     counts, generator = np.zeros(grid.shape), torch.Generator().manual_seed(0)
-    for _ in range(int(160 * statistics_scale())):
+    for _ in range(int(160 * statistics_scale(0.25))):
         q = system.box.uniform(25_000, system.size, generator)
         ln_loss = torch.log(system.loss(system.forward(q, ("train",))["train"], "train"))
         counts += np.histogram(ln_loss, bins=grid.shape[0], range=(-0.4, 2.0))[0]
@@ -488,7 +488,7 @@ def test_entropy_of_a_real_network_against_plain_sampling():
         bias = WangLandau(cv.LogLoss("train"), grid, InverseTime(0.02, 2 * grid.shape[0]))
         integrator = MonteCarlo(MixedStep(1e-2, 3.0))
         simulation = Simulation(system, integrator, bias=bias, walkers=4, seed=seed, threads=2, every=10**9)
-        simulation.advance(int(1_600_000 * statistics_scale()))
+        simulation.advance(int(1_600_000 * statistics_scale(0.25)))
         runs.append(bias.potential.numpy() - bias.potential.numpy().mean())
     entropy, expected = np.stack(runs), np.log(counts) - np.log(counts).mean()
     spread = entropy.std(axis=0, ddof=1) / np.sqrt(len(runs))

@@ -175,7 +175,7 @@ def test_types_stay_in_each_precision(name: str) -> None:
 
 # ------------------------------------------------------------------------------------------------------- their laws
 
-PARAMETERS, EACH = 6, 100  # walkers at each of three temperatures
+PARAMETERS, EACH, FRAMES = 6, 100, 100  # walkers at each of three temperatures
 
 
 @pytest.mark.slow
@@ -191,9 +191,9 @@ PARAMETERS, EACH = 6, 100  # walkers at each of three temperatures
     ids=["Langevin", "Brownian", "Nose-Hoover", "hybrid", "Monte Carlo"],
 )
 def test_the_stationary_law_of_each_temperature(make: Callable[..., Integrator]) -> None:
-    """<U> = n kT / 2 on a harmonic well; 100 walkers at each temperature, whose means over 400 frames are independent.
+    """<U> = n kT / 2 on a harmonic well; 100 walkers at each temperature, whose means over 100 frames are independent.
 
-    Standard errors, of about 0.3 %, are those over walkers. On the well only Nose-Hoover has an error of its time step,
+    Standard errors, of about 1 %, are those over walkers. On the well only Nose-Hoover has an error of its time step,
     of (dt/2)^2 / 8 at most, less than 0.3 %.
     """
     dt = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64).repeat(EACH)
@@ -201,11 +201,11 @@ def test_the_stationary_law_of_each_temperature(make: Callable[..., Integrator])
     system = AnalyticSystem(PARAMETERS, Harmonic(), start=0.0)
     made = Simulation(system, make(dt, kT), walkers=3 * EACH, seed=11, precision="double").advance(300)
     total = torch.zeros(3 * EACH, dtype=torch.float64)
-    for _ in range(400):
+    for _ in range(FRAMES):
         total += made.advance(10).state.energy
-    means = (total / 400).reshape(EACH, 3) / (0.5 * PARAMETERS * kT[:3])
+    means = (total / FRAMES).reshape(EACH, 3) / (0.5 * PARAMETERS * kT[:3])
     error = means.std(dim=0) / math.sqrt(EACH)
-    assert bool((error < 0.01).all()), error
+    assert bool((error < 0.015).all()), error
     assert bool(((means.mean(dim=0) - 1).abs() < 5 * error).all()), (means.mean(dim=0), error)
 
 

@@ -66,7 +66,7 @@ def test_monte_carlo_and_dynamics_agree_on_the_entropy_of_a_network():
     S is known up to a constant, which is taken off every single run as its mean over the compared bins. So the spread
     over runs holds the error of the constant too, and nothing is fitted between the two methods.
     """
-    moves, walkers = (round(count * statistics_scale()) for count in (6_000_000, 128))
+    moves, walkers = (round(count * statistics_scale(0.25)) for count in (6_000_000, 128))
     dynamics = [dynamics_entropy(seed, 32_000, walkers) for seed in SEEDS]
     monte_carlo = [monte_carlo_entropy(seed, moves) for seed in SEEDS]
     means, errors = [], []

@@ -26,6 +26,7 @@ from nnsim.systems import AnalyticSystem, DoubleWell
 
 # ---------------------------------------------------------------- averages, extrapolated to a time step of zero
 
+SCALE = statistics_scale(0.25)
 PAIR, PAIR_KT = DoubleWell(barrier=1.5, coupling=2.0), 0.9
 
 
@@ -97,7 +98,7 @@ def test_averages_at_the_order_of_the_method(name):
 
     12 000 walkers in full, for 10 units of time to forget the start, and 12 samples 1.5 units apart.
     """
-    case, walkers, found = DYNAMICS[name], int(12_000 * statistics_scale()), []
+    case, walkers, found = DYNAMICS[name], int(12_000 * SCALE), []
     for dt in (case.dt, case.dt / 2):
         steps = math.ceil(1.5 / dt)
         found.append(averages(pair(case.make(dt), walkers, seed=3), 7 * steps, steps, 12))
@@ -126,7 +127,7 @@ def test_metropolis_methods_are_exact_at_a_large_step(name):
 
 # ---------------------------------------------------------------- physical_validation
 
-N, CHAIN, WALKERS = 8, DoubleWell(barrier=1.0, coupling=1.0), int(6000 * statistics_scale())
+N, CHAIN, WALKERS = 8, DoubleWell(barrier=1.0, coupling=1.0), int(6000 * SCALE)
 COLD, HOT = 1.0, 1.7
 
 # The steps are short, so that their error is far below the 1 % that the samples resolve.
@@ -213,7 +214,7 @@ def test_ensembles_at_two_temperatures_have_the_right_ratio(name, energy):
     right, wrong = quantiles(1.0), 0.5 * (quantiles(1.1) + quantiles(1 / 1.1))  # chance adds to one as it takes off one
     print(name, energy, "standard errors off:", right, "stated 10 % wrong:", wrong)
     assert right < 4.5
-    assert wrong > 7 * math.sqrt(statistics_scale())
+    assert wrong > 7 * math.sqrt(SCALE)
 
 
 @pytest.mark.slow

@@ -18,7 +18,8 @@ from nnsim.integrators import Langevin, MixedStep, MonteCarlo
 from nnsim.schedules import RampHoldInverseTime
 from nnsim.systems import LossPotential, NeuralNetwork, spiral_classification
 
-MOVES = round(400_000 * statistics_scale())
+SCALE = statistics_scale(0.25)
+MOVES = round(400_000 * SCALE)
 FACTOR = 20.0
 
 
@@ -48,7 +49,7 @@ def unbiased(folder: Path, kT: float) -> Profile:
 
 def wang_landau(folder: Path) -> Trajectory:
     grid = Grid(-1.5, 1.0, spacing=0.1, kind="bins")
-    hold = 4e6 * statistics_scale()  # then the bias hardly changes any more, and its end stands for all frames
+    hold = 4e6 * SCALE  # then the bias hardly changes any more, and its end stands for all frames
     bias = WangLandau(cv.LogLoss("train"), grid, RampHoldInverseTime(1e-3, 0, hold, 0.98 * hold))
     return run(folder / "wang_landau.zarr", network(), monte_carlo(), bias, 32, MOVES)
 
@@ -56,7 +57,7 @@ def wang_landau(folder: Path) -> Trajectory:
 def metadynamics(folder: Path) -> Trajectory:
     loss = cv.LogLoss("train")
     bias = Metadynamics(loss, Grid(-1.8, 2.0, spacing=0.05), height=0.02, sigma=0.1, pace=10, bias_factor=5.0)
-    steps = round(24_000 * statistics_scale())
+    steps = round(24_000 * SCALE)
     return run(
         folder / "metadynamics.zarr", network(), Langevin(0.01, 1.0), [bias, Wall(loss, upper=1.5, strength=3000.0)],
         512, steps,
@@ -84,7 +85,7 @@ def test_the_accuracy_distribution_is_that_of_an_unbiased_run(folder: Path, meth
         values = sorted({*np.round(found.centers[0], 6), *np.round(exact.centers[0], 6)})
         assert len(values) > 15
         p, q = (_at(one, values) for one in (found, exact))
-        assert max(p[1].max(), q[1].max()) < 0.006 / np.sqrt(statistics_scale())
+        assert max(p[1].max(), q[1].max()) < 0.006 / np.sqrt(SCALE)
         often = (p[0] + q[0]) > 0.004  # of a value that hardly occurs the error is not known
         assert p[0][often].sum() > 0.97
         deviation = (p[0] - q[0])[often] / np.hypot(p[1], q[1])[often]

@@ -567,7 +567,7 @@ def flat_run(path: Path, frames: int, seed: int, kT: float = 2.0) -> Trajectory:
 
 
 def test_averages_over_a_sample_are_those_of_equilibrium(tmp_path: Path) -> None:
-    frames = round(8000 * statistics_scale())
+    frames = round(8000 * statistics_scale(0.25))
     runs = [flat_run(tmp_path / "a.zarr", frames, 1), flat_run(tmp_path / "b.zarr", frames // 2, 2)]
     landscape = EntropyLandscape.from_trajectory(runs[0])
     sample = landscape.sample(runs, x=1.25, n=400, seed=3)

@@ -8,7 +8,7 @@ import numpy as np
 
 from nnsim.platforms.dynamics import chains, forces, potentials
 from nnsim.platforms.dynamics import operations as op
-from nnsim.platforms.dynamics.network.compile import kernel
+from nnsim.platforms.dynamics.network.compile import entry, kernel
 from nnsim.platforms.dynamics.network.indirect import addresses_of, call
 from nnsim.platforms.dynamics.threads import wait
 from nnsim.random import philox
@@ -27,7 +27,7 @@ def addresses(program, schedule, random, walkers, box, problem, learning, batch,
     return np.concatenate([addresses_of([part], arguments, {0}) for part, arguments in of_parts])
 
 
-@kernel
+@entry
 def advance(steps, step, own, program, schedule, random, walkers, box, problem, learning, batch, team, scratch, places):  # type: ignore[no-untyped-def]
     """`steps` steps of the walkers from `own[0]` to `own[1]`, after step number `step`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from nnsim.platforms.dynamics.network import passes
-from nnsim.platforms.dynamics.network.compile import inline, kernel
+from nnsim.platforms.dynamics.network.compile import entry, inline, kernel
 from nnsim.platforms.dynamics.network.indirect import call
 
 LOSS, LN_LOSS, ACCURACY, SMOOTHED, LOGIT_SMOOTHED = range(5)
@@ -63,7 +63,7 @@ def evaluate(network, points, quantities, scratch, places, gradients):  # type: 
         low = high
 
 
-@kernel
+@entry
 def observe(positions, network, points, quantities, cvs, scratch, places, values):  # type: ignore[no-untyped-def]
     """Fill values [k, W] with collective variables at positions [W, n]."""
     theta = scratch.theta

@@ -6,6 +6,9 @@ view of a row would cost more than the row.
 
 Without reference counts (`_nrt`), so that nothing can be allocated in them; sums in any order, as in a BLAS, but NaN
 and infinity keep their meaning.
+
+Python calls an `entry` only: to make a function callable from Python, with its arguments taken out of tuples, takes the
+compiler as long as the function itself.
 """
 
 from __future__ import annotations
@@ -14,5 +17,9 @@ from numba import njit
 
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
 
-kernel = njit(cache=True, nogil=True, _nrt=False, error_model="numpy", fastmath=_FAST)
-inline = njit(cache=True, nogil=True, _nrt=False, error_model="numpy", fastmath=_FAST, forceinline=True)
+_SETTINGS = {"cache": True, "nogil": True, "_nrt": False, "error_model": "numpy", "fastmath": _FAST}
+_INNER = {**_SETTINGS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+entry = njit(**_SETTINGS, no_cfunc_wrapper=True)
+kernel = njit(**_INNER)
+inline = njit(**_INNER, forceinline=True)

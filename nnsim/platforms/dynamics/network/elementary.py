@@ -57,7 +57,10 @@ def _exp_double(x):  # type: ignore[no-untyped-def]
     return e * scale + (x - x)
 
 
-_inline = njit(cache=True, nogil=True, _nrt=False, error_model="numpy", fastmath={"contract"}, forceinline=True)
+_inline = njit(
+    cache=True, nogil=True, _nrt=False, error_model="numpy", fastmath={"contract"}, forceinline=True,
+    no_cpython_wrapper=True, no_cfunc_wrapper=True,
+)  # fmt: skip
 
 
 @_inline
