@@ -35,10 +35,7 @@ def data_folder(monkeypatch):
 
 
 def shapes(system):
-    return {
-        split: (tuple(x.shape), tuple(y.shape))
-        for split, (x, y) in ((split, system.data(split)) for split in system.splits)
-    }
+    return {split: tuple(tuple(values.shape) for values in system.data(split)) for split in system.splits}
 
 
 def dense_size(*sizes):
