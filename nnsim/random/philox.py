@@ -24,9 +24,8 @@ from numba import njit
 
 TILE = 256  # counters that are worked on together: their rows fit the innermost cache
 
-_INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # only called from compiled code
-_INLINE = njit(cache=True, nogil=True, forceinline=True, _nrt=False, error_model="numpy", **_INNER)
-_PLAIN = njit(cache=True, nogil=True, _nrt=False, error_model="numpy", **_INNER)
+_INLINE = njit(cache=True, nogil=True, forceinline=True, _nrt=False, error_model="numpy", no_cfunc_wrapper=True)
+_PLAIN = njit(cache=True, nogil=True, _nrt=False, error_model="numpy", no_cfunc_wrapper=True)
 _CALLED = njit(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
 
 # Words are kept in 64 bits, which a product of two of them needs.

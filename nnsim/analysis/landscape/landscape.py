@@ -22,10 +22,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from nnsim.analysis.averages.common_frames import opened, size_of
 from nnsim.analysis.checks import as_floats, as_numbers
+from nnsim.analysis.landscape import averaging, curves
 from nnsim.analysis.landscape.axes import Axis, Curve, Floats, Value
-from nnsim.analysis.landscape.input import Quantity, axes_of, called, index_of, on_bins
+from nnsim.analysis.landscape.input import axes_of, called, index_of, on_bins
 from nnsim.analysis.landscape.learnt import discrete_cvs, grid_bias_name, restraints, snapshot
-from nnsim.analysis.landscape.within_bins import mean_place, points_of_means, slopes, value_at
+from nnsim.analysis.landscape.within_bins import at_centres, value_at
 from nnsim.criteria import FEWEST_VISITS
 from nnsim.errors import InputError, require_flag, require_number, require_several, shown
 from nnsim.grid.values import node_values
@@ -183,7 +184,7 @@ class EntropyLandscape:
         known = np.where(seen, on_bins("means", means, shape), np.nan)
         entropy = known
         for number, axis in enumerate(axes):
-            entropy = _at_centres(entropy, axis, number)
+            entropy = at_centres(entropy, axis, number)
         return cls(entropy, seen, axes, means=known, **settings)
 
     @classmethod
@@ -264,16 +265,11 @@ class EntropyLandscape:
         Raises:
             InputError: fewer than 2 runs, one of them twice, different grids or kinds, or no bin that all have visited.
         """
-        owner = "EntropyLandscape.average"
-        landscapes = require_several(owner, "landscapes", landscapes, cls, "EntropyLandscape.from_trajectory")
+        landscapes = require_several(
+            "EntropyLandscape.average", "landscapes", landscapes, cls, "EntropyLandscape.from_trajectory"
+        )
         runs = tuple(run for landscape in landscapes for run in (landscape.members or (landscape,)))
-        _require_alike(runs)
-        visited = np.logical_and.reduce([run.visited for run in runs])
-        if not visited.any():
-            raise InputError("EntropyLandscape.average: no bin was visited by all runs; run longer")
-        entropy = np.stack([run.entropy - run.entropy[visited].mean() for run in runs])
-        mean, error = _mean_and_error(entropy)
-        error[~visited] = np.nan
+        visited, mean, error = averaging.mean_of_runs(runs)
         return cls(mean, visited, runs[0].axes, error, runs[0].flat, runs, restraints=runs[0].restraints)
 
     # ------------------------------------------------------------------ looking things up
@@ -334,7 +330,7 @@ class EntropyLandscape:
         if self.means is not None:
             means = self.means
             for name in values:
-                means = _at_centres(means, self.axes[self.axis_index(name)], self.axis_index(name))
+                means = at_centres(means, self.axes[self.axis_index(name)], self.axis_index(name))
             return self._of_means(self._between(values, means), self.visited[where], rest)
         return EntropyLandscape(points, self.visited[where], rest, flat=self.flat, restraints=self.restraints)
 
@@ -412,36 +408,7 @@ class EntropyLandscape:
         Raises:
             InputError: an unknown axis, the same one twice, or a periodic `of` whose `value`, such as `np.cos`, is not.
         """
-        axis = self.axes[self.axis_index(of)]
-        function = None if value is None else Quantity(value)
-        if axis.periodic and not _is_periodic(function, axis):
-            raise InputError(
-                f"EntropyLandscape.equilibrium: {axis.name} is periodic, so that its mean depends on where the circle "
-                "is cut; give value=numpy.cos, or another function that is periodic too"
-            )
-
-        def mean(part: EntropyLandscape) -> Floats:
-            joint, places = part._at_given()
-            quantity = places if function is None else function(places.ravel()).reshape(places.shape)
-            top = joint.max(axis=1, keepdims=True)
-            known = np.isfinite(top[:, 0])
-            weight = np.exp(joint[known] - top[known])
-            # bins without weight may lie where the quantity is not defined
-            result = np.full(len(joint), np.nan)
-            result[known] = np.where(weight > 0, weight * quantity[known], 0.0).sum(axis=1) / weight.sum(axis=1)
-            return result
-
-        return self._curve(given, of, mean)
-
-    def _at_given(self) -> tuple[Floats, Floats]:
-        """Of two CVs: S at the centre of each bin of the first and over each bin of the second, and the place in it."""
-        given, of = self.axes
-        if self.means is None:
-            return np.where(self.visited, self.entropy, -np.inf), np.broadcast_to(of.centers, self.entropy.shape)
-        joint, places = _at_centres(self.means, given, 0), np.broadcast_to(of.centers, self.entropy.shape)
-        if not of.discrete:
-            places = places + mean_place(slopes(self.means, of.width, 1, of.periodic)[0], of.width)
-        return np.where(self.visited, joint, -np.inf), places
+        return curves.equilibrium(self, given, of, value)
 
     def most_probable(self, given: str | int, of: str | int) -> Curve:
         r"""Find the value of one CV at which S is largest, at the centre of each bin of another.
@@ -461,12 +428,7 @@ class EntropyLandscape:
         Raises:
             InputError: an unknown axis, or the same one twice.
         """
-        axis = self.axes[self.axis_index(of)]
-
-        def peaks(part: EntropyLandscape) -> Floats:
-            return np.array([_peak(row, axis) for row in np.where(part.visited, part.entropy, -np.inf)])
-
-        return self._curve(given, of, peaks, axis)
+        return curves.most_probable(self, given, of)
 
     def sample(
         self,
@@ -514,22 +476,6 @@ class EntropyLandscape:
                 raise InputError("EntropyLandscape: it was not read from a trajectory, so sample needs runs; give them")
         return sample_frames(self, runs, values, n=n, seed=seed, width=width, since=since, final_bias=final_bias)
 
-    def _curve(
-        self,
-        given: str | int,
-        of: str | int,
-        function: Callable[[EntropyLandscape], Floats],
-        wrap: Axis | None = None,
-    ) -> Curve:
-        """Apply `function` to S(given, of) of each run; mean and error over the runs."""
-        x, y = self.axis_index(given), self.axis_index(of)
-        values = np.stack([function(run.marginal(x, y)) for run in (self.members or (self,))])
-        if wrap is not None and wrap.periodic:
-            period = float(np.ptp(wrap.edges))  # runs on the two sides of the edge are neighbours
-            values = values[0] + (values - values[0] + period / 2) % period - period / 2
-        mean, error = _mean_and_error(values)
-        return Curve(self.axes[x].centers, mean, error if self.members else None, self.names[x], self.names[y])
-
     def __repr__(self) -> str:
         axes = ", ".join(f"{a.name} [{a.edges[0]:g}, {a.edges[-1]:g}] in {len(a.centers)} bins" for a in self.axes)
         kind = "entropy" if self.flat else "ln of the Boltzmann integral"
@@ -547,66 +493,6 @@ def _outweighed(visits: NDArray[Any], held: Floats) -> NDArray[np.bool_]:
     return ~up | (visits >= FEWEST_VISITS * np.median(usual)) if usual.size else np.ones_like(up)
 
 
-def _at_centres(means: Floats, axis: Axis, number: int) -> Floats:
-    """S at the centres of the bins of one axis from ln of the mean of exp S over them, NaN where not visited."""
-    return means if axis.discrete else points_of_means(means, axis.width, number, axis.periodic)
-
-
 def _on_host(table: Any) -> Any:
     """Return a tensor on any device as something numpy can read."""
     return table.detach().cpu() if hasattr(table, "detach") else table
-
-
-def _require_alike(runs: Sequence[EntropyLandscape]) -> None:
-    owner = "EntropyLandscape.average"
-    if len(runs) < 2:
-        raise InputError(f"{owner}: {len(runs)} run(s); at least 2 independent runs are needed for a standard error")
-    sources = [run.source for run in runs if run.source is not None]
-    twice = [one for one in sources if sources.count(one) > 1]
-    if twice:
-        raise InputError(f"{owner}: {twice[0]} twice is no independent run; give each run once")
-    for run in runs[1:]:
-        same = len(run.axes) == len(runs[0].axes) and all(
-            a.matches(b) for a, b in zip(run.axes, runs[0].axes, strict=True)
-        )
-        if not same:
-            raise InputError(
-                f"{owner}: the runs have different grids, {runs[0]!r} and {run!r}; use the same CVs and Grid"
-            )
-        if None not in (run.size, runs[0].size) and run.size != runs[0].size:
-            raise InputError(
-                f"{owner}: runs of systems of {runs[0].size} and {run.size} parameters have different entropies; "
-                "average only runs of one system"
-            )
-        if run.flat != runs[0].flat:
-            raise InputError(f"{owner}: some runs have U = 0 and others have not; average only runs of one system")
-
-
-def _mean_and_error(values: Floats) -> tuple[Floats, Floats]:
-    """Mean and standard error along the first axis; NaN where any is NaN, and error NaN for a single one."""
-    count = len(values)
-    mean = values.mean(axis=0)
-    if count < 2:
-        return mean, np.full_like(mean, np.nan)
-    return mean, np.asarray(values.std(axis=0, ddof=1) / np.sqrt(count))
-
-
-def _is_periodic(value: Callable[[Floats], Floats] | None, axis: Axis) -> bool:
-    """Whether a function, by default the coordinate itself, is the same at both edges of an axis."""
-    edges = axis.edges[[0, -1]]
-    low, high = edges if value is None else value(edges)
-    return bool(abs(high - low) <= 1e-6 * (1 + abs(low) + abs(high)))
-
-
-def _peak(row: Floats, axis: Axis) -> float:
-    """Where a row of S, -inf where not visited, is largest."""
-    i, last = int(row.argmax()), len(row) - 1
-    if not np.isfinite(row[i]):
-        return float("nan")
-    left, right = (i - 1) % (last + 1), (i + 1) % (last + 1)
-    inner = axis.periodic or 0 < i < last
-    if not inner or not np.isfinite(row[left]) or not np.isfinite(row[right]):
-        return float(axis.centers[i])
-    curvature = row[left] - 2 * row[i] + row[right]
-    shift = 0.5 * (row[left] - row[right]) / curvature if curvature < 0 else 0.0
-    return float(axis.centers[i] + shift * axis.width)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnsim.analysis.landscape.axes import Floats
+from nnsim.analysis.landscape.axes import Axis, Floats
 
 
 def points_of_means(means: Floats, width: float, axis: int, periodic: bool = False) -> Floats:
@@ -37,6 +37,11 @@ def points_of_means(means: Floats, width: float, axis: int, periodic: bool = Fal
     # the differences are those of b, whose slope is S' where the walker is: at <xi>
     at_centre = slope - curvature * mean_place(slope, width)
     return means - log_mean(at_centre, width) - 0.5 * curvature * mean_square(at_centre, width)
+
+
+def at_centres(means: Floats, axis: Axis, number: int) -> Floats:
+    """S at the centres of the bins of one axis from ln of the mean of exp S over them, NaN where not visited."""
+    return means if axis.discrete else points_of_means(means, axis.width, number, axis.periodic)
 
 
 def slopes(values: Floats, width: float, axis: int, periodic: bool = False) -> tuple[Floats, Floats]:

@@ -54,7 +54,7 @@ def _of_step(simulation: Simulation) -> str | None:
 
 def _of_network(simulation: Simulation) -> str | None:
     from nnsim.platforms.dynamics import assemble
-    from nnsim.platforms.dynamics.network.tables import Unknown
+    from nnsim.platforms.dynamics.network.builder import Unknown
 
     system = simulation.system
     traced = system.traced_network()

@@ -7,8 +7,8 @@ view of a row would cost more than the row.
 Without reference counts (`_nrt`), so that nothing can be allocated in them; sums in any order, as in a BLAS, but NaN
 and infinity keep their meaning.
 
-Python calls an `entry` only: to make a function callable from Python, with its arguments taken out of tuples, takes the
-compiler as long as the function itself.
+Python calls an `entry` only, and another one kills the process: to make a function callable from Python, with its
+arguments taken out of tuples, takes the compiler as long as the function itself.
 """
 
 from __future__ import annotations

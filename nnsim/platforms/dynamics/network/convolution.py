@@ -1,6 +1,6 @@
 """Convolutions of images whose points lie innermost: y[o] <- sum over c, u, v of w[o, c, u, v] x[c, i + u, j + v] + b.
 
-Two ways, chosen in `nnsim.platforms.dynamics.network.tables`. With few channels, by `direct`: a row of an output
+Two ways, chosen in `nnsim.platforms.dynamics.network.writers`. With few channels, by `direct`: a row of an output
 channel is one long loop over contiguous numbers of a padded copy of the input. With many, by `strips`: rows of the
 image are laid out as a matrix with a row for each tap (im2col), and the BLAS multiplies.
 
