@@ -68,6 +68,7 @@ def well(
 # ------------------------------------------------------------------------------------------------------------ averages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [6, 60, 600])
 @pytest.mark.parametrize(("h", "kind"), [(0.1, "bins"), (0.5, "bins"), (1.0, "bins"), (0.1, "spline")])
 def test_the_mean_of_ln_energy_at_given_ln_energy_is_that(tmp_path: Path, n: int, h: float, kind: str) -> None:
@@ -321,6 +322,7 @@ def test_tables_that_do_not_fit_together_are_refused() -> None:
 # ---------------------------------------------------------------------------------------------- what blocks cannot see
 
 
+@pytest.mark.slow
 def test_replica_exchange_without_round_trips_tells_no_error(tmp_path: Path) -> None:
     """One ladder of 4 rungs: the numbers stay, their errors go, and it is said why, until 8 trips have been made."""
     rng, betas = np.random.default_rng(0), np.array([1.0, 1.6, 2.6, 4.2])

@@ -932,6 +932,7 @@ PARTS: list[Case] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PARTS, ids=[case[0] for case in PARTS])
 def test_parts(case: Case) -> None:
     refused(case[1], case[2])

@@ -32,6 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_any_name_and_any_number_of_conditions(folder: Path) -> None:
     table = read_sweep(folder)
     for found in (

@@ -325,6 +325,7 @@ def harmonic(path: Path, steps: int = 6000, seed: int = 0) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_convergence_of_a_real_run(tmp_path: Path) -> None:
     """S is constant and there are 12000 deposits: it is known to far better than a nat."""
     paths = [harmonic(tmp_path / f"{seed}.zarr", seed=seed) for seed in (1, 2)]
@@ -347,6 +348,7 @@ def test_convergence_of_a_real_run(tmp_path: Path) -> None:
     assert picture.stat().st_size > 20_000
 
 
+@pytest.mark.slow
 def test_command_line_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make(Path("run.zarr"), trips())

@@ -136,6 +136,7 @@ def test_two_ends_of_round_trips_must_differ(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------- independent runs
 
 
+@pytest.mark.slow
 def test_the_same_run_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make(Path("run.zarr"), *sample(8, frames=40))
@@ -174,6 +175,7 @@ def test_options_without_effect_on_a_line_are_refused(tmp_path: Path, monkeypatc
     assert nnsim(*arguments, "--observable", "y", "--width", "0.2").status == 0
 
 
+@pytest.mark.slow
 def test_marginal_of_three_cvs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     x, y = sample(8, frames=40)

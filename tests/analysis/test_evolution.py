@@ -221,6 +221,7 @@ def test_what_is_drawn(tmp_path: Path) -> None:
     assert panels[0].get_xlim() == (0.0, 40 * 20 / 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wide", [False, True], ids=["stacked", "wide"])
 def test_nothing_overlaps(tmp_path: Path, wide: bool) -> None:
     for labels in (["", "x"], [f"width={10 * 3**k}, depth={k}" for k in range(8)]):
@@ -303,6 +304,7 @@ def test_loss_that_reaches_zero(tmp_path: Path) -> None:
     save(panel, tmp_path / "a.png")
 
 
+@pytest.mark.slow
 def test_a_real_training_run(tmp_path: Path) -> None:
     """Entropy and trace of the kernel of a 2-6-2 network, from its initialisation on."""
     observe = [kind(split) for kind in (cv.NTKEntropy, cv.NTKTrace, cv.Loss) for split in ("train", "test")]
@@ -355,6 +357,7 @@ def test_points_of_a_sweep_with_their_seeds_together(tmp_path: Path) -> None:
         sweep_runs(part, width=10)
 
 
+@pytest.mark.slow
 def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     drawn: dict[str, Any] = {}
@@ -388,6 +391,7 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert [panel.get_yscale() for panel in drawn["panels"]] == ["linear"] * 3
 
 
+@pytest.mark.slow
 def test_wrong_commands(tmp_path: Path) -> None:
     run, other = (str(training(tmp_path / f"{name}.zarr").path) for name in "ab")
     for arguments, message in (

@@ -49,6 +49,7 @@ def ladder(frames: int, n: int = 8, seed: int = 0, ladders: int = 1, shuffle: bo
 # ------------------------------------------------------------------------------------------------------------- the law
 
 
+@pytest.mark.slow
 def test_windows_on_a_gaussian() -> None:
     """30000 frames in each of 7 windows: f_k, F(x) and <x^2> are exact, F within 0.1 kT."""
     run = gaussian_windows(30_000)

@@ -402,6 +402,7 @@ def test_names_that_may_stand_for_something_else() -> None:
             align(q, q, shapes)
 
 
+@pytest.mark.slow
 def test_runs_are_aligned_by_what_they_recorded(tmp_path: Path) -> None:
     """A run of the spiral knows its module; points prove the same; and no script is run for it."""
     system = spiral_classification(hidden=(5, 4), activation="tanh", box=Box(3.0))

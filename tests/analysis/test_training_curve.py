@@ -224,6 +224,7 @@ def folder(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_line_over_a_landscape(folder):
     landscape, runs = load_landscape([Trajectory(folder / "wl.zarr")]), [Trajectory(folder / "sgd.zarr")]
     curve, label = training_line(runs, landscape, None)

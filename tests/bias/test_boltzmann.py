@@ -64,6 +64,7 @@ def neuron_run(
 # ---------------------------------------------------------------------- exact answers
 
 
+@pytest.mark.slow
 def test_langevin_at_each_beta_has_the_mean_energy_of_its_law():
     """Three coordinates in a box with E = |q|^2 / 2 as the CV; 120 walkers a beta, 180 frames, one in a unit of time.
 
@@ -88,6 +89,7 @@ def test_langevin_at_each_beta_has_the_mean_energy_of_its_law():
         assert abs(chains.mean() - expected) < 4.5 * error, beta
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("platform", "steps", "kT"), [("reference", 4000, 0.5), ("native", 40_000, 2.0)])
 def test_monte_carlo_at_each_beta_has_the_mean_loss_of_its_law(tmp_path, platform, steps, kT):
     """The linear neuron, 100 chains a beta; the error is that of the spread over chains, and beta is per unit of L."""
@@ -107,6 +109,7 @@ def test_monte_carlo_at_each_beta_has_the_mean_loss_of_its_law(tmp_path, platfor
     assert mean_at(20.0, s, weights) == pytest.approx(3 / 40, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("platform", "steps"), [("reference", 8000), ("native", 80_000)])
 def test_a_ramp_beyond_the_end_samples_the_beta_of_the_moment(platform, steps):
     """With ramp = 4 x steps beta rises to a quarter, 200 chains, 40 frames; <L> lags by some 50 moves, 1 % and less."""
@@ -158,6 +161,7 @@ def test_the_recorded_bias_energy_is_that_of_the_moment(kind):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["langevin", *PLATFORMS])
 def test_resume_in_the_middle_of_the_ramp_is_bitwise(tmp_path, kind):
     whole = small(kind).run(500, output=tmp_path / "whole.zarr", progress=False)
@@ -301,6 +305,7 @@ def test_equilibrium_is_given_any_observable(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_runs_without_a_boltzmann_average_are_refused(tmp_path):
     system, loss = spiral_classification((3,)), cv.Loss("train")
     flat, growing = (WangLandau(loss, Grid(0.0, 50.0, bins=10), InverseTime(0.1, 10.0)) for _ in range(2))

@@ -159,6 +159,7 @@ def test_what_cannot_be_merged_is_refused() -> None:
             ask()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [("native", "reference"), ("reference", "native")])
 def test_what_was_learnt_goes_along_to_another_platform(tmp_path: Path, first: str, second: str) -> None:
     """Also what walkers had not merged yet: at once the tables are the same, and no move is forgotten later."""

@@ -163,6 +163,7 @@ def recovered(simulation, bias, exact, steps, parts=20):
 METHODS = {"standard": {"height": 0.008, "pace": 10}, "well-tempered": {"height": 0.06, "pace": 20, "bias_factor": 10}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_double_well(method):
     """F = 5 kT (s^2 - 1)^2, kT = 2, 200 walkers that all start in the left well, 20 000 steps, to 0.1 kT.
@@ -188,6 +189,7 @@ def test_double_well(method):
     assert bias.last_height <= expected * (1 + 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_periodic_cv(method):
     """An angle, U = 4 cos(2 q) + 1.5 sin(q) on a circle: 200 walkers, 12 000 steps, compared as above.
@@ -209,6 +211,7 @@ def test_periodic_cv(method):
     assert bias.outside == 0
 
 
+@pytest.mark.slow
 def test_monte_carlo_on_bins_recovers_the_free_energy():
     """A potential that is constant in each bin, for Monte Carlo: F = s^2 / 2 on [-3, 3], 100 walkers, 8000 moves.
 
@@ -357,6 +360,7 @@ def test_metadynamics_state_dict_round_trip_is_bitwise(bias_factor):
     assert second.frozen
 
 
+@pytest.mark.slow
 def test_two_halves_equal_the_whole(tmp_path):
     """Metadynamics in one coordinate, a moving restraint of each walker in another; no two intervals are aligned."""
 

@@ -50,6 +50,7 @@ def stepwise(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---------------------------------------------------------------------- a subclass of Wang-Landau
 
 
+@pytest.mark.slow
 def test_a_subclass_runs_and_is_read_as_the_built_in_bias(stepwise: Path, tmp_path: Path) -> None:
     """To the last bit."""
     plain = sampling([WangLandau(LOSS, grid(), Stairs(1e-3, 100_000), name="stepwise"), Wall(LOSS, upper=1.5)])
@@ -70,6 +71,7 @@ def test_an_overridden_method_is_the_obstacle() -> None:
     assert sampling(Blunt(LOSS, grid())).platform.name == "reference"
 
 
+@pytest.mark.slow
 def test_every_analysis_reads_a_subclass(stepwise: Path, tmp_path: Path) -> None:
     run = Trajectory(stepwise)
     assert run.header["bias"]["stepwise"]["type"] == "Stepwise"
@@ -104,6 +106,7 @@ def sine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_frames_of_a_kind_of_its_own_are_weighted(sine: Path) -> None:
     """exp(V / kT) to the last digits, from when the ramp is over; the mean of q, which V shifts, is 0 again.
 

@@ -70,6 +70,7 @@ def test_every_rung_has_its_law_and_every_pair_its_swap_rate(kind):
         assert float(bias.swap_probability()[k]) == pytest.approx(rate, abs=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("platform", "steps"), [("reference", 4000), ("native", 40_000)])
 def test_the_loss_of_a_linear_neuron_on_every_rung(platform, steps):
     """100 ladders of beta = -0.3, 0, 3, 20, against integrals over the box; errors from the spread over ladders."""
@@ -92,6 +93,7 @@ def test_the_loss_of_a_linear_neuron_on_every_rung(platform, steps):
         assert abs(found.mean() - exact) < 4.5 * error, (b, found.mean(), exact, error)
 
 
+@pytest.mark.slow
 def test_compiled_umbrella_windows_have_their_law():
     """Windows in L, 100 walkers each, on the linear neuron: exp(-k (L - c)^2 / (2 kT)) against integrals."""
     windows, chains, kT = [(0.05, 200.0), (0.5, 40.0), (1.5, 10.0)], 100, 0.5
@@ -135,6 +137,7 @@ def test_forces_and_energies_belong_to_the_new_rung_after_a_swap():
     assert len(seen) > 3
 
 
+@pytest.mark.slow
 def test_positions_stay_with_their_walker_and_trips_are_counted():
     bias = ReplicaExchange(cv.Energy(Harmonic()), [1.0, 1.6, 2.5], every=1)
     simulation = harmonic(bias, 6, MonteCarlo(FixedStep(0.01), move="all"), every=1)
@@ -166,6 +169,7 @@ def test_ladders_do_not_mix():
 # ---------------------------------------------------------------------- pilot run
 
 
+@pytest.mark.slow
 def test_the_pilot_run_spaces_the_ladder_to_equal_swap_rates(caplog):
     """A harmonic energy rejects alike for equal ratios of beta; the given ladder is linear, and keeps a fifth."""
     beta, pilot = np.linspace(1, 60, 12), 4800
@@ -192,6 +196,7 @@ def test_the_pilot_run_spaces_the_ladder_to_equal_swap_rates(caplog):
     assert steps.max() / steps.min() < 2.2
 
 
+@pytest.mark.slow
 def test_the_pilot_run_does_not_change_what_is_sampled():
     """As the first test, after a pilot run: 300 ladders."""
     bias = ReplicaExchange(cv.Energy(Harmonic()), [1.0, 1.5, 20.0], every=4, pilot=640)
@@ -253,6 +258,7 @@ def small(kind: str, **more: object) -> Simulation:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["native", "reference", "langevin", "hybrid"])
 @pytest.mark.parametrize("half", [301, 602])
 def test_resume_is_bitwise(tmp_path, kind, half):
@@ -278,6 +284,7 @@ def test_threads_and_pieces_do_not_change_the_native_result():
     assert torch.equal(runs[0].state.positions, runs[1].state.positions)
 
 
+@pytest.mark.slow
 def test_what_the_trajectory_holds(tmp_path):
     simulation = small("native")
     simulation.run(600, output=tmp_path / "run.zarr", progress=False)

@@ -77,6 +77,7 @@ def test_center_moves_at_each_step_and_stops():
 # ---------------------------------------------------------------- umbrella: exact answers
 
 
+@pytest.mark.slow
 def test_windows_on_a_harmonic_system_have_the_law_of_the_combined_gaussian():
     """U = a q^2 / 2 and V = k (q - c)^2 / 2: mean k c / (a + k), variance kT / (a + k); BAOAB is exact on it.
 
@@ -203,6 +204,7 @@ FAST = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAST)
 def test_jarzynski_far_from_equilibrium(name):
     """A stiff centre drawn fast from 0 to 2 through U = q^2 / 2, 10,000 walkers that start in equilibrium."""

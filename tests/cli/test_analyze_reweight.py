@@ -183,6 +183,7 @@ def test_plain_runs_and_empty_bins() -> None:
     assert found.landscape().visited.sum() == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("walkers", "frames"), [(16, 100), (1, 1600), (3, 600)])
 def test_errors_are_those_of_repetition(walkers: int, frames: int) -> None:
     """Mean of the squared errors over variance of the estimates; see test_mbar."""
@@ -294,6 +295,7 @@ def test_runs_without_one_temperature_are_refused(tmp_path: Path, biased: bool) 
         assert message in error_of("analyze", "reweight", path, "--along", "parameter_0")
 
 
+@pytest.mark.slow
 def test_energies_of_mini_batches_do_not_weight_frames(tmp_path: Path) -> None:
     path = tmp_path / "run.zarr"
     system = spiral_classification((3,), points_per_class=5, potential=LossPotential(1.0))
@@ -323,6 +325,7 @@ def test_a_trajectory_may_be_a_path(tmp_path: Path) -> None:
         assert frame_weights(one).effective == expected.total_effective
 
 
+@pytest.mark.slow
 def test_any_width_will_do(tmp_path: Path) -> None:
     """Bins have their edges, or centres, at multiples of the width, whatever the spacing of the grid, here 2 / 15.
 
@@ -358,6 +361,7 @@ def test_any_width_will_do(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------- command line
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -387,6 +391,7 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert rows == profile(path, ("x", "y"), bins=(6, 4), between=((-2, 2), (-1, 1.5))).rows()
 
 
+@pytest.mark.slow
 def test_the_command_line_of_windows(tmp_path: Path) -> None:
     """The free energies of the states are printed."""
     path = tmp_path / "windows.zarr"
@@ -407,6 +412,7 @@ def test_the_command_line_of_windows(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_long_chains_of_windows_do_not_overlap_poorly() -> None:
     """46 windows of which neighbours overlap well, though the ends have little in common; and 3 that are far apart."""
     rng = np.random.default_rng(5)

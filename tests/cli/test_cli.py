@@ -47,6 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 HEAVY = "sorted({'torch', 'zarr', 'mdtraj', 'matplotlib', 'scipy', 'pandas', 'rich'} & set(sys.modules))"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "may"),
     [
@@ -90,6 +91,7 @@ def test_nnsim_and_trajectory_import_nothing_heavy(folder: Path) -> None:
     assert python(code, folder).out == "[]\n"
 
 
+@pytest.mark.slow
 def test_engine_without_zarr_mdtraj_and_matplotlib(folder: Path) -> None:
     """In memory everything works; with an output one line says what is missing."""
     code = """
@@ -167,6 +169,7 @@ def test_help_of_a_script_lists_its_settings(folder: Path) -> None:
 # ------------------------------------------------------------------------------------------------------ run, info, plot
 
 
+@pytest.mark.slow
 def test_run_info_and_plots(folder: Path) -> None:
     result = nnsim("run", "input.py")
     assert (result.status, result.err) == (0, "")
@@ -215,6 +218,7 @@ def test_settings_script_and_seed_are_recorded(folder: Path) -> None:
     assert Trajectory("input.zarr").steps == 10
 
 
+@pytest.mark.slow
 def test_existing_output_is_not_overwritten(folder: Path) -> None:
     assert nnsim("run", "input.py", "--no-progress").status == 0
     before = (folder / "input.zarr" / "nnsim" / ".zattrs").read_text()
@@ -274,6 +278,7 @@ def test_timeseries_of_a_run_without_a_bias(folder: Path, observe: str, drawn: s
     assert line == "Error: the trajectory has no Wang-Landau or metadynamics bias; give that of a run with one"
 
 
+@pytest.mark.slow
 def test_output_named_by_the_script(folder: Path) -> None:
     """Neither an early mark nor a trajectory of the default name stands in its way, with and without --resume."""
     (folder / "input.py").write_text(SCRIPT.replace("steps=40", "steps=40, output='runs/own.zarr'"))
@@ -305,6 +310,7 @@ def test_nothing_is_left_behind_by_a_wrong_command(folder: Path) -> None:
     assert {entry.name for entry in folder.iterdir()} == {"input.py"}
 
 
+@pytest.mark.slow
 def test_a_script_that_changed_within_a_second_is_read_anew(folder: Path) -> None:
     """Python's own import would take a compiled copy whose time and length agree."""
     for steps in ("40", "50", "60"):
@@ -438,6 +444,7 @@ print(first.wait(), first.stderr.read())
     assert python(code, folder).out == "1 b''\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.0, 10.0])
 def test_a_run_goes_on_when_nobody_reads(folder: Path, seconds: float) -> None:
     """`nnsim run input.py | head -1`, with the pipe closed before the first line, or before the summary."""
@@ -474,6 +481,7 @@ def test_lines_in_a_log(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_bar_shows_every_number_on_80_columns(folder: Path) -> None:
     child, terminal = pty.fork()
     if child == 0:  # pragma: no cover - another process

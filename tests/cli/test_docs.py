@@ -150,6 +150,7 @@ def site(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @needs_mkdocs
 def test_site_has_every_page_and_fetches_nothing(site):
     pages = {page.relative_to(site): page.read_text(encoding="utf-8") for page in site.rglob("*.html")}

@@ -56,6 +56,7 @@ def commands(example: str) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in re.findall(r"^    (nnsim .*)$", docstring, flags=re.M)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", SHORT)
 def test_example(example, tmp_path, monkeypatch):
     values, recorded = SHORT[example]
@@ -85,6 +86,7 @@ def test_examples_say_what_they_are_run_with():
             assert all(option in help_text for option in command if option.startswith("--"))
 
 
+@pytest.mark.slow
 def test_an_example_is_resumed(tmp_path):
     script, values = EXAMPLES / "spiral_tempering.py", settings(SHORT["spiral_tempering"][0])
     whole, halves = tmp_path / "whole.zarr", tmp_path / "halves.zarr"
@@ -110,6 +112,7 @@ def houses(monkeypatch):
 OWN = {"hybrid": "acceptance", "nose_hoover": "conserved_quantity", "langevin": "kinetic_temperature"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["langevin", "brownian", "nose_hoover", "hybrid", "sgld", "sghmc"])
 def test_posterior(sampler, houses, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -81,6 +81,7 @@ def test_extras_are_those_of_the_package() -> None:
     assert any(line.startswith("nnsim[all") for line in brought["dev"])
 
 
+@pytest.mark.slow
 def test_what_is_required_is_what_is_imported() -> None:
     """Each package that is imported is required, though another might bring it; and none that is not."""
     owners = metadata.packages_distributions()
@@ -90,6 +91,7 @@ def test_what_is_required_is_what_is_imported() -> None:
     assert imported - {package for package, _ in EXTRAS.values()} == required
 
 
+@pytest.mark.slow
 def test_what_every_installation_has_is_enough(run: Trajectory, tmp_path: Path) -> None:
     """All modules of nnsim can be imported, and a film be written, without the extras."""
     hidden = [*EXTRAS, "sklearn", "pymbar"]

@@ -596,6 +596,7 @@ def test_a_map(tmp_path: Path) -> None:
     assert save(ax, tmp_path / "map.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_what_is_written_in_a_map_fits_into_its_cells() -> None:
     for widths, depths in (((10, 30, 100), (1, 2)), (tuple(range(1, 11)), tuple(range(1, 7)))):
         ax = plot_sweep(table(widths=widths, depths=depths).mean_over_seeds("width", "depth", "loss_train_last"))

@@ -265,6 +265,7 @@ def of_diagonal(measure):
     return lambda kernel: measure(kernel.diagonal(dim1=-2, dim2=-1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "measure",
     [ntk.trace, ntk.covariance_entropy, of_diagonal(ntk.magnitude_entropy), of_diagonal(ntk.magnitude_variance)],
@@ -733,6 +734,7 @@ def test_walkers_that_diverged_do_not_spoil_the_others():
         assert torch.isfinite(found[[0, 2]]).all()
 
 
+@pytest.mark.slow
 def test_the_module_stays_as_it_was():
     for name in MODULES:
         module, x = case(name)
@@ -763,6 +765,7 @@ def batched_case(name):
     return case(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BATCHED)
 @pytest.mark.parametrize("outputs", CONVENTIONS)
 @pytest.mark.parametrize("method", ["auto", "jacobian"])

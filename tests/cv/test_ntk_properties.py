@@ -4,6 +4,7 @@ import math
 from itertools import pairwise
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,6 +73,7 @@ def outputs_of(module, x):
     return module(x).shape[1]
 
 
+@pytest.mark.slow
 @common
 @given(CASES, CONVENTIONS, METHODS)
 def test_symmetric_and_positive_semidefinite(case, outputs, method):
@@ -122,6 +124,7 @@ def test_entropies_lie_between_zero_and_the_logarithm_of_the_size(case, outputs)
         assert -1e-12 <= float(measure(kernel, normalised=True)) <= 1 + 1e-12
 
 
+@pytest.mark.slow
 @common
 @given(CASES, CONVENTIONS, METHODS, st.integers(1, 9))
 def test_batched_equals_unbatched(case, outputs, method, batch_size):
@@ -130,6 +133,7 @@ def test_batched_equals_unbatched(case, outputs, method, batch_size):
     same(kernel_of(module, x, batch_size=batch_size, **how), kernel_of(module, x, **how), 1e-13)
 
 
+@pytest.mark.slow
 @common
 @given(CASES, CONVENTIONS, st.integers(0, 999))
 def test_kernels_of_classes_are_blocks_of_the_whole(case, outputs, seed):
@@ -156,6 +160,7 @@ def test_entropies_do_not_know_a_factor_of_the_kernel(case, factor):
     same(ntk.spectrum(factor * kernel), factor * ntk.spectrum(kernel))
 
 
+@pytest.mark.slow
 @common
 @given(CASES, METHODS)
 def test_the_mean_kernel_is_the_mean_over_outputs(case, method):

@@ -69,6 +69,7 @@ def stepped(path: Path | None, steps: int, *, resume: bool = False) -> Simulatio
     return simulation.run(steps, output=path, resume=resume, progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [25, 62])
 def test_metadynamics_with_multiple_time_steps_resumes_to_the_bit(tmp_path: Path, stop: int) -> None:
     """Stopped between two kernels: 25 and 62 are no multiples of 3."""

@@ -94,6 +94,7 @@ def test_rooms_import_only_what_they_may(module: str) -> None:
         assert not others & {*PLUGGABLE, "analysis", "export", "plotting", "report", "cli", "cv"}
 
 
+@pytest.mark.slow
 def test_tests_can_be_run_folder_by_folder() -> None:
     """A file of tests imports from those beside it only; what several folders share lies above them."""
     for path in (ROOT / "tests").rglob("test_*.py"):

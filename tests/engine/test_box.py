@@ -223,6 +223,7 @@ def test_newton_in_a_box_returns_on_the_triangle_wave():
     np.testing.assert_allclose(simulation.state.velocities.abs(), v.abs(), rtol=1e-15)
 
 
+@pytest.mark.slow
 def test_limits_survive_a_run_in_single_precision():
     """A system may be used for a run in single precision and then for one in double."""
     box = Box(0.1)

@@ -108,6 +108,7 @@ def test_first_and_second_derivatives_are_those_of_finite_differences(how: str) 
         assert gradgradcheck(outputs, tuple(tensors.values()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", WAYS)
 def test_forces_are_those_of_the_plain_module(how: str) -> None:
     systems = [system(module) for module in (net(how), plain_twin(how))]
@@ -117,6 +118,7 @@ def test_forces_are_those_of_the_plain_module(how: str) -> None:
     assert pair[0].state.forces.abs().max() > 1
 
 
+@pytest.mark.slow
 def test_the_energy_is_conserved() -> None:
     """At a fixed time the error of velocity Verlet falls as dt^2, with the exact forces only."""
 

@@ -103,6 +103,7 @@ def weighted(w: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda o, t: torch.nn.functional.cross_entropy(o, t, weight=w)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_what_is_inside_a_loss(name: str) -> None:
     """Case 02."""
@@ -155,6 +156,7 @@ PLACES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", PLACES)
 def test_the_script_says_something_else_now(what: str) -> None:
     """Case 28: each is refused, the line of the script and the part that differs are named, and the status is 2."""
@@ -186,6 +188,7 @@ TEXTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("old", "new", "message"), TEXTS)
 def test_what_may_change_in_a_script(old: str, new: str, message: str | None) -> None:
     assert old in SCRIPT
@@ -209,6 +212,7 @@ def test_lines_of_scripts() -> None:
     assert not same_code("x = 1", "x = 2")
 
 
+@pytest.mark.slow
 def test_a_module_beside_the_script() -> None:
     """Functions, classes and numbers that a part uses are followed there."""
     Path("neighbour_of_changes.py").write_text("FACTOR = 1.0\ndef energy(q):\n    return FACTOR * q.square().sum(-1)\n")
@@ -229,6 +233,7 @@ def test_a_module_beside_the_script() -> None:
     assert "system.code 'neighbour_of_changes.energy()'.globals.FACTOR: 1.0 -> 9.0" in process.stderr.read()
 
 
+@pytest.mark.slow
 def test_a_run_from_python_is_compared_between_processes() -> None:
     """No script is recorded then; the code of `__main__` is followed all the same."""
     code = (
@@ -276,6 +281,7 @@ def in_a_well(stiffness: float = 1.0, **settings: Any) -> Simulation:
     return Simulation(system, integrator, walkers=settings.pop("walkers", 2), every=2, **settings)
 
 
+@pytest.mark.slow
 def test_accepted_changes_are_recorded(capsys: pytest.CaptureFixture[str]) -> None:
     in_a_well().run(10, output="run.zarr", progress=False)
     second = in_a_well(4.0).run(20, output="run.zarr", resume=True, accept_changes=True, progress=False)
@@ -376,6 +382,7 @@ def test_some_changes_cannot_be_accepted(name: str) -> None:
     in_a_well().run(20, output="run.zarr", resume=True, progress=False)
 
 
+@pytest.mark.slow
 def test_another_grid_and_another_box_do_not_fit_the_checkpoint() -> None:
     in_a_well(bias=hills(), system={"box": Box(5.0)}).run(10, output="run.zarr", progress=False)
     finer = in_a_well(bias=hills(bins=40), system={"box": Box(5.0)})
@@ -415,6 +422,7 @@ def test_a_record_of_0_1_is_compared_by_what_it_holds() -> None:
     in_a_well(system=system).run(20, output="run.zarr", resume=True, progress=False)
 
 
+@pytest.mark.slow
 def test_of_a_saved_run_of_0_1_the_script_is_compared(tmp_path: Path) -> None:
     saved = Path(__file__).parents[1] / "saved" / "0.1" / "metadynamics_nose_hoover.zip"
     with zipfile.ZipFile(saved) as archive:
@@ -462,6 +470,7 @@ def test_networks_with_other_fixed_weights_are_not_given_for_the_runs() -> None:
 # --------------------------------------------------------------------------------------------------------------- sweeps
 
 
+@pytest.mark.slow
 def test_a_sweep_with_a_changed_script() -> None:
     Path("s.py").write_text(SCRIPT.replace("v: int", "seed: int"))
     command = ("sweep", "s.py", "--seeds", "1", "-o", "sweep", "--no-progress", "--steps")

@@ -61,6 +61,7 @@ def simulation(protocol: Any, part: Any) -> Simulation:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inherits", [True, False], ids=["inherits", "stranger"])
 @pytest.mark.parametrize("protocol", WHOLE, ids=lambda one: one.__name__)
 def test_whole_parts_run(protocol: Any, inherits: bool) -> None:

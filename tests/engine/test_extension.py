@@ -87,6 +87,7 @@ def test_what_is_recorded_belongs_together(folder: Path) -> None:
     assert np.allclose(spread.time, [4.0, 8.0, 12.0])
 
 
+@pytest.mark.slow
 def test_own_parts_resume_and_are_compared(folder: Path) -> None:
     assert nnsim("run", "input.py", "--steps", "100", "--no-progress", "-o", "whole.zarr").status == 0
     assert nnsim("run", "input.py", "--steps", "50", "--no-progress").status == 0

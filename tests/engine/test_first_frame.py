@@ -99,6 +99,7 @@ def test_run_in_memory_and_a_run_that_goes_on() -> None:
     assert later.run(8).history.steps("ln_energy").tolist() == [0, 2, 4, 6, 8]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "integrator",
     [
@@ -146,6 +147,7 @@ def test_every_integrator(tmp_path: Path, integrator: Integrator, platform: str)
 # ------------------------------------------------------------------------------------------------------------ on disk
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [0, 1, 12])
 def test_resume_neither_doubles_nor_loses_it(tmp_path: Path, stop: int) -> None:
     whole, parts = tmp_path / "whole.zarr", tmp_path / "parts.zarr"
@@ -179,6 +181,7 @@ STAGES: dict[str, tuple[Any, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("stage", STAGES)
 def test_killed_at_each_stage_of_the_start(
@@ -197,6 +200,7 @@ def test_killed_at_each_stage_of_the_start(
     assert_equals(path, whole)
 
 
+@pytest.mark.slow
 def test_killed_between_committed_frames_and_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The frames of step 0 are there for readers, and those of the new start replace them."""
     whole, path = tmp_path / "whole.zarr", tmp_path / "run.zarr"
@@ -280,6 +284,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_take_such_trajectories(tmp_path: Path, command: str) -> None:
     """What they print of averages is what they print without it: the start is no sample of an ensemble."""
@@ -295,6 +300,7 @@ def test_commands_take_such_trajectories(tmp_path: Path, command: str) -> None:
         assert said[0].replace("True", "False") == said[1]
 
 
+@pytest.mark.slow
 def test_round_trips_may_begin_at_the_start(tmp_path: Path) -> None:
     counts = []
     for start in (True, False):

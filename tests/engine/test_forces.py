@@ -178,6 +178,7 @@ RIGHT: dict[str, Callable[[], Simulation]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", RIGHT)
 def test_nothing_that_is_right_is_refused(case: str) -> None:
     with warnings.catch_warnings():
@@ -185,6 +186,7 @@ def test_nothing_that_is_right_is_refused(case: str) -> None:
         assert math.isfinite(float(RIGHT[case]().state.energy.sum()))
 
 
+@pytest.mark.slow
 def test_a_hundred_starts_raise_no_false_alarm() -> None:
     """ReLU networks with 6 points, so that each kink is a large part of the slope; 100 starts of one walker."""
     for seed in range(100):
@@ -325,6 +327,7 @@ class Ending(nn.Module):
         return self.end(self.layer(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", NO_GRADIENT)
 def test_wrong_forces_are_refused(case: str) -> None:
     make, words = NO_GRADIENT[case]

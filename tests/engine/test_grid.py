@@ -88,6 +88,7 @@ def test_gradient_is_that_of_the_value(grid):
         np.testing.assert_allclose(gradient[:, d], difference, atol=2e-8 / grid.spacing[d])
 
 
+@pytest.mark.slow
 @every_grid
 def test_native_equals_torch(grid):
     c, s = random_coefficients(grid), random_points(grid, 300, beyond=0.5)

@@ -68,6 +68,7 @@ def test_odd_things_are_described_without_an_error(name: str) -> None:
     json.dumps(describe(thing))
 
 
+@pytest.mark.slow
 def test_they_are_the_same_in_another_process() -> None:
     """Neither addresses, nor the order of sets, nor hashes are in it."""
     path = Path(odd_things.__file__)
@@ -105,6 +106,7 @@ nested = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(nested)
 @settings(max_examples=100, deadline=None)
 def test_values_come_back_from_a_header(value: Any) -> None:
@@ -477,6 +479,7 @@ PARTS: dict[str, tuple[Any, Any, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(PARTS))
 def test_settings_of_parts(name: str) -> None:
     one, other, message = PARTS[name]

@@ -37,6 +37,7 @@ def build() -> nnsim.Simulation:
 """
 
 
+@pytest.mark.slow
 def test_the_first_seconds_of_a_run(tmp_path: Path) -> None:
     """Long before its first checkpoint, of step 50,000, there are frames, a rate and the time left."""
     (tmp_path / "input.py").write_text(SCRIPT)
@@ -78,6 +79,7 @@ class Broken(Reporter):
         raise RuntimeError("broken")
 
 
+@pytest.mark.slow
 def test_what_was_committed_after_the_checkpoint_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("COMMIT_SECONDS", "CHECKPOINT_SECONDS"):
         monkeypatch.setattr(simulation, name, -1.0)  # whenever the run looks up

@@ -88,6 +88,7 @@ def simulation(**more: Any) -> Simulation:
 # ------------------------------------------------------------------------------------------------------- a live run
 
 
+@pytest.mark.slow
 def test_a_live_run_is_left_alone(folder: Path, live: subprocess.Popen, whole: dict[str, tuple]) -> None:
     """Whatever is asked for and however its path is spelled; it is killed and goes on to the same bits."""
     (folder / "link.zarr").symlink_to("run.zarr")
@@ -120,6 +121,7 @@ def test_a_live_run_is_left_alone(folder: Path, live: subprocess.Popen, whole: d
     assert not (folder / ".run.zarr.lock").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [[], ["--overwrite"]], ids=str)
 def test_processes_that_start_together(folder: Path, how: list[str], whole: dict[str, tuple]) -> None:
     """One of them runs, the others are refused with a line and a status, and the result is that of one."""
@@ -162,6 +164,7 @@ class Again(Reporter):
             self.said = str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("thread", [False, True])
 @pytest.mark.parametrize("how", [{}, {"overwrite": True}, {"resume": True}], ids=str)
 def test_two_simulations_of_one_process(tmp_path: Path, thread: bool, how: dict[str, bool]) -> None:

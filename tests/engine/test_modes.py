@@ -315,6 +315,7 @@ class Counting(nn.Module):
         return self.layer(x)
 
 
+@pytest.mark.slow
 def test_nothing_of_the_users_is_changed_by_a_run() -> None:
     module, x, y, masses, weight = Counting(), X.clone(), Y.clone(), torch.ones(10), torch.tensor([1.0, 2.0])
     limits = torch.full((10,), 3.0)
@@ -328,6 +329,7 @@ def test_nothing_of_the_users_is_changed_by_a_run() -> None:
     assert all(torch.equal(value, before[name]) for name, value in given.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed", "double"])
 @pytest.mark.parametrize("as_given", [lambda x: x, lambda x: x.numpy(), lambda x: memoryview(x.numpy())])
 def test_what_the_user_does_to_the_data_later_does_not_matter(as_given: Any, precision: str) -> None:

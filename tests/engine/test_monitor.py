@@ -17,6 +17,7 @@ def simulation(increment: float, friction: float) -> Simulation:
     return Simulation(system, Langevin(5e-3, friction), bias=bias, walkers=16, every=5)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*the time step dt")  # which such a bias makes too large as well
 def test_a_bias_that_grows_too_fast_is_reported_once_with_the_settings_to_change():
     with pytest.warns(
@@ -26,6 +27,7 @@ def test_a_bias_that_grows_too_fast_is_reported_once_with_the_settings_to_change
     assert len([one for one in seen if "the time step dt" not in str(one.message)]) == 1
 
 
+@pytest.mark.slow
 def test_a_gentle_bias_is_not_reported():
     with warnings.catch_warnings():
         warnings.simplefilter("error", NNSimWarning)

@@ -64,6 +64,7 @@ def build(platform: Any = "auto", integrator: Any = None, **more: Any) -> Simula
 GIVEN: dict[str, Callable[[], Any]] = {"class": lambda: Counting, "object": lambda: Counting(weight=3)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", GIVEN)
 def test_it_runs_records_and_resumes_to_the_bit(given: str, tmp_path: Path) -> None:
     whole = build(GIVEN[given]()).run(40, output=tmp_path / "whole.zarr", progress=False)
@@ -91,6 +92,7 @@ def test_an_object_serves_several_simulations() -> None:
     assert torch.equal(first.state.positions, build().advance(3).state.positions)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_only_on_a_platform_of_that_name(tmp_path: Path) -> None:
     path = tmp_path / "run.zarr"
     build(Counting).run(10, output=path, progress=False)
@@ -165,6 +167,7 @@ def test_what_cannot_be_is_one_clear_line(platform: Any, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_list_is_all_that_knows_a_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is put first is chosen, recorded and gone on with; passed over, it says why; later, it stays."""
     monkeypatch.setattr(choose, "PLATFORMS", (Grumpy, *choose.PLATFORMS))

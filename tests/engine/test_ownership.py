@@ -84,6 +84,7 @@ def test_a_bias_that_learns_serves_one_simulation(name: str) -> None:
     first.advance(20)  # goes on all the same
 
 
+@pytest.mark.slow
 def test_it_has_learnt_also_where_the_first_simulation_is_gone() -> None:
     bias = hills()
     cell(bias).advance(60)
@@ -253,6 +254,7 @@ def test_a_script_builds_as_often_as_it_is_asked(tmp_path: Path) -> None:
         script.simulation({"own": False})
 
 
+@pytest.mark.slow
 def test_a_resume_in_the_same_session_needs_a_new_bias(tmp_path: Path) -> None:
     bias = hills()
     cell(bias).run(20, output=tmp_path / "run.zarr", progress=False)

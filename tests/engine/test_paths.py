@@ -48,6 +48,7 @@ def run(folder: Path, *arguments: object) -> None:
     assert nnsim("run", "input.py", "--no-progress", *arguments) == (0, "", "")
 
 
+@pytest.mark.slow
 @everywhere
 def test_a_script_that_changes_the_folder(folder: Path) -> None:
     run(folder)
@@ -68,6 +69,7 @@ def test_a_script_that_changes_the_folder(folder: Path) -> None:
     assert "input.zarr exists already" in error_of("run", "input.py", "-o", "input.zarr")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["in build"], indirect=True)
 def test_a_sweep_of_such_a_script(folder: Path) -> None:
     assert nnsim("sweep", "input.py", "--seeds", "1", "--no-progress") == (0, "", "")
@@ -132,6 +134,7 @@ def test_an_open_trajectory_stays_where_it_is(tmp_path: Path, monkeypatch: pytes
 # ----------------------------------------------------------------------------------------------------- checkpoints
 
 
+@pytest.mark.slow
 def test_no_two_outputs_share_a_checkpoint(tmp_path: Path) -> None:
     names = ["run", "run.zarr", "run.checkpoint", "run.checkpoint.npz.zarr", "run-checkpoint", "run.npz", ".zarr"]
     assert len({checkpoint_path(tmp_path / name) for name in names}) == len(names)

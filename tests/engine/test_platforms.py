@@ -188,6 +188,7 @@ PATHS: dict[str, tuple[Callable[[], NeuralNetwork], Any, Callable[[], Any], int]
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PATHS)
 def test_both_platforms_take_the_same_path(name: str) -> None:
     """800 moves of each walker, 1600 without a bias: the same are accepted, all numbers agree but for rounding."""
@@ -217,6 +218,7 @@ def test_both_platforms_take_the_same_path(name: str) -> None:
                 torch.testing.assert_close(theirs.tables()[key], table, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["single", "mixed"])
 def test_both_platforms_begin_alike_in_every_precision(precision: str) -> None:
     """Until rounding decides on a move, which takes longer than 300 of them here; with limits that are not float32."""
@@ -259,6 +261,7 @@ def moments(simulation: Simulation, functions: list[Callable[[np.ndarray], np.nd
     return [(float(one.mean()), float(one.std(ddof=1) / len(one) ** 0.5)) for one in each]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("shape", ["quadratic", "linear"])
 def test_a_wall_has_its_boltzmann_factor(shape: str, platform: str) -> None:
@@ -288,6 +291,7 @@ def test_a_wall_has_its_boltzmann_factor(shape: str, platform: str) -> None:
         assert abs(mean - exact) < 5 * error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("beta", [0.0, 3.0])
 def test_the_law_of_a_periodic_parameter(beta: float, platform: str) -> None:
@@ -338,6 +342,7 @@ def test_density_of_states_beside_a_wall_without_a_layers_bias() -> None:
 # ---------------------------------------------------------------------- a step that adapts does not vanish
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_a_tuned_step_stays_above_its_least_size(platform: str) -> None:
     """A walker far outside the grid is refused every move of a warm-up, which would shrink its step to nothing."""
@@ -468,6 +473,7 @@ LEFT: dict[str, tuple[Callable[[], Any], Callable[[], MonteCarlo], Callable[[], 
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEFT)
 def test_why_a_run_is_slow_is_said(name: str, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     """In one line of the log, in the summary, in the record and by `nnsim info`; asked for by name, it is refused."""

@@ -114,6 +114,7 @@ def test_every_coordinate_of_a_counter_counts() -> None:
     assert len(set(rows)) == len(places)
 
 
+@pytest.mark.slow
 def test_the_same_numbers_in_another_process_and_on_other_threads(tmp_path: Path) -> None:
     code = (
         "import torch; torch.set_num_threads(2)\n"
@@ -148,6 +149,7 @@ def test_normal_numbers_are_accurate() -> None:
 COUNT = 2**24
 
 
+@pytest.mark.slow
 def test_the_law_of_normal_numbers() -> None:
     """16.8 million: moments to 5 standard errors, 1000 classes by chi-square, Kolmogorov-Smirnov, and the tails."""
     z = normal(1, 64, COUNT // 64).ravel()
@@ -167,6 +169,7 @@ def test_the_law_of_normal_numbers() -> None:
     assert abs(((counts - counts.mean()) ** 2).sum() / counts.mean() - 511) < 5 * math.sqrt(2 * 511)
 
 
+@pytest.mark.slow
 def test_the_law_of_uniform_numbers_and_words() -> None:
     """4.2 million pairs in 64 x 64 classes by chi-square, every bit in half of the words, bounds."""
     streams = RandomStreams(2)
@@ -197,6 +200,7 @@ def correlated(rows: np.ndarray, limit: float) -> list[tuple[int, int]]:
     return found
 
 
+@pytest.mark.slow
 def test_streams_are_independent() -> None:
     """256 streams of 65536 numbers that differ in one or two coordinates: 98000 correlations, none beyond 6 sigma.
 

@@ -111,6 +111,7 @@ RUNS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [33, 81])
 @pytest.mark.parametrize("build", RUNS.values(), ids=RUNS.keys())
 def test_two_halves_equal_the_whole(
@@ -131,6 +132,7 @@ def test_two_halves_equal_the_whole(
     )
 
 
+@pytest.mark.slow
 def test_the_test_would_see_a_difference(tmp_path: Path) -> None:
     """The schedules change along the run, the walls act, random numbers are drawn: there is something to restore."""
     simulation = RUNS["langevin"]()
@@ -240,6 +242,7 @@ def test_killed_at_random_moments(folder: Path, uninterrupted: Path) -> None:
     assert_equals(path, uninterrupted)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_go_on(folder: Path, uninterrupted: Path) -> None:
     path = folder / "input.zarr"
     process = launch("run", "input.py", cwd=folder, PAUSE="0.01")
@@ -272,6 +275,7 @@ class Signal(Reporter):
         os.kill(os.getpid(), self.number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "step"), [(signal.SIGINT, 21), *((number, 22) for number in (*ALWAYS, *UNCLAIMED))])
 def test_the_step_at_hand_is_finished(tmp_path: Path, number: signal.Signals, step: int) -> None:
     """The exit status is that of shells, and the handlers of the process are put back."""
@@ -331,6 +335,7 @@ def test_a_loop_that_goes_on_after_failures_ends() -> None:
     assert begun == [0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
 def test_what_a_scheduler_sends_saves_unless_it_is_ignored(folder: Path, number: signal.Signals) -> None:
     path = folder / "input.zarr"
@@ -375,6 +380,7 @@ except nnsim.running.interrupt.InterruptedRun:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("last", "status", "line"),
     [
@@ -462,6 +468,7 @@ def diverging(quantity: str, switch: At) -> Simulation:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("quantity", "walker"), [("energy", 0), ("cvs", 1), ("bias_energy", 2)])
 def test_nan_stops_the_run_with_its_place_named(tmp_path: Path, quantity: str, walker: int) -> None:
     path = tmp_path / "run.zarr"
@@ -492,6 +499,7 @@ def test_too_large_a_time_step_diverges_without_an_output() -> None:
 # --------------------------------------------------------------------------------------------------------- full disk
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writes", [0, 3, 10, 60, 200])
 def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
     """After some writes the disk is full: one line, what was committed is readable, and with space it goes on."""
@@ -533,6 +541,7 @@ def stopped(tmp_path: Path) -> Path:
     return tmp_path / "run.zarr"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("other", "difference"),
     [
@@ -565,6 +574,7 @@ def test_differences_are_all_listed(stopped: Path) -> None:
         assert difference in str(caught.value)
 
 
+@pytest.mark.slow
 def test_length_and_checkpoints_may_change(stopped: Path) -> None:
     longer = analytic(steps=50, checkpoint_every=13).run(output=stopped, resume=True, progress=False)
     assert longer.state.step == read_all(stopped) == 50
@@ -603,6 +613,7 @@ def test_missing_checkpoint(stopped: Path) -> None:
     assert arrays_of(stopped) == before
 
 
+@pytest.mark.slow
 def test_checkpoint_of_an_earlier_trajectory_is_not_taken(stopped: Path, tmp_path: Path) -> None:
     """The user deleted the trajectory but not its checkpoint, and the new run is killed before its first one."""
     old = checkpoint_path(stopped).read_bytes()
@@ -621,6 +632,7 @@ def test_checkpoint_of_an_earlier_trajectory_is_not_taken(stopped: Path, tmp_pat
         assert_equals(fresh, whole)
 
 
+@pytest.mark.slow
 def test_the_same_command_again_through_the_command_line(folder: Path, uninterrupted: Path) -> None:
     """A longer --steps continues; a changed setting is refused; a finished run is left as it is."""
     script, path = folder / "input.py", folder / "own.zarr"

@@ -44,6 +44,7 @@ def test_there_are_runs_of_each_kind() -> None:
     assert sum(run.stat().st_size for run in RUNS if run.parent.name == "0.1") < 1e6
 
 
+@pytest.mark.slow
 @every_run
 def test_a_saved_run_opens(folder: Path) -> None:
     (path,) = folder.glob("*.zarr")
@@ -87,6 +88,7 @@ def go_on(folder: Path) -> tuple[Trajectory, dict[str, np.ndarray], str]:
     return Trajectory(path), dict(later), done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "folder", [run for run in RUNS if run.stem in WITHOUT_RANDOM_NUMBERS], ids=named, indirect=True
 )
@@ -106,6 +108,7 @@ drawing = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @drawing
 def test_a_saved_run_with_random_numbers_goes_on_with_other_ones(folder: Path) -> None:
     """It says so, once, keeps what was recorded, and stays where such a run stays."""

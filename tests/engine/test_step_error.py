@@ -69,6 +69,7 @@ def numbers(simulation: Simulation) -> dict[str, float]:
 BOA_AT_005 = 0.026261
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("integrator", "exact"),
     [
@@ -108,6 +109,7 @@ def test_the_covariance_of_boa() -> None:
     assert law[0, 0] - 1 == pytest.approx(BOA_AT_005, abs=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("potential", [harmonic, quartic, mixed])
 def test_shadow_work_falls_as_the_order_of_the_step_says(potential: Callable[[Tensor], Tensor]) -> None:
     """|w| of a step, heat not counted, falls with a power of dt.
@@ -130,6 +132,7 @@ def test_shadow_work_falls_as_the_order_of_the_step_says(potential: Callable[[Te
         assert 2 ** (order - 0.3) < ratio < 2 ** (order + 0.3)
 
 
+@pytest.mark.slow
 def test_the_error_bar_is_the_spread_of_independent_runs() -> None:
     """24 seeds: the spread of the estimates is the mean error told, within 3 of the 15 % by which that is known."""
     found = [numbers(measured(mixed, Langevin(0.3, 1.0), steps=2000, walkers=32, seed=s)[0]) for s in range(24)]
@@ -175,6 +178,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("potential", "integrator"), TOO_LARGE, ids=lambda one: getattr(one, "__name__", ""))
 def test_too_large_a_step_is_told_with_one_to_try(potential: Callable[[Tensor], Tensor], integrator: Any) -> None:
     simulation, warned = measured(potential, integrator)
@@ -185,6 +189,7 @@ def test_too_large_a_step_is_told_with_one_to_try(potential: Callable[[Tensor], 
     assert "TOO LARGE" in simulation.step_error.summary(simulation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("potential", "integrator"), SMALL, ids=lambda one: getattr(one, "__name__", ""))
 def test_a_step_that_is_right_is_silent(potential: Callable[[Tensor], Tensor], integrator: Any) -> None:
     simulation, warned = measured(potential, integrator)
@@ -192,6 +197,7 @@ def test_a_step_that_is_right_is_silent(potential: Callable[[Tensor], Tensor], i
     assert "TOO LARGE" not in simulation.step_error.summary(simulation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [10, 500])
 @pytest.mark.parametrize("dt", [2.05, 3.0, 6.0, 1e9])
 def test_beyond_the_limit_of_stability_in_a_box(dt: float, steps: int) -> None:
@@ -202,6 +208,7 @@ def test_beyond_the_limit_of_stability_in_a_box(dt: float, steps: int) -> None:
         assert "try dt = 0.5" in warned[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("friction", [0.1, 1.0])
 def test_the_step_to_try_is_right_itself(friction: float) -> None:
     """Followed once or twice, the advice ends at a step that is silent."""
@@ -232,6 +239,7 @@ def biases() -> dict[str, Any]:
 SETTINGS: dict[str, Any] = {"every": 8, "positions_every": 0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(biases()))
 def test_with_a_bias(name: str) -> None:
     """What a bias learns is no error of the step: 0 for BAOAB, and 1 / 15 for OBABO at dt = 0.5 as on a bare well.
@@ -268,6 +276,7 @@ def test_measuring_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -
             assert torch.equal(table, other.tables()[key])
 
 
+@pytest.mark.slow
 def test_hybrid_monte_carlo_is_judged_by_its_acceptance() -> None:
     simulation, warned = measured(harmonic, HybridMonteCarlo(0.2, 10), steps=100)
     assert not warned
@@ -299,6 +308,7 @@ class Leapfrog(Integrator):
         return self.inner.step(state, force_field)
 
 
+@pytest.mark.slow
 def test_an_integrator_of_ones_own_by_the_configurational_temperature() -> None:
     """<f.f> / <tr Hessian> of the harmonic well is <q^2>: exact for BAOAB, 11 % too high for OBABO at dt = 0.63."""
     simulation, warned = measured(mixed, Leapfrog(0.1, "BAOAB"))
@@ -350,6 +360,7 @@ def build(dt: float = {dt}) -> Simulation:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dt", "too_large"), [(1e9, True), (0.1, False)])
 def test_summary_header_info_and_report_tell_it(tmp_path: Path, dt: float, too_large: bool) -> None:
     (tmp_path / "input.py").write_text(SCRIPT.format(dt=dt))
@@ -369,6 +380,7 @@ def test_summary_header_info_and_report_tell_it(tmp_path: Path, dt: float, too_l
         assert "is too large: a step changes the energy by" in ran.out + ran.err
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_what_was_measured(tmp_path: Path) -> None:
     def simulation() -> Simulation:
         return Simulation(

@@ -259,6 +259,7 @@ def test_biases_stand_still_along_a_trajectory():
     np.testing.assert_allclose(simulation.state.bias_energy, 4 * simulation.state.cvs[:, 0], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_hmc_samples_a_frozen_bias_and_stays_on_its_grid():
     """With V = S the CV is uniform on the grid: three dimensions, S(ln E) = 1.5 ln E, no wall; 2000 walkers x 10.
 
@@ -329,6 +330,7 @@ def resumable(kind):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hmc", "hmc, partial"])
 def test_two_halves_equal_the_whole(tmp_path: Path, kind):
     whole = resumable(kind).run(74, output=tmp_path / "whole.zarr", progress=False)

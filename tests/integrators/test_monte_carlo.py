@@ -95,6 +95,7 @@ def test_exact_number_of_states_of_binary_networks(sizes, count, platform, moves
     assert (np.abs(entropy.mean(axis=0) - expected) < 5 * pooled).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_ties_of_outputs_on_a_lattice(platform):
     """Equal rows of weights make equal outputs, though sums in another order differ in the last bit: a tie is no hit.
@@ -120,6 +121,7 @@ def test_ties_of_outputs_on_a_lattice(platform):
         assert abs(each.mean() - share) < 4.5 * error + 1e-4, (right, each.mean(), share, error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("precision", ["single", "mixed", "double"])
 def test_every_value_of_a_lattice_is_as_likely_in_every_precision(platform, precision):
@@ -161,6 +163,7 @@ def test_values_of_a_lattice():
 LATTICES = {"two": [-1.0, 1.0], "three": [-1.0, 0.0, 2.0]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("platform", "move"), [("reference", "one"), ("reference", "all"), ("native", "one")])
 @pytest.mark.parametrize("values", LATTICES.values(), ids=LATTICES.keys())
 def test_every_state_of_a_lattice_has_its_weight(platform, move, values):
@@ -237,6 +240,7 @@ def test_density_of_states_of_a_linear_neuron(kernel):
     assert (np.abs(deviation - deviation.mean()) < 5 * pooled[inner]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("platform", "move"), [("reference", "one"), ("reference", "all"), ("native", "one")])
 def test_gaussian_posterior_of_a_linear_neuron(platform, move):
     """U = 20 L + |q|^2 / 2 is quadratic: mean and covariance are known, and Metropolis has no error of the step."""
@@ -342,6 +346,7 @@ def test_many_walkers_on_few_bins_do_not_overshoot():
     assert float((difference - difference.mean()).abs().max()) < 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_resume_is_bitwise(tmp_path, platform):
     steps = 2600 if platform == "native" else 600

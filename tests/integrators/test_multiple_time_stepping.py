@@ -143,6 +143,7 @@ def test_the_energy_error_is_of_second_order(bias: Callable[[], Bias], k: int) -
     assert errors[-1] > 1e-8  # truncation, not rounding
 
 
+@pytest.mark.slow
 def test_the_conserved_quantity_of_nose_hoover_too() -> None:
     steps, errors = np.array([0.04, 0.02, 0.01]), []
     for dt in steps:
@@ -186,6 +187,7 @@ def exact_covariance(splitting: str, dt: float, friction: float, k: int, fast: f
     return covariance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("splitting", "k"), [("BAOAB", 2), ("BAOAB", 4), ("OBABO", 3), ("BOA", 2), ("AOB", 3)])
 def test_langevin_samples_the_law_of_the_scheme(splitting: str, k: int) -> None:
     """A spring under a spring every k steps, at a time step at which the law differs from Boltzmann's.
@@ -212,6 +214,7 @@ def test_langevin_samples_the_law_of_the_scheme(splitting: str, k: int) -> None:
     assert abs((q * v).mean() - expected[0, 1]) < 4.5 * error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [2, 3, 4])
 def test_the_law_becomes_that_of_boltzmann(k: int) -> None:
     """Of the scheme that the test above has found to be the right one: an error of second order in k dt."""
@@ -382,6 +385,7 @@ RUNS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*the time step dt")  # which is rough here: bits are compared, no averages
 @pytest.mark.parametrize("build", RUNS.values(), ids=RUNS.keys())
 @pytest.mark.parametrize("stop", [31])

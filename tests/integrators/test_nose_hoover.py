@@ -16,6 +16,7 @@ def simulation(system, integrator, walkers: int, every: int = 1, seed: int = 1) 
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("massive", "chain", "substeps"), [(False, 3, 1), (True, 3, 1), (True, 1, 2), (False, 5, 2)])
 def test_conserved_quantity_drifts_as_the_square_of_the_time_step(massive, chain, substeps):
     drifts = []
@@ -49,6 +50,7 @@ def averages_over_walkers(values: np.ndarray) -> tuple[float, float]:
     return float(each.mean()), float(each.std(ddof=1) / np.sqrt(len(each)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kT", [0.5, 1.0])
 @pytest.mark.parametrize("massive", [True, False])
 def test_averages_of_a_coupled_anharmonic_system(massive, kT):
@@ -73,6 +75,7 @@ def test_averages_of_a_coupled_anharmonic_system(massive, kT):
     assert abs(mean - kT**2) < 4.5 * error + 0.005 * kT**2
 
 
+@pytest.mark.slow
 def test_one_chain_cannot_turn_a_central_motion_around_and_massive_chains_can():
     """A thermostat common to all scales the angular momentum by a positive number: its sign never changes."""
     turned = {}
@@ -90,6 +93,7 @@ def angular_momentum(running: Simulation) -> torch.Tensor:
     return q[:, 0] * v[:, 1] - q[:, 1] * v[:, 0]
 
 
+@pytest.mark.slow
 def test_masses_and_a_reflecting_box():
     """Free particles of masses 1 and 4 in a box: uniform places, equal temperatures; 600 walkers."""
     masses = torch.tensor([1.0, 4.0])
@@ -104,6 +108,7 @@ def test_masses_and_a_reflecting_box():
         assert abs(each.mean() - 1) < 4.5 * each.std() / np.sqrt(len(each))
 
 
+@pytest.mark.slow
 def test_resume_is_bitwise(tmp_path):
     def make() -> Simulation:
         system = AnalyticSystem(3, DoubleWell(coupling=1.0), start=1.0)

@@ -153,6 +153,7 @@ DYNAMICS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 3])  # batches of 2 and 2, of 3 and 1 points
 @pytest.mark.parametrize("kind", DYNAMICS)
 def test_stationary_law_at_the_ends_of_epochs(kind, size):
@@ -174,6 +175,7 @@ def test_stationary_law_at_the_ends_of_epochs(kind, size):
     assert np.max(np.abs(exact_gradients - covariance)[upper] / error) > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "order"), [("Euler-Maruyama", 1), ("BAO", 1), ("BAOAB", 2)])
 def test_the_law_tends_to_the_posterior(kind, order):
     """Mean and covariance of q in the exact law: the larger of their errors falls as dt^order."""
@@ -304,6 +306,7 @@ def test_a_classifier_is_sampled(integrator):
 # ---------------------------------------------------------------- resume, settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["BAOAB", "OBABO, masses", "leimkuhler-matthews", "euler-maruyama"])
 def test_two_halves_equal_the_whole_in_the_middle_of_an_epoch(tmp_path: Path, kind):
     def build():
@@ -371,6 +374,7 @@ def test_an_energy_of_outputs_is_refused():
     assert batch.loss("train").shape == (2,)
 
 
+@pytest.mark.slow
 def test_every_precision():
     for precision in ("single", "mixed", "double"):
         for integrator in (Langevin(0.01, 5.0, batch_size=6), Brownian(0.01, 5.0, batch_size=6)):

@@ -170,6 +170,7 @@ def test_confine_keeps_the_parameters_in_the_box(integrator):
     assert box.contains(kept.state.positions).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [

@@ -84,6 +84,7 @@ def assert_each_as_alone(mixed: Simulation, alone: Callable[[int], Simulation], 
 # ----------------------------------------------------------------------------------------------- each walker as alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAKE)
 def test_each_walker_does_what_it_does_alone(name: str) -> None:
     make = MAKE[name]
@@ -93,6 +94,7 @@ def test_each_walker_does_what_it_does_alone(name: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in MAKE if name != "Monte Carlo"])
 def test_masses_of_each_walker_and_parameter(name: str) -> None:
     make = MAKE[name]
@@ -101,6 +103,7 @@ def test_masses_of_each_walker_and_parameter(name: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAKE)
 def test_functions_of_the_step(name: str) -> None:
     """That give a number for each walker: as tensors for dt, as lists for kT; Verlet's kT is no function."""
@@ -126,6 +129,7 @@ def test_functions_of_the_step(name: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAKE)
 def test_equal_numbers_are_one_number(name: str) -> None:
     make = MAKE[name]
@@ -144,6 +148,7 @@ def test_walkers_on_mini_batches(make: Callable[..., Integrator]) -> None:
     assert_each_as_alone(made(DT, KT), lambda w: made(DT[w], KT[w]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [Langevin, NoseHoover])
 def test_walkers_under_a_bias_of_every_third_step(make: Callable[..., Integrator]) -> None:
     def made(dt: Any, kT: Any) -> Simulation:
@@ -265,6 +270,7 @@ def test_a_ladder_of_another_simulation_is_refused() -> None:
 # ------------------------------------------------------------------------------------------------- record and resume
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAKE)
 def test_a_resumed_run_is_the_same_to_the_bit(name: str, tmp_path: Path) -> None:
     def build() -> Simulation:
@@ -280,6 +286,7 @@ def test_a_resumed_run_is_the_same_to_the_bit(name: str, tmp_path: Path) -> None
         )
 
 
+@pytest.mark.slow
 def test_a_resumed_ladder_is_the_same_to_the_bit(tmp_path: Path) -> None:
     whole = ladder().run(60, output=tmp_path / "whole", progress=False)
     ladder().run(35, output=tmp_path / "cut", progress=False)
@@ -323,6 +330,7 @@ def test_the_time_step_of_hybrid_monte_carlo_counts_trajectories() -> None:
 # ------------------------------------------------------------------------------------------------- what looks at runs
 
 
+@pytest.mark.slow
 def test_what_is_said_of_the_error_of_the_time_step() -> None:
     for integrator, words in (
         (Langevin(DT, 1.0), "not measured: each walker has a dt of its own"),

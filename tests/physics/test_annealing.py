@@ -149,6 +149,7 @@ def test_free_velocities_are_an_ornstein_uhlenbeck_process():
 # ---------------------------------------------------------------- every thermostat
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["HybridMonteCarlo", "MonteCarlo"])
 def test_monte_carlo_samples_the_temperature_of_the_step(name):
     """Two coordinates, 4000 walkers x 10 samples 10 steps apart, up to step 100 and from step 300 on."""
@@ -169,6 +170,7 @@ def test_monte_carlo_samples_the_temperature_of_the_step(name):
         check(total[None].numpy() / 10, [kT / 3.0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*MAKE, "euler-maruyama"])
 def test_a_step_uses_the_temperature_of_its_number(name):
     """A jump of the schedule after step 100 is a change of integrators there, to the last bit.
@@ -206,6 +208,7 @@ def tilted(q):
     return (3.0 * (q.square() - 1).square() + 0.5 * q).sum(-1)
 
 
+@pytest.mark.slow
 def test_slow_annealing_finds_the_lower_well():
     """2000 walkers from both sides of the barrier: the slower, the more of them end in the lower well."""
     start = torch.linspace(-1.5, 1.5, 2000, dtype=torch.float64)[:, None]
@@ -226,6 +229,7 @@ def test_slow_annealing_finds_the_lower_well():
 # ---------------------------------------------------------------- resume, record
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAKE)
 def test_two_halves_equal_the_whole_in_the_middle_of_a_ramp(tmp_path: Path, name):
     def build():

@@ -113,6 +113,7 @@ def test_averages_at_the_order_of_the_method(name):
         assert (np.abs(coarse - exact) / coarse_error).max() > 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METROPOLIS)
 def test_metropolis_methods_are_exact_at_a_large_step(name):
     """4000 walkers x 20 samples."""

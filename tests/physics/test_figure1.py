@@ -13,6 +13,7 @@ from nnsim.analysis import FinalAdvantage
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+@pytest.mark.slow
 def test_eight_comparisons_become_a_table_and_a_picture(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
     import figure1

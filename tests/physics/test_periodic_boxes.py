@@ -246,6 +246,7 @@ def test_training_that_leaves_a_periodic_box_is_refused() -> None:
 # ----------------------------------------------------------------------------------------------------- a whole example
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bias_factor", [10.0, None])
 def test_metadynamics_around_a_circle(bias_factor: float | None) -> None:
     """U = 3 cos(q - 1): F within 0.1 kT (rms) all around, also at the edge; 20 walkers, averaged over 40 moments.
@@ -288,6 +289,7 @@ def at_the_edge(tmp_path_factory: pytest.TempPathFactory) -> Trajectory:
     return Trajectory(path)
 
 
+@pytest.mark.slow
 def test_measures_of_walkers_at_the_edge(at_the_edge: Trajectory) -> None:
     """Each is that of a Gaussian of 0.05 in 20 dimensions; frames of a walker are about 6 frames correlated.
 
@@ -438,6 +440,7 @@ def test_the_mean_is_where_the_squared_distances_are_least() -> None:
     assert abs(nearest(direction - best, 2.0)) > 5e-3
 
 
+@pytest.mark.slow
 def test_plain_means_of_what_comes_round_are_refused(tmp_path: Path) -> None:
     grid = Grid((0.0, -math.pi), (2 * math.pi, math.pi), (20, 20), periodic=True)
     bias = WangLandau([Q, R], grid, InverseTime(0.05, 1000), kernel=0.4)

@@ -95,17 +95,20 @@ INTEGRATORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INTEGRATORS)
 def test_integrators(name):
     system = classifier(LossPotential(20.0) + GaussianPrior(1.0))
     assert_same(*both(system, INTEGRATORS[name], steps=1000 if "massive" not in name else 300))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["langevin_BAOAB", "verlet", "brownian", "nose_hoover", "hybrid"])
 def test_learning_bias(name):
     assert_same(*both(classifier(), INTEGRATORS[name], steps=400, bias=wang_landau))
 
 
+@pytest.mark.slow
 def test_masses_schedule_and_periodic_box():
     masses = torch.linspace(0.5, 2.0, 95, dtype=torch.float64)
     integrator = Langevin(0.004, 1.0, ExponentialRamp(2.0, 0.5, steps=500), masses=masses)
@@ -137,6 +140,7 @@ BIASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BIASES)
 def test_biases(name):
     assert_same(*both(classifier(), Langevin(0.002, 1.0), bias=BIASES[name]))
@@ -150,12 +154,14 @@ TRAINING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINING)
 @pytest.mark.parametrize("potential", [None, LossPotential(3.0)], ids=["flat", "potential"])
 def test_training(name, potential):
     assert_same(*both(classifier(potential), TRAINING[name], steps=500), tolerance=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("integrator", [Langevin(0.01, 1.0, batch_size=5), Brownian(0.01, 1.0, batch_size=23)])
 def test_mini_batches_of_dynamics(integrator):
     assert_same(*both(classifier(LossPotential(20.0) + GaussianPrior(1.0)), integrator))

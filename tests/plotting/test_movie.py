@@ -34,6 +34,7 @@ def decoded(path: Path) -> np.ndarray:
     return np.stack(frames)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cvs", [1, 2])
 def test_mp4(cvs: int, runs: dict[int, Trajectory], tmp_path: Path) -> None:
     done: list[tuple[int, int]] = []
@@ -52,6 +53,7 @@ def test_mp4(cvs: int, runs: dict[int, Trajectory], tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["run.mp4"]  # nothing is left over
 
 
+@pytest.mark.slow
 def test_gif_and_no_more_frames_than_recorded(runs: dict[int, Trajectory], tmp_path: Path) -> None:
     film = make_movie(runs[2], tmp_path / "run.gif", fps=10, seconds=0.5)
     with Image.open(film.path) as picture:
@@ -127,6 +129,7 @@ def test_a_film_that_cannot_be_written_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_command(runs: dict[int, Trajectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = ("movie", runs[2].path, "-o", "film.mp4", "--fps", "10", "--seconds", "0.3", "--walkers", "2")

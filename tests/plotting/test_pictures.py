@@ -67,6 +67,7 @@ def overlaps(figure: Any) -> list[tuple[str, str]]:
 # ----------------------------------------------------------------------------------------------------------- slices
 
 
+@pytest.mark.slow
 def test_slices_are_bins_of_the_landscape_with_one_scale(runs: dict[int, Trajectory]) -> None:
     landscape = EntropyLandscape.from_trajectory(runs[3])
     panels = plot_slices(landscape, count=4, along="accuracy_test", note="not converged")
@@ -322,6 +323,7 @@ def folder(runs: dict[int, Trajectory], tmp_path: Path, monkeypatch: pytest.Monk
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

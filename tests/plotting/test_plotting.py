@@ -281,6 +281,7 @@ def test_readable_names() -> None:
     assert readable("weight_norm") == "weight norm"
 
 
+@pytest.mark.slow
 def test_plotting_needs_neither_torch_nor_pyplot() -> None:
     code = "import sys, nnsim.plotting; sys.exit(bool({'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -237,6 +237,7 @@ def number(text: str) -> float:
 # ------------------------------------------------------------------------------------------------------- the page
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_else_and_is_complete(good_page: str) -> None:
     read = check_page(good_page)
     headings = re.findall(r"<h2[^>]*>([^<]*)", good_page)
@@ -265,6 +266,7 @@ def test_a_run_without_a_fault_has_no_warning(good_page: str) -> None:
     assert [text.split(":")[0] for _, text in read.notices] == ["One run"]
 
 
+@pytest.mark.slow
 def test_every_warning_is_there_and_comes_first(bad: Trajectory, bad_page: str) -> None:
     read = check_page(bad_page)
     said = read.warnings()
@@ -319,6 +321,7 @@ def test_numbers_are_those_of_the_analysis(good: Trajectory, good_page: str) -> 
     assert read.tables["Convergence"][1][:3] == ["good", "1e-05", str(diagnose(good).round_trips)]
 
 
+@pytest.mark.slow
 def test_several_runs_are_averaged_and_compared(good: Trajectory, folder: Path) -> None:
     others = [landscape_run(folder / f"other{seed}.zarr", seed=seed) for seed in (1, 2)]
     runs = [good, *others]
@@ -360,6 +363,7 @@ def test_training_runs_show_their_ends_and_their_course(folder: Path) -> None:
     assert "At the end of the training, over 8 walkers of 2 runs" in together.tables
 
 
+@pytest.mark.slow
 def test_what_cannot_be_drawn_is_named_and_the_rest_is_there(folder: Path) -> None:
     """A run shorter than its record of the bias: the diagnosis is not known, and some pictures are left out."""
     run = landscape_run(folder / "short.zarr", frames=3)
@@ -434,6 +438,7 @@ def test_the_default_name_and_the_line_it_prints(folder: Path, tmp_path: Path, m
     assert "input.zarr" in nnsim("--help").out
 
 
+@pytest.mark.slow
 def test_a_report_needs_no_torch(folder: Path) -> None:
     run = training_run(folder / "light.zarr")
     code = "import sys, nnsim.report as r; r.make(sys.argv[1]); assert 'torch' not in sys.modules"
@@ -446,6 +451,7 @@ def test_a_report_needs_no_torch(folder: Path) -> None:
 WINDOWS = ("--steps", "4000", "--set", "windows=8", "--set", "lowest=-0.3", "--set", "stiffness=100")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "options", "tables"),
     [

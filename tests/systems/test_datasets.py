@@ -270,6 +270,7 @@ def write_openml_cache(folder, csv_path, *, text_type, identifier):
         path.write_bytes(gzip.compress(content))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("identifier", [False, True])
 @pytest.mark.parametrize("text_type", ["string", "nominal"])
 @pytest.mark.parametrize("parser", ["pandas", "liac-arff"])
@@ -311,6 +312,7 @@ def test_rows_of_openmls_own_file_are_those_of_the_copy(data_folder, monkeypatch
         assert all(a == b or (a != a and b != b) for a, b in pairs), name
 
 
+@pytest.mark.slow
 def test_a_damaged_download_is_never_used(data_folder, no_local_data):
     write_openml_cache(no_local_data, data_folder / datasets.HOUSE_PRICES_FILE, text_type="string", identifier=False)
     [path] = no_local_data.rglob("house_prices.arff.gz")

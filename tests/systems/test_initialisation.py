@@ -403,6 +403,7 @@ def test_the_record_tells_the_start_and_the_scales():
     assert plain["parameters"] == scaled["parameters"]
 
 
+@pytest.mark.slow
 def test_a_run_from_ntk_resumes_to_the_same_bits(tmp_path):
     def simulation(initial="ntk"):
         system = system_of(convolutional(), (4, 6, 6), initial=initial)

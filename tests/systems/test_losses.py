@@ -208,6 +208,7 @@ def test_answers_are_right_where_the_logit_has_their_sign(outputs: int) -> None:
     torch.testing.assert_close(smooth, torch.sigmoid(3 * sign * logits).mean((1, 2)))
 
 
+@pytest.mark.slow
 def test_a_smoothed_accuracy_of_answers_can_be_biased() -> None:
     one = system("bce", YES[:, 0], 1, "mixed", initial="normal")
     wall = Wall(cv.SmoothedAccuracy("train", slope=2.0), upper=0.3, strength=50.0)
@@ -215,6 +216,7 @@ def test_a_smoothed_accuracy_of_answers_can_be_biased() -> None:
     assert run.advance(400).state.cvs.mean() < 0.45
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "targets", "outputs", "words"),
     [

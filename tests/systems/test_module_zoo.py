@@ -163,6 +163,7 @@ def plain(module: nn.Module, names: list[str], positions: Tensor, x: Tensor) -> 
     return torch.stack(losses), torch.stack(gradients)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", RIGHT)
 def test_loss_and_gradient_are_those_of_plain_torch(case: str) -> None:
     make, x = RIGHT[case]

@@ -263,6 +263,7 @@ class Backwards(nn.Module):
         return self.last(self.middle(self.second(h)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("middle", [torch.tanh, F.silu, F.gelu])
 def test_a_dense_network_of_an_own_class_can_be_batched(middle: Callable[[Tensor], Tensor]) -> None:
     """As `walkers` asks; unasked it is evaluated as it was before, since runs are repeated to the last bit."""

@@ -383,6 +383,7 @@ def test_building_leaves_the_global_generators_alone_and_takes_nothing_from_them
     assert len(torch.unique(values)) > 0.5 * len(values)
 
 
+@pytest.mark.slow
 def test_own_values_are_the_same_in_every_process(tmp_path):
     code = (
         "import torch; torch.manual_seed(5); from nnsim.systems import spiral_classification as s\n"

@@ -380,6 +380,7 @@ for limit in [*range(0, size, size // 12), size - 300, size - 2, size - 1]:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [".h5", ".dcd", ".trr", ".npz", ".csv", ".safetensors"])
 def test_a_full_disk_at_any_byte_is_told(run: Trajectory, tmp_path: Path, end: str) -> None:
     """Also of the last bytes, which libraries in C lose without a word."""
@@ -500,6 +501,7 @@ def test_a_few_of_many_parameters_take_little_memory(end: str, tmp_path: Path, m
     assert peak < 16e6
 
 
+@pytest.mark.slow
 def test_exports_do_not_import_torch(run: Trajectory, tmp_path: Path) -> None:
     ends = [end for end in ENDS if end != "zarrmd"]
     code = (

@@ -274,6 +274,7 @@ def test_a_terminal_shows_what_files_hold_and_does_not_obey(run: Path) -> None:
         only_text(*nnsim(*command)[1:], *nnsim(*command, "--debug")[1:])
 
 
+@pytest.mark.slow
 def test_a_report_shows_them_as_text(run: Path) -> None:
     spoil(run)
     change(run / "nnsim" / "bias" / "wl" / ".zattrs", increment=1e-4, deposits=0)

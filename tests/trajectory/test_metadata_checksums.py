@@ -68,6 +68,7 @@ def kind(byte: int) -> str:
     return "digit" if letter.isdigit() else "letter" if letter.isalpha() else "space" if letter.isspace() else letter
 
 
+@pytest.mark.slow
 def test_every_kind_of_byte_of_every_file(run: Path) -> None:
     """One bit at a time; what is found names the file, and what is not found changes nothing that is read."""
     draw, before = random.Random(4), read(run)
@@ -109,6 +110,7 @@ def test_a_file_that_is_lost_or_of_another_run(run: Path, tmp_path: Path, name: 
         (run / name).write_bytes(content)
 
 
+@pytest.mark.slow
 def test_files_of_other_programs_are_told_of(run: Path, tmp_path: Path) -> None:
     strange = [".DS_Store", "observables/.nfs0001", "observables/potential_energy/value/Thumbs.db", "nnsim/._bias"]
     before = read(run)
@@ -129,6 +131,7 @@ def test_files_of_other_programs_are_told_of(run: Path, tmp_path: Path) -> None:
         (run / name).unlink()
 
 
+@pytest.mark.slow
 def test_a_run_of_version_0_1_gets_checksums_when_it_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "run.zarr"
     simulation().run(20, output=path, progress=False)
@@ -171,6 +174,7 @@ writer.close()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill", [False, True])
 def test_no_false_alarm_while_it_is_written(tmp_path: Path, kill: bool) -> None:
     """Files are replaced, made and removed all the time; nor is there one after a kill, and a resume goes on."""

@@ -32,6 +32,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 LOST = "observables/weight_norm/value/2.0"
 
 
+@pytest.mark.slow
 def test_every_reader_names_it(run: Path, tmp_path: Path) -> None:
     trajectory = Trajectory(run)
     assert trajectory.missing() == [LOST]
@@ -53,6 +54,7 @@ def test_every_reader_names_it(run: Path, tmp_path: Path) -> None:
     assert f"{LOST}: missing" in page.read_text() or f"missing: {LOST}" in page.read_text()
 
 
+@pytest.mark.slow
 def test_a_report_of_whatever_is_lost_is_a_page(run: Path) -> None:
     """A chunk of each array in its turn, also of the clocks: the page names it, and info goes on."""
     (run / LOST).write_bytes((run / "observables/weight_norm/value/1.0").read_bytes())

@@ -95,6 +95,7 @@ def test_tables_of_the_same_columns_are_replaced_and_others_are_not(tmp_path: Pa
         write_table(ROWS, tmp_path, overwrite=True)
 
 
+@pytest.mark.slow
 def test_commands_repeat_themselves_and_leave_other_files_alone(run: Path, folder: Path) -> None:
     commands: dict[str, tuple[object, ...]] = {
         "t.png": ("plot", "timeseries", run),
@@ -195,6 +196,7 @@ for write in (
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("imageio_ffmpeg") is None, reason="no films in .mp4")
 def test_a_full_disk(run: Path, tmp_path: Path) -> None:
     """As a limit on the size of files, which the system enforces in the same way."""
@@ -263,6 +265,7 @@ def test_a_signal_leaves_nothing_half_written(tmp_path: Path, number: signal.Sig
     assert names(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("imageio_ffmpeg") is None, reason="no films in .mp4")
 @pytest.mark.parametrize("film", ["film.mp4", "film.gif"])
 def test_a_command_that_is_stopped_says_so_in_one_line(run: Path, tmp_path: Path, film: str) -> None:

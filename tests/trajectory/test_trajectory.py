@@ -159,6 +159,7 @@ def test_frames_per_chunk(size: int, frames: int) -> None:
     assert trajectory_columns.frames_per_chunk(size) == frames
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("flush_every", [1, 7, 10, 31, 1000])
 def test_buffering_gives_the_same_arrays_whatever_the_flushes(tmp_path: Path, flush_every: int) -> None:
@@ -349,6 +350,7 @@ def test_reader_survives_a_resume(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------ truncate and resume
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize(
     ("stop", "beyond"), [(1, 0), (1, 40), (2, 13), (9, 1), (10, 40), (11, 0), (20, 13), (21, 1), (22, 40), (33, 13)]
@@ -632,6 +634,7 @@ def test_unknown_names_list_what_there_is(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ disks and kills
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("writes", [0, 1, 2, 5, 9, 14, 40, 75])
 def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
@@ -759,6 +762,7 @@ writer.close()
 """
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     path, steps = tmp_path / "run.zarr", 600
     command = [sys.executable, "-c", RUN, str(path), str(steps)]

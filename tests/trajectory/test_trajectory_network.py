@@ -319,6 +319,7 @@ def run_script(folder: Path, **settings: Any) -> Trajectory:
     return Trajectory(folder / "run.zarr")
 
 
+@pytest.mark.slow
 def test_a_network_has_the_losses_and_cvs_recorded_at_its_frame(tmp_path: Path) -> None:
     """The recorded script is all there is: the module, its points and its CVs are made from it."""
     trajectory = run_script(tmp_path)
@@ -462,6 +463,7 @@ def convolutional(seed: int = 0) -> NeuralNetwork:
     return NeuralNetwork(module, (x, (x.sum((1, 2, 3)) > 0).long()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["single", "mixed", "double"])
 @pytest.mark.parametrize("give", ["system", "simulation", "module"])
 def test_a_convolutional_network_trained_by_adam(tmp_path: Path, precision: str, give: str) -> None:
@@ -566,6 +568,7 @@ def flat_run(path: Path, frames: int, seed: int, kT: float = 2.0) -> Trajectory:
     return Trajectory(path)
 
 
+@pytest.mark.slow
 def test_averages_over_a_sample_are_those_of_equilibrium(tmp_path: Path) -> None:
     frames = round(8000 * statistics_scale(0.25))
     runs = [flat_run(tmp_path / "a.zarr", frames, 1), flat_run(tmp_path / "b.zarr", frames // 2, 2)]
@@ -684,6 +687,7 @@ def test_networks_of_a_sample(tmp_path: Path) -> None:
         np.testing.assert_allclose(float(loss.log()), sample.values[i, 0], atol=3e-6)
 
 
+@pytest.mark.slow
 def test_a_network_in_the_ntk_parametrisation(tmp_path: Path) -> None:
     """The NTK parametrisation is part of the system's module, not of the user's."""
     system = spiral_classification(hidden=(4,), points_per_class=5, initial="ntk")
