@@ -40,13 +40,16 @@ demo: $(VENV)/.installed
 	  --output demo/advantage.csv
 	$(BIN)/nnsim plot landscape $(DEMO_WLMC) --training demo/sgd.zarr --between -5 0.5 --output demo/figure1a.png
 
-# A worker for each core, of one thread each; a file's tests stay together, since they share what takes long to make.
+# A worker for each core, of one thread each, and one more, since some wait for processes; a file's tests stay together,
+# since they share what takes long to make.
+WORKERS := $(shell $(PYTHON) -c 'import os; print(min(8, (os.cpu_count() or 1) + 1))')
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
+	$(PYTEST) --no-loadscope-reorder $(PYTEST_FLAGS)
 
 # What takes seconds is marked slow: statistics, processes that are killed, examples and campaigns.
 test-fast: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile -m "not slow" $(PYTEST_FLAGS)
+	$(PYTEST) -m "not slow" $(PYTEST_FLAGS)
 
 # Kills, bit flips, full disks and bad input by the hundred; half an hour on two cores.
 campaign: $(VENV)/.installed

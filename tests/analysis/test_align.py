@@ -84,6 +84,7 @@ def test_convolutions_and_their_flattened_channels():
         assert (align(renamed, flat, shapes, signs=True, **proof).positions == flat).all()
 
 
+@pytest.mark.slow
 def test_unrelated_networks_come_as_close_as_any_names_bring_them():
     rng = np.random.default_rng(4)
     for _ in range(5):

@@ -343,6 +343,7 @@ def sweep(folder: Path, undone: tuple[str, ...] = ()) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_points_of_a_sweep_with_their_seeds_together(tmp_path: Path) -> None:
     found = sweep_runs(sweep(tmp_path / "s"))
     assert {key: len(runs) for key, runs in found.items()} == {"width=10": 2, "width=30": 2}

@@ -278,6 +278,7 @@ def test_bad_input_is_named() -> None:
         frame_weights(Record({"wl": {**wang_landau(), "kT": None}}, kT=None, x=run["x"][:]))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("biased", [False, True])
 def test_runs_without_one_temperature_are_refused(tmp_path: Path, biased: bool) -> None:
     """Schedules that are objects or functions, and a dynamics without a temperature."""

@@ -166,6 +166,7 @@ def test_site_has_every_page_and_fetches_nothing(site):
     assert re.findall(r"@import|url\([\"']?(?:https?:)?//", style) == []
 
 
+@pytest.mark.slow
 @needs_mkdocs
 def test_reference_has_every_command_and_option(site):
     page = html.unescape((site / "reference" / "cli.html").read_text(encoding="utf-8"))
@@ -180,6 +181,7 @@ def test_reference_has_every_command_and_option(site):
     check(cli.cli, "nnsim")
 
 
+@pytest.mark.slow
 @needs_mkdocs
 @pytest.mark.parametrize(
     "page", ["", ".analysis", ".bias", ".cv", ".cv.ntk", ".export", ".integrators", ".plotting", ".systems"]

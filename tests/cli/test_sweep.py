@@ -104,6 +104,7 @@ def test_points_are_the_runs_of_their_settings(finished: tuple[Path, Any], folde
     assert lines[-1] == "table: input-sweep/sweep.csv"
 
 
+@pytest.mark.slow
 def test_the_table(folder: Path) -> None:
     """First and last frames, means and standard errors over the walkers; what is not known is empty."""
     rows = list(csv.DictReader((folder / "input-sweep" / "sweep.csv").read_text().splitlines()))
@@ -670,6 +671,7 @@ def test_pictures_without_results() -> None:
         plot_sweep(found.mean_over_seeds("width", "depth", "loss"), log=True)
 
 
+@pytest.mark.slow
 def test_plot_map_command(folder: Path) -> None:
     common = ("plot", "map", "input-sweep", "--x", "n")
     assert nnsim(*common, "--value", "weight_norm_last") == (0, "picture: input-sweep_map.png\n", "")

@@ -186,6 +186,7 @@ def test_magnitudes_are_a_distribution(case, outputs):
     assert 0 <= float(ntk.magnitude_variance(diagonal)) <= len(found) - 1 + 1e-12
 
 
+@pytest.mark.slow
 @common
 @given(CASES, CONVENTIONS)
 def test_the_spectrum_is_that_of_the_kernel(case, outputs):
@@ -198,6 +199,7 @@ def test_the_spectrum_is_that_of_the_kernel(case, outputs):
     )
 
 
+@pytest.mark.slow
 @common
 @given(CASES, st.integers(0, 999))
 def test_a_point_given_twice_has_equal_rows(case, seed):

@@ -105,6 +105,7 @@ def test_a_pixel_of_a_pool_by_hand():
     assert found[0, 0, 12, 1].item() == pytest.approx(sum(own) / 4, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "tanh", nn.SiLU])
 def test_activations(activation):
     kind = {"relu": nn.ReLU, "tanh": nn.Tanh}.get(activation, nn.SiLU)

@@ -231,6 +231,7 @@ def test_kill_9_of_a_process(tmp_path: Path) -> None:
     assert Trajectory(path)["ln_energy"].step[:2].tolist() == [0, 3]
 
 
+@pytest.mark.slow
 def test_a_run_of_no_steps_is_its_start(tmp_path: Path) -> None:
     langevin().run(0, output=tmp_path / "run.zarr", progress=False)
     trajectory = Trajectory(tmp_path / "run.zarr")

@@ -101,6 +101,7 @@ def test_the_tangent_kernel_inside_is_that_outside(mode: str) -> None:
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_module_and_data_made_under_inference_mode() -> None:
     with torch.inference_mode():
         torch.manual_seed(0)

@@ -157,6 +157,7 @@ def test_all_links_to_an_output_lead_to_one_checkpoint(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["disk", "link.zarr"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["run", "link.zarr"])
 def test_checkpoints_where_version_0_1_had_them(tmp_path: Path, name: str) -> None:
     """Beside a link, and the same for `run` and `run.zarr`; that of another run is not taken."""

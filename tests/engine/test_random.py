@@ -217,6 +217,7 @@ def test_streams_are_independent() -> None:
     assert correlated(np.concatenate(rows), 6.0) == []
 
 
+@pytest.mark.slow
 def test_neighbouring_numbers_are_independent() -> None:
     """16.8 million numbers against those 1 to 8 further on in the stream, 5 standard errors."""
     z = normal(9, 1, COUNT)[0]

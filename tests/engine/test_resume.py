@@ -215,6 +215,7 @@ def kill_when(process: Popen, moment: Callable[[], bool], delay: float = 0.0, pa
     killed(process)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(folder: Path, uninterrupted: Path) -> None:
     """The first kill while torch is imported, the second as the trajectory appears, then at any time."""
     draw, path = random.Random(3), folder / "input.zarr"

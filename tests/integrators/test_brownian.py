@@ -160,6 +160,7 @@ def test_orders_of_the_stationary_error(scheme, order):
     np.testing.assert_allclose(exponents, order, atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dt", [0.4, 0.9])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_brownian_stationary_law_of_a_pendulum(scheme, dt):
@@ -194,6 +195,7 @@ def resumable(kind):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*the time step dt")  # which is rough here: bits are compared, no averages
 @pytest.mark.parametrize("kind", ["leimkuhler-matthews", "euler-maruyama"])
 def test_two_halves_equal_the_whole(tmp_path: Path, kind):

@@ -60,6 +60,7 @@ def test_hmc_is_exact_on_a_harmonic_well(refreshment):
     assert integrator.time_step == pytest.approx(3.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refreshment", [1.0, 0.5])
 def test_hmc_is_exact_on_a_coupled_double_well(refreshment):
     """Two coordinates, barrier 2 kT; 4000 walkers x 20 samples, against quadrature."""

@@ -269,6 +269,7 @@ def test_the_state_belongs_to_the_mini_batch_of_its_step(kind):
     simulation.system.forward = forward
 
 
+@pytest.mark.slow
 def test_recorded_cvs_are_exact():
     simulation = Simulation(
         spiral(), Langevin(0.01, 5.0, batch_size=6), observe=[cv.Loss("train")], walkers=3, every=10, precision="double"

@@ -57,6 +57,7 @@ def assert_same_as_torch(integrator: Any, make: Any, schedule: Any = None) -> No
     assert torch.allclose(simulation.state.positions[0], expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", GRADIENT_DESCENT, ids=str)
 def test_gradient_descent_is_that_of_torch(settings):
     assert_same_as_torch(GradientDescent(0.05, **settings), lambda p: torch.optim.SGD(p, 0.05, **settings))

@@ -224,6 +224,7 @@ def ladder(dt: Any = None, values: tuple[float, ...] = (0.4, 0.2, 0.1), steps: i
     return Simulation(system, integrator, bias=exchange, walkers=6, seed=3, every=1).advance(steps)
 
 
+@pytest.mark.slow
 def test_a_time_step_follows_the_rung() -> None:
     values = torch.tensor([0.4, 0.2, 0.1], dtype=torch.float64)
     made = ladder(steps=200)

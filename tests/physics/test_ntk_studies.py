@@ -24,6 +24,7 @@ def examples(monkeypatch):
         sys.modules.pop(name, None)
 
 
+@pytest.mark.slow
 def test_training_is_recorded_from_the_start_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = ("width=6", "depth=2", "epochs=4", "every=2", "kernel_points=20", "runs=2")

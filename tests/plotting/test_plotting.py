@@ -179,6 +179,7 @@ def test_timeseries(trajectory: Any) -> None:
     assert {line.get_marker() for line in single.lines} == {"."}  # a line through one frame would show nothing
 
 
+@pytest.mark.slow
 def test_labels_of_neighbouring_panels_do_not_run_into_each_other(trajectory: Any) -> None:
     names = ["wang_landau_on_two_cvs_mean_increment", "replica_exchange_least_swap_rate", "umbrella_mean_work_done"]
     for name in names:

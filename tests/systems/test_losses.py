@@ -131,6 +131,7 @@ def test_names_and_objects_are_the_same() -> None:
         assert [one.describe()["loss"] for one in systems] == [names[0]] * 4
 
 
+@pytest.mark.slow
 def test_settings_are_recorded_and_compared_on_resume(tmp_path: Any) -> None:
     def run(loss: Any, **how: Any) -> None:
         simulation = Simulation(system(loss, LABELS, precision="mixed", initial="normal"), MonteCarlo(0.1))
@@ -339,6 +340,7 @@ def test_an_own_loss_may_return_any_one_number() -> None:
         torch.testing.assert_close(one.loss(outputs, "train").double(), expected, rtol=1e-6, atol=0)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_mean_is_not_estimated_on_mini_batches() -> None:
     for loss, words in (
         (ENTROPY(reduction="sum"), "reduction = 'sum' would add up the points of the mini-batch only"),

@@ -372,6 +372,7 @@ BUILDERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILDERS)
 def test_building_leaves_the_global_generators_alone_and_takes_nothing_from_them(name):
     torch.manual_seed(1)

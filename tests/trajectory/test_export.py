@@ -258,6 +258,7 @@ def test_csv_with_positions(run: Trajectory, tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------------------------------- states
 
 
+@pytest.mark.slow
 def test_a_state_brings_back_the_recorded_loss(tmp_path: Path) -> None:
     """A network loaded by torch from .safetensors has, to float32 rounding, the loss recorded at that frame."""
     from safetensors import safe_open

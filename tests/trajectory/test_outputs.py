@@ -69,6 +69,7 @@ def test_pictures_of_nnsim_are_replaced_and_others_are_not(tmp_path: Path, endin
     assert names(tmp_path) == [path.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ending", "added"), [("pdf", "\n/PTEX.InfoDict 3 0 R"), ("svg", "<!-- inkscape:version -->")])
 def test_what_others_made_of_a_picture_is_theirs(tmp_path: Path, ending: str, added: str) -> None:
     path = plotting.save(drawn(), tmp_path / f"paper.{ending}")

@@ -377,6 +377,7 @@ def test_resume_equals_an_uninterrupted_run(tmp_path: Path, stop: int, beyond: i
     assert arrays_of(path) == arrays_of(tmp_path / "straight.zarr")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 def test_resume_from_before_the_first_checkpoint(tmp_path: Path) -> None:
     finished(tmp_path / "straight.zarr", 50)
