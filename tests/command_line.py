@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -56,6 +57,19 @@ def error_of(*arguments: object) -> str:
     assert result.err.count("\n") == 1, result.err
     assert "Traceback" not in result.out + result.err
     return result.err.strip()
+
+
+def hear_signals() -> list[signal.Signals]:
+    """Take signals that are ignored as a terminal's foreground does; returns which.
+
+    Shells start what runs in their background with Ctrl-C ignored, which processes inherit and nnsim respects. So does
+    nohup with SIGHUP.
+    """
+    numbers = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+    ignored = [number for number in numbers if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    return ignored
 
 
 def launch(*arguments: object, cwd: Path, **environment: str) -> subprocess.Popen:

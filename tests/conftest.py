@@ -5,6 +5,7 @@ import signal
 
 import pytest
 import torch
+from command_line import hear_signals
 
 
 def statistics_scale(reduced: float = 0.1) -> float:
@@ -26,14 +27,8 @@ def one_thread():
 
 @pytest.fixture(scope="session", autouse=True)
 def heard_signals():
-    """Shells start what runs in their background with Ctrl-C ignored, which processes inherit and nnsim respects.
-
-    So does nohup with SIGHUP.
-    """
-    numbers = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
-    ignored = [number for number in numbers if signal.getsignal(number) == signal.SIG_IGN]
-    for number in ignored:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    """As in the foreground of a terminal; see `hear_signals`."""
+    ignored = hear_signals()
     yield
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)

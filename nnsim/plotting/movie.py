@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from subprocess import CalledProcessError
+from subprocess import PIPE, CalledProcessError, Popen
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -301,7 +301,13 @@ def _frames(film: Movie, scene: _Scene, places: Floats, progress: Callable[[int,
 def _write_mp4(film: Movie, scene: _Scene, frames: Any, path: Path) -> None:
     from matplotlib.animation import FFMpegWriter
 
-    writer = FFMpegWriter(
+    class Writer(FFMpegWriter):
+        """In a session of its own: ffmpeg would end by a signal to all that this process is told to ignore."""
+
+        def _run(self) -> None:
+            self._proc = Popen(self._args(), stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True)
+
+    writer = Writer(
         fps=cast(int, film.fps),
         codec="h264",
         metadata={"comment": MARK},

@@ -7,6 +7,7 @@ import random
 import sys
 from collections import Counter
 
+from command_line import hear_signals
 from rich.console import Console
 from rich.progress import track
 
@@ -41,6 +42,7 @@ def main() -> int:
     parser.add_argument("-n", type=int, help="trials of each, in place of the full number")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    hear_signals()
     console, found = Console(stderr=True), {}
     for name in arguments.names:
         found[name] = []

@@ -279,6 +279,21 @@ def test_a_command_that_is_stopped_says_so_in_one_line(run: Path, tmp_path: Path
     assert names(tmp_path) == []
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("imageio_ffmpeg") is None, reason="no films in .mp4")
+def test_an_ignored_signal_to_all_does_not_end_the_writer_of_a_film(run: Path, tmp_path: Path) -> None:
+    """As Ctrl-C in a script that has sent nnsim to the background: ffmpeg listens, whatever it was told to ignore."""
+    before = signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    try:
+        process = launch("movie", run, "-o", "film.mp4", "--seconds", "2", cwd=tmp_path)
+    finally:
+        signal.signal(signal.SIGQUIT, before)
+    wait_for(lambda: names(tmp_path), process)
+    os.killpg(process.pid, signal.SIGQUIT)
+    assert ended(process)[::2] == (0, "")
+    assert names(tmp_path) == ["film.mp4"]
+
+
 def test_a_signal_is_left_to_whoever_listens(tmp_path: Path) -> None:
     """A picture that is drawn during a run is finished, as is the step."""
     with Interrupt(str) as around, whole(tmp_path / "a.csv") as partial:
