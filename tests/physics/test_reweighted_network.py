@@ -77,6 +77,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [wang_landau, metadynamics, tempering])
 def test_the_accuracy_distribution_is_that_of_an_unbiased_run(folder: Path, method) -> None:
+    """The share of each value, with the errors of 16 blocks.
+
+    In ten pairs of independent runs in full with a Wang-Landau bias the mean difference was 0 within its error, and the
+    spread of runs was 1.0 times the error bars, which reached 0.008. The largest of 13 deviations, in errors of 15
+    degrees of freedom, was between 1.2 and 3.7.
+    """
     biased = method(folder)
     for kT in (1.0, 0.5):
         target = {"beta": FACTOR / kT} if method is tempering else {"kT": kT}
@@ -85,12 +91,12 @@ def test_the_accuracy_distribution_is_that_of_an_unbiased_run(folder: Path, meth
         values = sorted({*np.round(found.centers[0], 6), *np.round(exact.centers[0], 6)})
         assert len(values) > 15
         p, q = (_at(one, values) for one in (found, exact))
-        assert max(p[1].max(), q[1].max()) < 0.006 / np.sqrt(SCALE)
+        assert max(p[1].max(), q[1].max()) < 0.009 / np.sqrt(SCALE)
         often = (p[0] + q[0]) > 0.004  # of a value that hardly occurs the error is not known
         assert p[0][often].sum() > 0.97
         deviation = (p[0] - q[0])[often] / np.hypot(p[1], q[1])[often]
         print(f"{method.__name__} {kT}: largest SE {p[1].max():.4f} {q[1].max():.4f}, deviations {deviation.round(1)}")
-        assert np.abs(deviation).max() < 3
+        assert np.abs(deviation).max() < 4.5
         assert np.sqrt(np.mean(deviation**2)) < 2
         assert found.mean == pytest.approx(exact.mean, abs=4 * np.hypot(found.mean_error, exact.mean_error))
     far = np.abs(_at(unbiased(folder, 1.0), values)[0] - _at(unbiased(folder, 0.5), values)[0])
