@@ -305,7 +305,8 @@ def _write_mp4(film: Movie, scene: _Scene, frames: Any, path: Path) -> None:
         """In a session of its own: ffmpeg would end by a signal to all that this process is told to ignore."""
 
         def _run(self) -> None:
-            self._proc = Popen(self._args(), stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True)
+            command = self._args()  # type: ignore[attr-defined]
+            self._proc = Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True)
 
     writer = Writer(
         fps=cast(int, film.fps),
