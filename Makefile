@@ -40,10 +40,8 @@ demo: $(VENV)/.installed
 	  --output demo/advantage.csv
 	$(BIN)/nnsim plot landscape $(DEMO_WLMC) --training demo/sgd.zarr --between -5 0.5 --output demo/figure1a.png
 
-# A worker for each core, of one thread each, and one more, since some wait for processes; a file's tests stay together,
-# since they share what takes long to make.
-WORKERS := $(shell $(PYTHON) -c 'import os; print(min(8, (os.cpu_count() or 1) + 1))')
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+# A worker for each core, of one thread each; a file's tests stay together, since they share what takes long to make.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 test: $(VENV)/.installed
 	$(PYTEST) --no-loadscope-reorder $(PYTEST_FLAGS)
 
