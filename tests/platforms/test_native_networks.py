@@ -1,0 +1,178 @@
+"""Forces of compiled networks against torch: each kind of layer, activation and loss, and random dense networks."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import nnsim
+from nnsim import cv
+from nnsim.bias import Umbrella
+from nnsim.integrators import Langevin
+from nnsim.systems import NeuralNetwork
+from nnsim.systems.modules import ChannelNorm, ResidualBlock
+from nnsim.systems.potentials import GaussianPrior, LossPotential
+
+
+def forces(system: NeuralNetwork, platform: str, precision: str) -> Tensor:
+    """After a short step, [W, n]: of train loss and prior, and of springs on loss and accuracy of the test points."""
+    bias = [Umbrella(cv.LogLoss("test"), -1.0, 2.0)]
+    if system.data("test")[1].dtype == torch.int64:
+        bias.append(Umbrella(cv.SmoothedAccuracy("test", coordinate="logit"), 0.5, 3.0, name="accuracy"))
+    simulation = nnsim.Simulation(
+        system, Langevin(1e-6, 1.0), bias=bias, walkers=2, seed=3, precision=precision, threads=1, platform=platform,
+        every=10**6,
+    )  # fmt: skip
+    return simulation.advance(1).state.forces.double()
+
+
+def check(system: NeuralNetwork) -> None:
+    """To 1e-12 of their norm in double precision, and in single precision to 1e-5 of those in double."""
+    exact = forces(system, "reference", "double")
+    norm = exact.norm(dim=1).max()
+    assert norm > 0
+    assert (forces(system, "native", "double") - exact).norm(dim=1).max() < 1e-12 * norm
+    assert (forces(system, "native", "single") - exact).norm(dim=1).max() < 1e-5 * norm
+
+
+def with_data(module: nn.Module, x: Tensor, targets: Tensor | int, loss: object = "cross_entropy") -> NeuralNetwork:
+    """The first two thirds of the points are for training; `targets` are labels or values, or how many classes."""
+    if isinstance(targets, int):
+        targets = torch.randint(0, targets, (len(x),), generator=torch.Generator().manual_seed(2))
+    cut = 2 * len(x) // 3
+    potential = LossPotential(3.0) + GaussianPrior(0.1)
+    return NeuralNetwork(
+        module, (x[:cut], targets[:cut]), (x[cut:], targets[cut:]), loss=loss, potential=potential, initial="normal",
+        initial_scale=0.4,
+    )  # fmt: skip
+
+
+def points(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def one_hot(count: int, width: int) -> Tensor:
+    """Mostly zero, beside two full columns."""
+    hot = nn.functional.one_hot(torch.arange(count) * 7 % width, width).float()
+    return torch.cat([points(count, 2), hot], dim=1)
+
+
+class Gate(nn.Module):
+    """Sums, differences, products and quotients of values, numbers and parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 6), nn.Linear(6, 6)
+        self.scale, self.shift = nn.Parameter(torch.ones(6)), nn.Parameter(torch.zeros(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = torch.tanh(self.first(x))
+        b = torch.sigmoid(self.second(a))
+        return (2.0 * a * b + a - b / 3.0) * self.scale + self.shift
+
+
+def images(*layers: nn.Module, flat: int) -> nn.Module:
+    """A network of images of 2 channels and 8 x 8 pixels, with such layers behind the first convolution."""
+    begin = nn.Conv2d(2, 4, 3, padding=1), nn.Tanh()
+    return nn.Sequential(*begin, *layers, nn.Flatten(), nn.Linear(flat, 3))
+
+
+NETWORKS = {
+    "linear, small": lambda: with_data(nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 3)), points(31, 3), 3),
+    "linear, by the BLAS": lambda: with_data(
+        nn.Sequential(nn.Linear(30, 40), nn.Tanh(), nn.Linear(40, 33, bias=False), nn.Tanh(), nn.Linear(33, 3)),
+        points(150, 30), 3,
+    ),
+    "points that are mostly zero": lambda: with_data(
+        nn.Sequential(nn.Linear(42, 20), nn.Tanh(), nn.Linear(20, 3)), one_hot(90, 40), 3
+    ),
+    "convolution": lambda: with_data(images(flat=256), points(40, 2, 8, 8), 3),
+    "convolution with stride and dilation": lambda: with_data(
+        images(nn.Conv2d(4, 6, 3, stride=2, padding=2, dilation=2), nn.Tanh(), flat=96), points(40, 2, 8, 8), 3
+    ),
+    "convolution in groups": lambda: with_data(
+        images(nn.Conv2d(4, 8, (3, 2), groups=2, bias=False), nn.Tanh(), flat=336), points(20, 2, 8, 8), 3
+    ),
+    "convolution along a line": lambda: with_data(
+        nn.Sequential(nn.Conv1d(2, 5, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(50, 3)), points(20, 2, 10), 3
+    ),
+    "wide convolution": lambda: with_data(images(nn.Conv2d(4, 40, 3), nn.Tanh(), flat=1440), points(12, 2, 8, 8), 3),
+    "largest of windows": lambda: with_data(images(nn.MaxPool2d(2), flat=64), points(20, 2, 8, 8), 3),
+    "overlapping windows": lambda: with_data(
+        images(nn.MaxPool2d(3, stride=2, padding=1), flat=64), points(20, 2, 8, 8), 3
+    ),
+    "means of windows": lambda: with_data(
+        images(nn.AvgPool2d(3, stride=2, padding=1), flat=64), points(20, 2, 8, 8), 3
+    ),
+    "means of all pixels": lambda: with_data(images(nn.AdaptiveAvgPool2d(1), flat=4), points(20, 2, 8, 8), 3),
+    "layer norm": lambda: with_data(
+        nn.Sequential(nn.Linear(3, 6), nn.LayerNorm(6), nn.Tanh(), nn.Linear(6, 3)), points(31, 3), 3
+    ),
+    "group norm": lambda: with_data(images(nn.GroupNorm(2, 4), nn.Tanh(), flat=256), points(12, 2, 8, 8), 3),
+    "channel norm": lambda: with_data(images(ChannelNorm(4), nn.Tanh(), flat=256), points(12, 2, 8, 8), 3),
+    "residual block": lambda: with_data(images(ResidualBlock(4, 6, 2), flat=96), points(12, 2, 8, 8), 3),
+    "sums and products": lambda: with_data(Gate(), points(31, 3), 6),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_layers(name: str) -> None:
+    torch.manual_seed(4)
+    check(NETWORKS[name]())
+
+
+# ReLU and its like have kinks, which no point of these hits. Torch rounds 1 / alpha of CELU to single precision.
+ACTIVATIONS = [
+    nn.ReLU(), nn.LeakyReLU(0.2), nn.ELU(0.7), nn.SELU(), nn.CELU(0.5), nn.GELU(), nn.GELU("tanh"), nn.SiLU(),
+    nn.Mish(), nn.Softplus(2.0), nn.Softsign(), nn.Tanh(), nn.Sigmoid(), nn.LogSigmoid(), nn.Hardtanh(-0.8, 0.9),
+    nn.ReLU6(), nn.Tanhshrink(),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+def test_activations(activation: nn.Module) -> None:
+    torch.manual_seed(4)
+    check(with_data(nn.Sequential(nn.Linear(3, 9), activation, nn.Linear(9, 3)), points(31, 3), 3))
+
+
+WEIGHTS = torch.tensor([0.5, 2.0, 1.0])
+LOSSES = {
+    "weighted": (nn.CrossEntropyLoss(weight=WEIGHTS), 3, 3),
+    "smoothed labels": (nn.CrossEntropyLoss(label_smoothing=0.2), 3, 3),
+    "probabilities": ("cross_entropy", torch.softmax(points(31, 3, seed=5), dim=1), 3),
+    "squares": ("mse", points(31, 2, seed=5), 2),
+    "one number": ("mse", points(31, seed=5), 1),
+    "no and yes": ("bce", (points(31, 2, seed=5) > 0).float(), 2),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses(name: str) -> None:
+    torch.manual_seed(4)
+    loss, targets, outputs = LOSSES[name]
+    check(with_data(nn.Sequential(nn.Linear(3, 9), nn.Tanh(), nn.Linear(9, outputs)), points(31, 3), targets, loss))
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=3),
+    st.sampled_from([nn.Tanh, nn.SiLU, nn.Sigmoid, nn.Softplus]),
+    st.booleans(),
+    st.integers(4, 90),
+    st.integers(2, 5),
+)
+def test_random_dense_networks(hidden: list[int], activation: type, bias: bool, count: int, classes: int) -> None:
+    torch.manual_seed(4)
+    sizes, layers = [4, *hidden, classes], []
+    for inputs, outputs in pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs, bias=bias), activation()]
+    check(with_data(nn.Sequential(*layers[:-1]), points(count, 4), classes))
