@@ -176,7 +176,7 @@ def whole(
             with contextlib.suppress(OSError):
                 remove(fresh)
             if interrupt.requested and not isinstance(error, InterruptedRun):
-                interrupt.raise_(stands)  # ffmpeg, which the signal stopped too, has failed
+                interrupt.raise_(stands)  # ffmpeg, which got half a frame, has failed
             if (refused := _refusal(error)) is not None:
                 what = refused.strerror or refused
                 raise TrajectoryError(f"cannot write {output}: {what}; choose another output, or free space") from error

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import nnsim
+from conftest import statistics_scale
 from scipy.integrate import quad
 from torch import nn
 
@@ -191,7 +192,7 @@ PATHS: dict[str, tuple[Callable[[], NeuralNetwork], Any, Callable[[], Any], int]
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PATHS)
 def test_both_platforms_take_the_same_path(name: str) -> None:
-    """800 moves of each walker, 1600 without a bias: the same are accepted, all numbers agree but for rounding."""
+    """1500 moves of each walker in full, 4000 without bias: the same are accepted, numbers agree but for rounding."""
     system, step, biases, walkers = PATHS[name]
     runs = [
         Simulation(
@@ -200,7 +201,7 @@ def test_both_platforms_take_the_same_path(name: str) -> None:
         )
         for platform in PLATFORMS
     ]  # fmt: skip
-    total = 800 if runs[0].force_field.biases else 1600
+    total = int((1500 if runs[0].force_field.biases else 4000) * statistics_scale(0.5))
     for moves in (100, total - 100):
         reference, native = (run.advance(moves).state for run in runs)
         accepted = native.integrator_state["accepted"]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import nnsim
+from conftest import statistics_scale
 from torch import Tensor
 
 from nnsim import Box, Grid, NNSimWarning, Simulation, Trajectory, cv
@@ -46,7 +47,7 @@ def measured(
     potential: Callable[[Tensor], Tensor] | None,
     integrator: Integrator,
     *,
-    steps: int = 2000,
+    steps: int = int(4000 * statistics_scale(0.5)),
     walkers: int = 200,
     **settings: Any,
 ) -> tuple[Simulation, list[str]]:

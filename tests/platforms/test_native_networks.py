@@ -91,7 +91,7 @@ NETWORKS = {
     "points that are mostly zero": lambda: with_data(
         nn.Sequential(nn.Linear(42, 20), nn.Tanh(), nn.Linear(20, 3)), one_hot(90, 40), 3
     ),
-    "convolution": lambda: with_data(images(flat=256), points(40, 2, 8, 8), 3),
+    "convolution, of more than one block": lambda: with_data(images(flat=256), points(60, 2, 8, 8), 3),
     "convolution with stride and dilation": lambda: with_data(
         images(nn.Conv2d(4, 6, 3, stride=2, padding=2, dilation=2), nn.Tanh(), flat=96), points(40, 2, 8, 8), 3
     ),
@@ -101,7 +101,9 @@ NETWORKS = {
     "convolution along a line": lambda: with_data(
         nn.Sequential(nn.Conv1d(2, 5, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(50, 3)), points(20, 2, 10), 3
     ),
-    "wide convolution": lambda: with_data(images(nn.Conv2d(4, 40, 3), nn.Tanh(), flat=1440), points(12, 2, 8, 8), 3),
+    "wide convolution": lambda: with_data(
+        images(nn.Conv2d(4, 40, 3), nn.Tanh(), nn.Conv2d(40, 30, 3), nn.Tanh(), flat=480), points(12, 2, 8, 8), 3
+    ),
     "largest of windows": lambda: with_data(images(nn.MaxPool2d(2), flat=64), points(20, 2, 8, 8), 3),
     "overlapping windows": lambda: with_data(
         images(nn.MaxPool2d(3, stride=2, padding=1), flat=64), points(20, 2, 8, 8), 3

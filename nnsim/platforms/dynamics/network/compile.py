@@ -23,3 +23,4 @@ _INNER = {**_SETTINGS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 entry = njit(**_SETTINGS, no_cfunc_wrapper=True)
 kernel = njit(**_INNER)
 inline = njit(**_INNER, forceinline=True)
+inline_in_order = njit(**{**_INNER, "fastmath": {"contract"}}, forceinline=True)  # sums as they are written

@@ -6,8 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
+
+from nnsim.platforms.dynamics.network.compile import inline_in_order
 
 # The order of sums is kept: adding a large number and taking it away again rounds to a whole one.
 _ORDERED = {"fastmath": {"contract"}, "error_model": "numpy", "_nrt": False, "nogil": True, "forceinline": True}
@@ -57,13 +59,7 @@ def _exp_double(x):  # type: ignore[no-untyped-def]
     return e * scale + (x - x)
 
 
-_inline = njit(
-    cache=True, nogil=True, _nrt=False, error_model="numpy", fastmath={"contract"}, forceinline=True,
-    no_cpython_wrapper=True, no_cfunc_wrapper=True,
-)  # fmt: skip
-
-
-@_inline
+@inline_in_order
 def sigmoid(x):  # type: ignore[no-untyped-def]
     """1 / (1 + exp(-x))."""
     one = type(x)(1)
@@ -71,7 +67,7 @@ def sigmoid(x):  # type: ignore[no-untyped-def]
     return (one if x >= 0 else e) / (one + e)
 
 
-@_inline
+@inline_in_order
 def tanh(x):  # type: ignore[no-untyped-def]
     """Hyperbolic tangent, with an absolute error of a few roundings."""
     one = type(x)(1)
