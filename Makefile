@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Real data sets are looked for here first, then in the download cache.
 export NNSIM_DATA ?= $(wildcard $(abspath ../shared/data))
+# Processes begin sooner from modules that are compiled already.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast test-interop test-wheel campaign lint bench docs clean
+.PHONY: demo test test-fast test-interop test-wheel wheel campaign lint bench docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -65,21 +67,22 @@ $(INTEROP)/.installed: constraints-interop.txt | $(VENV)/.installed
 test-interop: $(VENV)/.installed $(INTEROP)/.installed
 	NNSIM_INTEROP_PYTHON=$(abspath $(INTEROP))/bin/python $(BIN)/python -m pytest $(PYTEST_FLAGS) interop/test_mdanalysis.py
 
-# The wheel as users install it, beside nothing else; see interop/test_wheel.py.
-test-wheel: $(VENV)/.installed
+# The wheel of what lies here now.
+wheel: $(VENV)/.installed
 	@rm -rf build $(VENV)/wheel
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(VENV)/wheel .
 	@rm -rf build
+
+# As users install it, beside nothing else; see interop/test_wheel.py.
+test-wheel: wheel
 	NNSIM_WHEELS=$(abspath $(VENV))/wheel $(BIN)/python -m pytest $(PYTEST_FLAGS) interop/test_wheel.py
 
 # mypy sees the package as users get it: an installed wheel, from a folder where nothing shadows it.
-lint: $(VENV)/.installed
+lint: wheel
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@rm -rf build $(VENV)/lint && mkdir -p $(VENV)/lint
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(VENV)/lint .
-	@rm -rf build
-	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/lint/site $(VENV)/lint/*.whl
+	@rm -rf $(VENV)/lint
+	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/lint/site $(VENV)/wheel/*.whl
 	cd $(VENV)/lint && MYPYPATH=site ../bin/mypy --config-file ../../pyproject.toml --python-executable ../bin/python -p nnsim
 
 bench: $(VENV)/.installed

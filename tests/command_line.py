@@ -16,9 +16,11 @@ from unittest import mock
 
 import numpy as np
 import zarr
+from warm import Copy
 
 from nnsim import Trajectory, cli
 
+Process = subprocess.Popen | Copy
 COMMAND = [sys.executable, "-c", "from nnsim.cli import main; main()"]
 
 
@@ -72,20 +74,12 @@ def hear_signals() -> list[signal.Signals]:
     return ignored
 
 
-def launch(*arguments: object, cwd: Path, **environment: str) -> subprocess.Popen:
+def launch(*arguments: object, cwd: Path, **environment: str) -> Copy:
     """Start `nnsim ARGUMENTS` as a process and a session of its own, as a terminal gives it, on one thread."""
-    return subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    return Copy(tuple(map(str, arguments)), cwd, {**os.environ, "OMP_NUM_THREADS": "1", **environment})
 
 
-def ended(process: subprocess.Popen, seconds: float = 120) -> Result:
+def ended(process: Process, seconds: float = 120) -> Result:
     """What a process leaves when it ends; it is killed, and the test fails, if it takes too long."""
     try:
         out, err = process.communicate(timeout=seconds)
@@ -95,14 +89,17 @@ def ended(process: subprocess.Popen, seconds: float = 120) -> Result:
     return Result(process.returncode, out, err)
 
 
-def killed(process: subprocess.Popen) -> Result:
+def killed(process: Process) -> Result:
     """What a process leaves that is killed by `kill -9` now."""
     process.kill()
     return ended(process)
 
 
 def wait_for(
-    condition: Callable[[], Any], process: subprocess.Popen | None = None, seconds: float = 60, pause: float = 0.02
+    condition: Callable[[], Any],
+    process: Process | None = None,
+    seconds: float = 60,
+    pause: float = 0.02,
 ) -> None:
     """Wait until it holds, while the process works."""
     until = time.monotonic() + seconds

@@ -18,10 +18,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from subprocess import Popen
 from typing import Any, NamedTuple
 
 from command_line import killed, launch, wait_for
+from warm import Copy
 
 from campaign import Trial
 from campaign.commands import COMMANDS, command, is_whole, repeated, strange
@@ -87,11 +87,11 @@ def kills(count: int, rng: random.Random) -> Iterator[Trial]:
             shutil.rmtree(work)
 
 
-def _begin(work: Path, *more: str) -> Popen[str]:
+def _begin(work: Path, *more: str) -> Copy:
     return launch("run", "input.py", "--no-progress", *filter(None, more), cwd=work, PAUSE=PAUSE)
 
 
-def _killed(process: Popen[str], after: float) -> None:
+def _killed(process: Copy, after: float) -> None:
     time.sleep(after)
     killed(process)
 
@@ -198,7 +198,7 @@ def _has_frames(run: Path) -> bool:
 # -------------------------------------------------------------------------------------------------------------- sweeps
 
 
-def _begin_sweep(scene: Scene, jobs: str = "2") -> Popen[str]:
+def _begin_sweep(scene: Scene, jobs: str = "2") -> Copy:
     return launch(*SWEEP, "--jobs", jobs, cwd=scene.work, PAUSE=PAUSE)
 
 
@@ -276,11 +276,11 @@ def _beside_a_sweep(scene: Scene, what: str) -> Trial:
 # ------------------------------------------------------------------------------------------------ files of the commands
 
 
-def _begin_command(scene: Scene, name: str) -> Popen[str]:
+def _begin_command(scene: Scene, name: str) -> Copy:
     return launch(*command(name, scene.whole), cwd=scene.work)
 
 
-def _reach(scene: Scene, name: str, process: Popen[str]) -> str:
+def _reach(scene: Scene, name: str, process: Copy) -> str:
     """Wait until something is half-written and a little more, or half the time for any moment; tells which."""
     if scene.rng.random() < 0.5:
         after = scene.rng.uniform(0.2, 3.0)

@@ -6,11 +6,12 @@ import atexit
 import tempfile
 from functools import cache
 from pathlib import Path
-from subprocess import Popen, TimeoutExpired
+from subprocess import TimeoutExpired
 from typing import Any
 
 import numpy as np
 from command_line import ended, launch
+from warm import Copy
 
 from nnsim import EntropyLandscape, Trajectory
 from nnsim.analysis import read_sweep
@@ -68,7 +69,7 @@ def finish(*arguments: object, cwd: Path, **environment: str) -> tuple[int, str]
     return end(launch(*arguments, cwd=cwd, **environment))
 
 
-def end(process: Popen[str]) -> tuple[int, str]:
+def end(process: Copy) -> tuple[int, str]:
     """Likewise, of a process that has begun."""
     try:
         status, _, err = ended(process, LONGEST_SECONDS)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command_line import error_of, launch, nnsim, python, read_all
+from command_line import ended, error_of, launch, nnsim, python, read_all
 from torch import Tensor
 
 from nnsim import Box, Grid, InputError, NNSimWarning, Simulation, Trajectory, cv
@@ -224,13 +224,11 @@ def test_a_module_beside_the_script() -> None:
         "    return nnsim.Simulation(system, nnsim.integrators.Langevin(0.1, 1.0), every=2, steps=4, threads=1)\n"
     )
     run = ("run", "s.py", "--no-progress")
-    process = launch(*run, cwd=Path.cwd())
-    assert process.wait() == 0
-    Path("neighbour_of_changes.py").write_text("FACTOR = 9.0\ndef energy(q):\n    return FACTOR * q.square().sum(-1)\n")
-    process = launch(*run, "--resume", "--steps", "8", cwd=Path.cwd())
-    assert process.wait() == 2
-    assert process.stderr is not None
-    assert "system.code 'neighbour_of_changes.energy()'.globals.FACTOR: 1.0 -> 9.0" in process.stderr.read()
+    assert ended(launch(*run, cwd=Path.cwd())).status == 0
+    Path("neighbour_of_changes.py").write_text("FACTOR = 10.\ndef energy(q):\n    return FACTOR * q.square().sum(-1)\n")
+    refused = ended(launch(*run, "--resume", "--steps", "8", cwd=Path.cwd()))
+    assert refused.status == 2
+    assert "system.code 'neighbour_of_changes.energy()'.globals.FACTOR: 1.0 -> 10.0" in refused.err
 
 
 @pytest.mark.slow

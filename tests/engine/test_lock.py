@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from command_line import arrays_of, ended, error_of, killed, launch, nnsim, python, wait_for
+from warm import Copy
 
 from nnsim import NNSimWarning, Reporter, Simulation, Trajectory, TrajectoryError
 from nnsim.cli.claim import Claim
@@ -67,7 +68,7 @@ def has_frames(path: Path) -> bool:
 
 
 @pytest.fixture
-def live(folder: Path) -> Iterator[subprocess.Popen]:
+def live(folder: Path) -> Iterator[Copy]:
     """A run that has written frames to run.zarr and goes on for a while."""
     process = launch("run", "input.py", "-o", "run.zarr", "--no-progress", cwd=folder, PAUSE="0.15")
     wait_for(lambda: has_frames(folder / "run.zarr"), process)
@@ -75,7 +76,7 @@ def live(folder: Path) -> Iterator[subprocess.Popen]:
     killed(process)
 
 
-def holder(process: subprocess.Popen) -> str:
+def holder(process: Copy) -> str:
     return f"is being written by process {process.pid} on {socket.gethostname()} since 2"
 
 
@@ -89,7 +90,7 @@ def simulation(**more: Any) -> Simulation:
 
 
 @pytest.mark.slow
-def test_a_live_run_is_left_alone(folder: Path, live: subprocess.Popen, whole: dict[str, tuple]) -> None:
+def test_a_live_run_is_left_alone(folder: Path, live: Copy, whole: dict[str, tuple]) -> None:
     """Whatever is asked for and however its path is spelled; it is killed and goes on to the same bits."""
     (folder / "link.zarr").symlink_to("run.zarr")
     (folder / "sub").mkdir()

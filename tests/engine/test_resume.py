@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from subprocess import Popen
 from typing import Any
 
 import pytest
 import torch
 from command_line import arrays_of, committed, ended, error_of, killed, launch, nnsim, python, read_all, wait_for
 from torch import Tensor
+from warm import Copy
 from zarr.storage import _local
 
 from nnsim import (
@@ -202,7 +202,7 @@ def changed(file: Path) -> Callable[[], bool]:
     return lambda: file.exists() and file.stat().st_mtime_ns != before
 
 
-def kill_when(process: Popen, moment: Callable[[], bool], delay: float = 0.0, path: Path | None = None) -> None:
+def kill_when(process: Copy, moment: Callable[[], bool], delay: float = 0.0, path: Path | None = None) -> None:
     """`kill -9` when the moment has come and the delay has passed; meanwhile `path` is read, over and over."""
     deadline = None
     while deadline is None or time.monotonic() < deadline:
