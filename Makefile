@@ -7,7 +7,7 @@ export NNSIM_DATA ?= $(wildcard $(abspath ../shared/data))
 # Processes begin sooner from modules that are compiled already.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast test-interop test-wheel wheel campaign lint bench docs clean
+.PHONY: demo test test-fast test-interop test-wheel wheel kernels campaign lint bench docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -46,6 +46,11 @@ demo: $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 test: $(VENV)/.installed
 	$(PYTEST) --no-loadscope-reorder $(PYTEST_FLAGS)
+
+# Compiled code is kept: most of what the tests need is compiled once here, rather than in each of their processes.
+kernels: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS) tests/platforms/test_native_dynamics.py \
+	  tests/engine/test_platforms.py -k "BAOAB or neither_threads or stays_near or numbers_of_a_walker or learning_bias"
 
 # What takes seconds is marked slow: statistics, processes that are killed, examples and campaigns.
 test-fast: $(VENV)/.installed

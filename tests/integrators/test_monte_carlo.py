@@ -81,7 +81,7 @@ def test_exact_number_of_states_of_binary_networks(sizes, count, platform, moves
     system = binary_network(sizes, count)
     exact = states_by_errors(system, count)
     assert exact.sum() == 2**system.size
-    scale = statistics_scale(0.25)
+    scale = statistics_scale(0.15)
     moves = int(moves * scale)
     runs = np.stack([sampled_entropy(system, count, platform, seed, moves, walkers) for seed in range(24, 32)])
     exists = exact > 0
