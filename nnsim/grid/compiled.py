@@ -8,10 +8,13 @@ which cost more than the arithmetic when other compiled code calls them; so noth
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from nnsim.jit import IN_ORDER, compiled
+
+_PLAIN = compiled(IN_ORDER, python=True)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
+@_PLAIN
 def evaluate(coefficients, s, lower, upper, inverse, bins, wraps, nodes, value, gradient, work, place):  # type: ignore[no-untyped-def]
     """Fill value [W] and gradient [W, k] of a cubic B-spline with flat `coefficients` at the first k columns of s.
 
@@ -71,7 +74,7 @@ def evaluate(coefficients, s, lower, upper, inverse, bins, wraps, nodes, value, 
                 gradient[w, d] += term
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
+@_PLAIN
 def deposit(coefficients, visits, s, height, lower, upper, inverse, bins, wraps, strides, indices, weights, widths):  # type: ignore[no-untyped-def]
     """Add `height` x kernel at the first k columns of each s on the grid; count the visits, and return how many.
 
@@ -108,7 +111,7 @@ def deposit(coefficients, visits, s, height, lower, upper, inverse, bins, wraps,
     return inside_count
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
+@_PLAIN
 def _add_kernel(coefficients, height, first_bin, second_bin, third_bin, indices, weights, widths, last):  # type: ignore[no-untyped-def]
     """Add `height` x kernel at a bin; along the grid's `last` axis the coefficients mostly lie side by side."""
     for a in range(widths[0] if last > 0 else 1):

@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from nnsim.grid import compiled as grid_native
+from nnsim.jit import FAST, IN_ORDER, compiled
 from nnsim.random import philox
 
 RELU, TANH, SILU, SIGMOID = range(4)
@@ -27,11 +27,8 @@ TIE = (
 REFRESH = 256  # accepted moves until all neurons are computed anew, so that rounding errors do not add up
 BATCH = 64  # moves whose random numbers are computed together, which takes the compiler a few at once
 
-# Arithmetic in any order, as in a BLAS, but NaN and infinity keep their meaning. Without reference counts (_nrt), which
-# took three quarters of the time; so nothing can be allocated here.
-_INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # only called from compiled code
-_FAST = {"contract", "reassoc", "nsz", "arcp"}
-_INLINE = njit(cache=True, nogil=True, forceinline=True, _nrt=False, fastmath=_FAST, **_INNER)
+# Without reference counts, which took three quarters of the time; so nothing can be allocated here.
+_INLINE, _PLAIN, _ENTRY = compiled(FAST, inline=True), compiled(IN_ORDER), compiled(IN_ORDER, python=True)
 
 # Rows are named by an array and a number: a view of a row would be reference-counted, which costs more than the row.
 # Each loop over points is simple enough for the compiler to take many points at once, and does as much as it can.
@@ -341,7 +338,7 @@ def _take(source, target, row, above):  # type: ignore[no-untyped-def]
         target[r] = source[r]
 
 
-@njit(cache=True, nogil=True, _nrt=False, **_INNER)
+@_PLAIN
 def _whole(q, network, neurons, problem, cvs, s, work):  # type: ignore[no-untyped-def]
     """Evaluate the whole network at the present parameters: fills `s`, and returns the train loss and |q|^2."""
     pre, act, at, now = neurons
@@ -386,7 +383,7 @@ def _wall_energy(s, walls):  # type: ignore[no-untyped-def]
     return energy
 
 
-@njit(cache=True, nogil=True, _nrt=False, no_cfunc_wrapper=True)
+@_ENTRY
 def advance(  # type: ignore[no-untyped-def]
     moves,
     move,

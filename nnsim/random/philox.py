@@ -20,13 +20,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from nnsim.jit import IN_ORDER, compiled
 
 TILE = 256  # counters that are worked on together: their rows fit the innermost cache
 
-_INLINE = njit(cache=True, nogil=True, forceinline=True, _nrt=False, error_model="numpy", no_cfunc_wrapper=True)
-_PLAIN = njit(cache=True, nogil=True, _nrt=False, error_model="numpy", no_cfunc_wrapper=True)
-_CALLED = njit(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
+_INLINE = compiled(IN_ORDER, inline=True, python=True)
+_PLAIN = compiled(IN_ORDER, python=True)
+_CALLED = compiled(IN_ORDER, python=True, counted=True)
 
 # Words are kept in 64 bits, which a product of two of them needs.
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)

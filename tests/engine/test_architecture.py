@@ -16,7 +16,7 @@ from nnsim.running.checks.contract import attributes_of, defaults_of, methods_of
 AT_THE_ROOT = {
     "__init__", "__main__", "box", "criteria", "describe", "earlier_names", "errors", "evaluation", "files",
     "forcefield", "installation", "lattice",
-    "lazy", "lock", "logit", "precision", "protocols", "schedules", "simulation", "state",
+    "jit", "lazy", "lock", "logit", "precision", "protocols", "schedules", "simulation", "state",
 }  # fmt: skip
 # Room -> what it may import of other rooms; the root is free to all.
 MAY_IMPORT = {

@@ -1,0 +1,68 @@
+"""How functions are compiled: all of it is said, so that nothing depends on which of them is compiled first."""
+
+import importlib
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numba.core.dispatcher import Dispatcher
+
+import nnsim
+from nnsim.random.philox import TILE, normals
+
+TAKEN_FROM_CALLERS = {"fastmath", "error_model", "forceinline", "_nrt"}  # by numba, where they are not given
+
+
+def dispatchers() -> dict[str, Dispatcher]:
+    """All compiled functions of the package."""
+    names = (one.name for one in pkgutil.walk_packages(nnsim.__path__, "nnsim."))
+    modules = [importlib.import_module(name) for name in names if not name.endswith("__main__")]
+    return {
+        f"{module.__name__}.{name}": one
+        for module in modules
+        for name, one in vars(module).items()
+        if isinstance(one, Dispatcher)
+    }
+
+
+def test_every_function_says_all_of_its_settings():
+    found = dispatchers()
+    assert len(found) > 80
+    assert {name for name, one in found.items() if not set(one.targetoptions) >= TAKEN_FROM_CALLERS} == set()
+
+
+ARGUMENTS = """
+import numpy as np
+from nnsim.jit import FAST, compiled
+from nnsim.random.philox import TILE, normals
+
+@compiled(FAST, python=True)
+def caller(counters, words, numbers, count):
+    normals(counters, 3, 0, np.uint64(17), words, numbers, count)
+
+counters = np.zeros((2, TILE), dtype=np.uint64)
+counters[0] = np.arange(TILE)
+words, numbers = np.zeros((4, TILE), dtype=np.uint64), np.zeros((4, TILE))
+caller(counters, words, numbers, TILE)
+print(numbers.tobytes().hex())
+"""
+
+
+@pytest.mark.slow
+def test_noise_does_not_depend_on_what_is_compiled_first(tmp_path: Path):
+    """Where a function whose sums may be in any order calls it first, and the compiler has nothing in store."""
+    (tmp_path / "first.py").write_text(ARGUMENTS)
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "first.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    counters = np.zeros((2, TILE), dtype=np.uint64)
+    counters[0] = np.arange(TILE)
+    words, numbers = np.zeros((4, TILE), dtype=np.uint64), np.zeros((4, TILE))
+    normals(counters, 3, 0, np.uint64(17), words, numbers, TILE)
+    assert done.stdout.strip() == numbers.tobytes().hex()
+    assert 0.9 < numbers.std() < 1.1
