@@ -34,9 +34,9 @@ CVS = {
     "logit_smoothed": variables.LOGIT_SMOOTHED,
 }
 BLOCK, BLOCK_IMAGES = 512, 32  # most points in a block of dense networks, and of those with convolutions
-CACHE = 2**18  # numbers of a block's values, beyond which it is made smaller
+CACHE = 2**19  # numbers of a block's values, beyond which it is made smaller
 LEAST_BLOCK = 64  # points of a block of a dense network, however wide
-ALIGNED = 8  # points of a block are a multiple of this
+ALIGNED = 16  # points of a block are a multiple of this
 
 
 def network_of(traced: TracedNetwork, size: int) -> tuple[to.Network, Tables]:

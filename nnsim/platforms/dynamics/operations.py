@@ -44,29 +44,41 @@ def kick(v, f, w, low, high, dt, masses, place):  # type: ignore[no-untyped-def]
 @kernel
 def drift(q, v, w, low, high, dt, box):  # type: ignore[no-untyped-def]
     """q <- q + dt v, then back into the box."""
-    h = q.dtype.type(dt)
-    for i in range(low, high):
-        q[w, i] += h * v[w, i]
-    confine(q, v, w, low, high, box)
+    h, outside = q.dtype.type(dt), 0.0
+    lower, upper = box.lower, box.upper
+    if box.kind == OPEN:
+        for i in range(low, high):
+            q[w, i] += h * v[w, i]
+    elif lower.size == 1:
+        for i in range(low, high):
+            x = q[w, i] + h * v[w, i]
+            q[w, i] = x
+            outside += 1.0 if (x < lower[0]) | (x > upper[0]) else 0.0
+    else:
+        for i in range(low, high):
+            x = q[w, i] + h * v[w, i]
+            q[w, i] = x
+            outside += 1.0 if (x < lower[i]) | (x > upper[i]) else 0.0
+    if outside > 0:
+        confine(q, v, w, low, high, box)
 
 
 @kernel
 def confine(q, v, w, low, high, box):  # type: ignore[no-untyped-def]
     """Back into the box, mirrored with reversed v, or wrapped."""
+    outside, lower, upper = 0.0, box.lower, box.upper
     if box.kind == OPEN:
         return
-    outside = 0
-    if box.lower.size == 1:
-        lower, upper = box.lower[0], box.upper[0]
+    if lower.size == 1:
         for i in range(low, high):
-            outside += (q[w, i] < lower) | (q[w, i] > upper)
+            outside += 1.0 if (q[w, i] < lower[0]) | (q[w, i] > upper[0]) else 0.0
     else:
         for i in range(low, high):
-            outside += (q[w, i] < box.lower[i]) | (q[w, i] > box.upper[i])
-    if outside:  # few are, in one step
-        one = 0 if box.lower.size == 1 else 1
+            outside += 1.0 if (q[w, i] < lower[i]) | (q[w, i] > upper[i]) else 0.0
+    if outside > 0:  # few are, in one step
+        one = 0 if lower.size == 1 else 1
         for i in range(low, high):
-            _turn(q, v, w, i, box.lower[i * one], box.upper[i * one], box.kind)
+            _turn(q, v, w, i, lower[i * one], upper[i * one], box.kind)
 
 
 @kernel

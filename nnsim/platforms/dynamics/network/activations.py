@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from nnsim.platforms.dynamics.network.compile import inline, kernel
 from nnsim.platforms.dynamics.network.elementary import sigmoid, tanh
 
@@ -30,45 +32,54 @@ _GELU_SCALE = math.sqrt(2 / math.pi)
 @kernel
 def forward(kind, x, first, y, out, rows, points):  # type: ignore[no-untyped-def]
     """`rows` rows of y from `out` on, of those of x [*, points] from `first` on."""
-    zero = x.dtype.type(0)
-    for i in range(rows):
-        r, o = first + i, out + i
-        if kind == RELU:
-            for p in range(points):
-                y[o, p] = max(x[r, p], zero)
-        elif kind == TANH:
-            for p in range(points):
-                y[o, p] = tanh(x[r, p])
-        elif kind == SIGMOID:
-            for p in range(points):
-                y[o, p] = sigmoid(x[r, p])
-        else:
-            for p in range(points):
-                y[o, p] = x[r, p] * sigmoid(x[r, p])
+    zero, count = x.dtype.type(0), np.uint64(rows * points)  # rows lie one after the other
+    x, y, first, out = x.reshape(x.size), y.reshape(y.size), np.uint64(first * points), np.uint64(out * points)
+    if kind == RELU:
+        for k in range(count):
+            y[out + k] = max(x[first + k], zero)
+    elif kind == TANH:
+        for k in range(count):
+            y[out + k] = tanh(x[first + k])
+    elif kind == SIGMOID:
+        for k in range(count):
+            y[out + k] = sigmoid(x[first + k])
+    else:
+        for k in range(count):
+            y[out + k] = x[first + k] * sigmoid(x[first + k])
 
 
 @kernel
-def backward(kind, x, first, y, out, gx, gy, rows, points, add):  # type: ignore[no-untyped-def]
-    """Rows of gx from `first` on, of those of gy from `out` on; added with `add`."""
-    zero, one = x.dtype.type(0), x.dtype.type(1)
-    for i in range(rows):
-        r, o = first + i, out + i
-        if add:
-            for p in range(points):
-                gx[r, p] += gy[o, p] * _frequent_slope(kind, x[r, p], y[o, p])
-        elif kind == RELU:
-            for p in range(points):
-                gx[r, p] = gy[o, p] * (one if y[o, p] > zero else zero)  # which the compiler takes many at once of
+def backward(kind, x, first, y, out, g, rows, points, add):  # type: ignore[no-untyped-def]
+    """Rows of g from `first` on, of those from `out` on; added with `add`."""
+    zero, one, count = x.dtype.type(0), x.dtype.type(1), np.uint64(rows * points)
+    x, y, g = x.reshape(x.size), y.reshape(y.size), g.reshape(g.size)
+    first, out = np.uint64(first * points), np.uint64(out * points)
+    if add:
+        for k in range(count):
+            g[first + k] += g[out + k] * _frequent_slope(kind, x[first + k], y[out + k])
+    elif first == out:  # in place, which the compiler must know to take many at once
+        if kind == RELU:
+            for k in range(out, out + count):
+                g[k] *= one if y[k] > zero else zero
         elif kind == TANH:
-            for p in range(points):
-                gx[r, p] = gy[o, p] * (one - y[o, p] * y[o, p])
-        elif kind == SIGMOID:
-            for p in range(points):
-                gx[r, p] = gy[o, p] * (y[o, p] * (one - y[o, p]))
+            for k in range(out, out + count):
+                g[k] *= one - y[k] * y[k]
         else:
-            for p in range(points):
-                s = sigmoid(x[r, p])
-                gx[r, p] = gy[o, p] * (s * (one + x[r, p] * (one - s)))
+            for k in range(out, out + count):
+                g[k] *= y[k] * (one - y[k])
+    elif kind == RELU:
+        for k in range(count):
+            g[first + k] = g[out + k] * (one if y[out + k] > zero else zero)
+    elif kind == TANH:
+        for k in range(count):
+            g[first + k] = g[out + k] * (one - y[out + k] * y[out + k])
+    elif kind == SIGMOID:
+        for k in range(count):
+            g[first + k] = g[out + k] * (y[out + k] * (one - y[out + k]))
+    else:
+        for k in range(count):
+            s = sigmoid(x[first + k])
+            g[first + k] = g[out + k] * (s * (one + x[first + k] * (one - s)))
 
 
 @inline

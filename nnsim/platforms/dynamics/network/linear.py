@@ -1,12 +1,14 @@
 """Linear layers: y <- W x + b.
 
-Small ones by loops over the points, which take four inputs at a time to save traffic, the others by matrix products.
+Large ones are matrix products, small ones loops over the points, which take four inputs at a time to save traffic; with
+few points both cost too much before they begin, see `nnsim.platforms.dynamics.network.small`.
 """
 
 from __future__ import annotations
 
 from nnsim.platforms.dynamics.network.blas import PLAIN, TRANSPOSED, product
-from nnsim.platforms.dynamics.network.compile import kernel
+from nnsim.platforms.dynamics.network.compile import inline, kernel
+from nnsim.platforms.dynamics.network.small import LANES, MOST_POINTS, products_of_rows, weighted_sums
 
 SMALL = 400  # numbers of a weight matrix up to which loops are faster than a call of the BLAS
 
@@ -17,6 +19,9 @@ def forward(theta, weight, bias, x, first, inputs, y, out, outputs, points, blas
 
     W [outputs, inputs] is in theta from `weight` on, and b from `bias` on (-1: none).
     """
+    if few(inputs, outputs, points):
+        weighted_sums(theta, weight, inputs, 1, bias, x, first, inputs, False, y, out, outputs, points)
+        return
     for o in range(outputs):
         b = theta[bias + o] if bias >= 0 else theta.dtype.type(0)
         for p in range(points):
@@ -29,6 +34,12 @@ def forward(theta, weight, bias, x, first, inputs, y, out, outputs, points, blas
         return
     for o in range(outputs):
         combine(theta, weight + o * inputs, 1, x, first, inputs, y, out + o, points)
+
+
+@inline
+def few(inputs, outputs, points):  # type: ignore[no-untyped-def]
+    """Whether neurons and points are so few."""
+    return inputs * outputs <= SMALL and points <= MOST_POINTS and points % LANES == 0
 
 
 @kernel
@@ -57,6 +68,9 @@ def combine(theta, weight, stride, x, first, count, y, row, points):  # type: ig
 @kernel
 def weight_gradient(gradient, weight, bias, x, first, inputs, g, out, outputs, points, blas):  # type: ignore[no-untyped-def]
     """Add to the gradient [n] that of W and b, from those of the outputs, the rows from `out` on of g."""
+    if few(inputs, outputs, points):
+        products_of_rows(gradient, weight, bias, x, first, inputs, g, out, outputs, points)
+        return
     if bias >= 0:
         for o in range(outputs):
             total = gradient.dtype.type(0)
@@ -97,6 +111,9 @@ def weight_gradient(gradient, weight, bias, x, first, inputs, g, out, outputs, p
 @kernel
 def input_gradient(theta, weight, gx, first, inputs, add, g, out, outputs, points, blas):  # type: ignore[no-untyped-def]
     """Rows from `first` on of gx <- W^T times those from `out` on of g; added with `add`."""
+    if few(inputs, outputs, points):
+        weighted_sums(theta, weight, 1, inputs, -1, g, out, outputs, add, gx, first, inputs, points)
+        return
     if inputs * outputs > SMALL:
         product(
             blas, TRANSPOSED, PLAIN, inputs, points, outputs, theta, weight, inputs, g, out * points, points,

@@ -147,7 +147,7 @@ def _activation(op, tables, theta, x, first, begin, count, y, room, blas):  # ty
 def _activation_back(op, tables, theta, x, first, begin, count, y, g, gradient, room, blas):  # type: ignore[no-untyped-def]
     a, needs = op[OWN:], op[NEEDS]
     if needs:
-        activations.backward(a[0], x, first, y, op[OUTPUT], g, g, a[1], y.shape[1], needs == 2)
+        activations.backward(a[0], x, first, y, op[OUTPUT], g, a[1], y.shape[1], needs == 2)
 
 
 @kernel
