@@ -91,6 +91,7 @@ lint: wheel
 	cd $(VENV)/lint && MYPYPATH=site ../bin/mypy --config-file ../../pyproject.toml --python-executable ../bin/python -p nnsim
 
 bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/performance.py $(if $(JAX),--jax $(JAX))
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/monte_carlo.py
 	$(BIN)/python benchmarks/ntk.py

@@ -6,7 +6,7 @@ that the gradients of both splits take, the faster of torch's and numpy's. All i
 medians are compared. The 116-parameter spiral is also run on the small grid of `jax_wlmd.py`, beside that, if another
 Python with jax is given.
 
-    python benchmarks/dynamics.py [--repeats 3] [--jax PYTHON] [--write docs/performance.json] [case ...]
+    python benchmarks/dynamics.py [--repeats 3] [--jax PYTHON] [--write FILE] [case ...]
 """
 
 from __future__ import annotations
@@ -146,6 +146,25 @@ def _product(multiply: Callable, a, b) -> float:
     return statistics.median(times) * 1e6
 
 
+def measured(cases: list[str], repeats: int, seconds: float, other: str | None) -> dict[str, dict[str, float]]:
+    """Medians of microseconds, by case and by what was measured; `other` is a Python with jax."""
+    torch.set_num_threads(1)
+    times: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for repeat in range(repeats):
+        for case in cases:
+            found = times[case]
+            for walkers in CASES[case][3]:
+                found[f"nnsim, {walkers} walkers"].append(ours(case, walkers, seconds))
+                if other and case == "spiral_116_small_grid":
+                    found[f"jax, {walkers} walkers"].append(jax(other, walkers))
+            if BASELINES.exists():
+                found["eager"].append(eager(case, seconds))
+            if case in SIZES:
+                found["products"].append(products(case, seconds))
+        print(f"repeat {repeat + 1} of {repeats} done", file=sys.stderr)
+    return {case: {what: statistics.median(one) for what, one in found.items()} for case, found in times.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("case", nargs="*", default=list(CASES))
@@ -154,21 +173,7 @@ def main() -> None:
     parser.add_argument("--jax", metavar="PYTHON")
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    times: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for repeat in range(arguments.repeats):
-        for case in arguments.case:
-            found = times[case]
-            for walkers in CASES[case][3]:
-                found[f"nnsim, {walkers} walkers"].append(ours(case, walkers, arguments.seconds))
-                if arguments.jax and case == "spiral_116_small_grid":
-                    found[f"jax, {walkers} walkers"].append(jax(arguments.jax, walkers))
-            if BASELINES.exists():
-                found["eager"].append(eager(case, arguments.seconds))
-            if case in SIZES:
-                found["products"].append(products(case, arguments.seconds))
-        print(f"repeat {repeat + 1} of {arguments.repeats} done", file=sys.stderr)
-    medians = {case: {what: statistics.median(one) for what, one in found.items()} for case, found in times.items()}
+    medians = measured(arguments.case, arguments.repeats, arguments.seconds, arguments.jax)
     for case, found in medians.items():
         for what, value in found.items():
             against = "   ".join(

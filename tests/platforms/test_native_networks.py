@@ -76,6 +76,17 @@ class Gate(nn.Module):
         return (2.0 * a * b + a - b / 3.0) * self.scale + self.shift
 
 
+class ResidualSum(nn.Module):
+    """x + tanh(W x), in which the gradient of x is a sum of two."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.tanh(self.layer(x))
+
+
 def images(*layers: nn.Module, flat: int) -> nn.Module:
     """A network of images of 2 channels and 8 x 8 pixels, with such layers behind the first convolution."""
     begin = nn.Conv2d(2, 4, 3, padding=1), nn.Tanh()
@@ -84,6 +95,14 @@ def images(*layers: nn.Module, flat: int) -> nn.Module:
 
 NETWORKS = {
     "linear, small": lambda: with_data(nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 3)), points(31, 3), 3),
+    "linear, small, many points": lambda: with_data(
+        nn.Sequential(nn.Linear(3, 7), nn.Tanh(), nn.Linear(7, 6, bias=False), nn.Tanh(), nn.Linear(6, 3)),
+        points(700, 3), 3,
+    ),
+    "linear, small, no bias, read twice": lambda: with_data(
+        nn.Sequential(nn.Linear(3, 5, bias=False), nn.Tanh(), ResidualSum(5), nn.Linear(5, 3, bias=False)),
+        points(31, 3), 3,
+    ),
     "linear, by the BLAS": lambda: with_data(
         nn.Sequential(nn.Linear(30, 40), nn.Tanh(), nn.Linear(40, 33, bias=False), nn.Tanh(), nn.Linear(33, 3)),
         points(150, 30), 3,
