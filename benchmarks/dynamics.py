@@ -87,14 +87,18 @@ def ours(case: str, walkers: int, seconds: float) -> float:
     bias = WangLandau(cvs, grid, InverseTime(maximum=6.5, scale=1e12), kernel=kernel)
     integrator = Langevin(dt, friction_from_fraction(1e-5, dt), splitting="BOA")
     simulation = nnsim.Simulation(make(), integrator, bias=bias, walkers=walkers, every=10**7, threads=1)
-    steps, done, begin = 1, 0, 0.0
+    return microseconds(simulation, seconds) / walkers
+
+
+def microseconds(simulation: nnsim.Simulation, seconds: float = 1.0) -> float:
+    """Of a step of all walkers; at least three are made."""
     simulation.advance(3)
-    begin = time.perf_counter()
+    steps, done, begin = 1, 0, time.perf_counter()
     while time.perf_counter() - begin < seconds or done < 3:
         simulation.advance(steps)
         done += steps
         steps = min(2 * steps, 1000)
-    return (time.perf_counter() - begin) / done / walkers * 1e6
+    return (time.perf_counter() - begin) / done * 1e6
 
 
 def eager(case: str, seconds: float) -> float:

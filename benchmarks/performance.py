@@ -26,6 +26,7 @@ from pathlib import Path
 import dynamics
 import matplotlib.pyplot as plt
 import torch
+from dynamics import microseconds
 
 import nnsim
 from nnsim import Grid, cv
@@ -40,17 +41,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE, PICTURE = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.png"
 RESULTS = ROOT / "benchmarks" / "results"
 LOSSES = [cv.LogLoss("train"), cv.LogLoss("test"), cv.SmoothedAccuracy("test", slope=5.0, coordinate="logit")]
-
-
-def microseconds(simulation: nnsim.Simulation, seconds: float = 1.0) -> float:
-    """Of a step of all walkers."""
-    simulation.advance(3)
-    steps, done, begin = 1, 0, time.perf_counter()
-    while time.perf_counter() - begin < seconds:
-        simulation.advance(steps)
-        done += steps
-        steps = min(2 * steps, 1000)
-    return (time.perf_counter() - begin) / done * 1e6
 
 
 def simulation(system: NeuralNetwork, dimensions: int = 2, **settings: object) -> nnsim.Simulation:
@@ -76,10 +66,7 @@ def growth() -> dict[str, list[tuple[float, float]]]:
     found: dict[str, list[tuple[float, float]]] = {"parameters": [], "points": [], "walkers": [], "CVs of the bias": []}
     for width in (3, 10, 30, 100, 300, 1000):
         system = dynamics.regression(width)
-        cvs = [cv.LogLoss("train"), cv.LogLoss("test")]
-        bias = WangLandau(cvs, Grid((-20, -20), (20, 20), bins=1000), InverseTime(1e-9, 1e12), kernel=0.2)
-        one = nnsim.Simulation(system, Langevin(1e-4, 1.0), bias=bias, walkers=1, every=10**7, threads=1)
-        found["parameters"].append((system.size, microseconds(one)))
+        found["parameters"].append((system.size, microseconds(simulation(system))))
     for count in (20, 100, 500, 2000, 10_000):
         found["points"].append((count, microseconds(simulation(points(count)))))
     for walkers in (1, 2, 4, 16, 64, 256):

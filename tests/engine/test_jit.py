@@ -35,7 +35,7 @@ def test_every_function_says_all_of_its_settings():
     assert {name for name, one in found.items() if not set(one.targetoptions) >= TAKEN_FROM_CALLERS} == set()
 
 
-ARGUMENTS = """
+FIRST_CALL = """
 import numpy as np
 from nnsim.jit import FAST, compiled
 from nnsim.random.philox import TILE, normals
@@ -55,7 +55,7 @@ print(numbers.tobytes().hex())
 @pytest.mark.slow
 def test_noise_does_not_depend_on_what_is_compiled_first(tmp_path: Path):
     """Where a function whose sums may be in any order calls it first, and the compiler has nothing in store."""
-    (tmp_path / "first.py").write_text(ARGUMENTS)
+    (tmp_path / "first.py").write_text(FIRST_CALL)
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run(
         [sys.executable, "first.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True

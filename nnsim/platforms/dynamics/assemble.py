@@ -13,6 +13,7 @@ from nnsim.logit import EPSILON
 from nnsim.platforms.dynamics import structures as to
 from nnsim.platforms.dynamics import variables
 from nnsim.platforms.dynamics.network import losses, passes
+from nnsim.platforms.dynamics.network.small import LANES
 from nnsim.platforms.dynamics.network.tables import Tables, tables_of
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ CVS = {
 BLOCK, BLOCK_IMAGES = 512, 32  # most points in a block of dense networks, and of those with convolutions
 CACHE = 2**19  # numbers of a block's values, beyond which it is made smaller
 LEAST_BLOCK = 64  # points of a block of a dense network, however wide
-ALIGNED = 16  # points of a block are a multiple of this
 
 
 def network_of(traced: TracedNetwork, size: int) -> tuple[to.Network, Tables]:
@@ -58,7 +58,7 @@ def block_width(tables: Tables, count: int) -> int:
     images = bool(np.isin(tables.ops[:, passes.KIND], (passes.DIRECT, passes.STRIPS, passes.MAX, passes.SUM)).any())
     most = BLOCK_IMAGES if images else max(LEAST_BLOCK, min(BLOCK, CACHE // max(tables.rows, 1)))
     each = math.ceil(count / math.ceil(count / most))
-    return math.ceil(each / ALIGNED) * ALIGNED
+    return math.ceil(each / LANES) * LANES
 
 
 def points_of(traced: TracedNetwork, tables: Tables) -> to.Points:

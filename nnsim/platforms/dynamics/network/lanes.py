@@ -31,7 +31,7 @@ def _add_scaled(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     to = _lanes(context, builder, kinds[0], y, _whole(context, builder, kinds[1], at))
     source = _lanes(context, builder, kinds[3], x, _whole(context, builder, kinds[4], begin))
     size = kinds[0].dtype.bitwidth // 8
-    term = builder.fmul(_spread(builder, factor), builder.load(source, align=size), flags=_FAST)
+    term = builder.fmul(spread(builder, factor), builder.load(source, align=size), flags=_FAST)
     builder.store(builder.fadd(builder.load(to, align=size), term, flags=_FAST), to, align=size)
     return context.get_dummy_value()
 
@@ -49,7 +49,7 @@ def _sum_of_rows(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         row = builder.load(builder.gep(listed, [k]))
         first = builder.mul(_whole(context, builder, kinds[3].dtype, row), ir.Constant(ir.IntType(64), LANES))
         source = builder.load(_lanes(context, builder, kinds[2], table, first), align=size)
-        term = builder.fmul(_spread(builder, builder.load(builder.gep(numbers, [k]))), source, flags=_FAST)
+        term = builder.fmul(spread(builder, builder.load(builder.gep(numbers, [k]))), source, flags=_FAST)
         builder.store(builder.fadd(builder.load(total), term, flags=_FAST), total)
     to = _lanes(context, builder, kinds[0], y, _whole(context, builder, kinds[1], at))
     builder.store(builder.load(total), to, align=size)
@@ -67,8 +67,8 @@ def _lanes(context: Any, builder: Any, kind: Any, array: Any, first: Any) -> Any
     return builder.bitcast(builder.gep(data, [first]), vector.as_pointer())
 
 
-def _spread(builder: Any, number: Any) -> Any:
-    """`LANES` times a number."""
-    nothing = ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined)
+def spread(builder: Any, number: Any, lanes: int = LANES) -> Any:
+    """So many times a number."""
+    nothing = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
     first = builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))

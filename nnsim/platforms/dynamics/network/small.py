@@ -14,6 +14,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from nnsim.platforms.dynamics.network.lanes import spread
+
 LANES = 16  # of which blocks of points are a multiple
 MOST_POINTS = 128  # beyond, loops over rows of points are as fast or faster
 _FAST = ("contract", "reassoc", "nsz")
@@ -55,12 +57,12 @@ def _weighted_sums(context: Any, builder: Any, signature: Any, args: Any) -> Any
         target = s.row(y, builder.add(out, o), points, p)
         builder.store(s.nothing, total)
         with builder.if_then(biased):
-            builder.store(s.spread(s.number(theta, builder.add(bias, o))), total)
+            builder.store(spread(builder, s.number(theta, builder.add(bias, o)), LANES), total)
         with builder.if_then(add):
             builder.store(builder.fadd(builder.load(total), s.load(target), flags=_FAST), total)
         begin = builder.add(weight, builder.mul(o, by_output))
         with s.each(inputs) as i:
-            factor = s.spread(s.number(theta, builder.add(begin, builder.mul(i, by_input))))
+            factor = spread(builder, s.number(theta, builder.add(begin, builder.mul(i, by_input))), LANES)
             s.accumulate(total, factor, s.load(s.row(x, builder.add(first, i), points, p)))
         builder.store(builder.load(total), target, align=s.size)
     return context.get_dummy_value()
@@ -127,14 +129,6 @@ class _Code:
     def load(self, pointer: Any) -> Any:
         """`LANES` numbers."""
         return self.builder.load(pointer, align=self.size)
-
-    def spread(self, number: Any) -> Any:
-        """`LANES` times a number."""
-        nothing = ir.Constant(self.vector, ir.Undefined)
-        first = self.builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
-        return self.builder.shuffle_vector(
-            first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        )
 
     def accumulate(self, total: Any, a: Any, b: Any) -> None:
         """total += a b."""
