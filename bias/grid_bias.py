@@ -35,6 +35,8 @@ class GridBias(Bias):
         outside: number of deposits left out because the walker was outside the grid.
         frozen: set to True to stop learning (the bias then is a fixed potential); saved and resumed.
         kernel: what one deposit adds to V.
+        numbers_of_counts: whether `observables`, as the same class gives it, follows from deposits, outside and
+            settings, so that platforms need not keep the tables of a step for it.
 
     Raises:
         InputError: CVs or grid of another type, more or fewer CVs than axes, or a bad kT; it names the subclass.
@@ -44,6 +46,7 @@ class GridBias(Bias):
     kT: float
     kernel: Kernel
     deposits: int
+    numbers_of_counts = False
 
     def __init__(
         self, cvs: CollectiveVariable | Sequence[CollectiveVariable], grid: Grid, *, kT: float, name: str

@@ -56,6 +56,7 @@ class WangLandau(GridBias):
 
     formula = "flat_histogram"
     native = "grid"  # for native platforms
+    numbers_of_counts = True
 
     def __init__(
         self,
@@ -102,8 +103,7 @@ class WangLandau(GridBias):
             return DepositPlan(1, np.array([self.kT * self.increment]), 0.0, 1)
         known = (_next_look(self.schedule, self.deposits) - self.deposits - 1) // walkers + 1
         steps = min(steps, known)
-        counts = range(self.deposits, self.deposits + steps * walkers)
-        heights = np.array([self.schedule.increment(count) for count in counts])
+        heights = _increments(self.schedule, self.deposits, steps * walkers)
         return DepositPlan(1, self.kT * heights, 0.0, steps)
 
     def take_account(self, deposits: int, outside: int, last_height: float) -> None:
@@ -186,3 +186,9 @@ class WangLandau(GridBias):
 def _next_look(schedule: IncrementSchedule, deposits: int) -> int:
     """As `IncrementSchedule.next_look`, also of a schedule that does not inherit: that may look at any time."""
     return schedule.next_look(deposits) if IncrementSchedule in type(schedule).__mro__ else deposits + 1
+
+
+def _increments(schedule: IncrementSchedule, first: int, count: int) -> np.ndarray:
+    """As `IncrementSchedule.increments`, also of a schedule that does not inherit."""
+    inherits = IncrementSchedule in type(schedule).__mro__
+    return schedule.increments(first, count) if inherits else IncrementSchedule.increments(schedule, first, count)

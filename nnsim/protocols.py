@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nnsim.precision import Precision
     from nnsim.program.dynamics import Masses
     from nnsim.program.operation import Operation
+    from nnsim.running.film import Film
     from nnsim.schedules import Numbers, Setting
     from nnsim.simulation import Simulation
     from nnsim.state import State
@@ -460,6 +461,14 @@ class Platform(Protocol):
     def observe(self, state: State, things: Sequence[Observable]) -> Mapping[str, Tensor]:
         """Values [W, ...] by name of those of some observables at the state that it can compute faster itself."""
         return {}
+
+    def filmed(self, things: Sequence[Observable]) -> Sequence[Observable] | None:
+        """Which of some observables `film` computes; None if it keeps no frames."""
+        return None
+
+    def film(self, state: State, steps: int, film: Film) -> State:
+        """`advance`, keeping in `film.frames` those steps that the film asks for, also if then something fails."""
+        raise NotImplementedError
 
     @classmethod
     def concerns(cls, simulation: Simulation) -> bool:

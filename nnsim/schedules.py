@@ -32,6 +32,10 @@ class IncrementSchedule(Protocol):
         """Increment, in kT, after so many deposits of all walkers."""
         ...
 
+    def increments(self, first: int, count: int) -> np.ndarray:
+        """Those after `first`, `first` + 1, ... deposits, [count], to the bit; for many at once."""
+        return np.array([self.increment(deposits) for deposits in range(first, first + count)], dtype=np.float64)
+
     def observe(self, deposits: int, visits: Tensor) -> None:
         """Look at the histogram of visits (int64, the grid's shape) after an update."""
         return
@@ -90,6 +94,16 @@ class RampHoldInverseTime(IncrementSchedule):
             return self.maximum
         return self.maximum * (self.hold - self.offset) / (deposits - self.offset)
 
+    def increments(self, first: int, count: int) -> np.ndarray:
+        """Those after `first`, `first` + 1, ... deposits, [count], to the bit; for many at once."""
+        if type(self).increment is not RampHoldInverseTime.increment:
+            return super().increments(first, count)
+        deposits, found = np.arange(first, first + count, dtype=np.float64), np.full(count, self.maximum)
+        rises, falls = deposits < self.ramp, deposits >= max(self.ramp, self.hold)
+        found[rises] = self.maximum * np.minimum(deposits[rises] + 1, self.ramp) / self.ramp if self.ramp else 0.0
+        found[falls] = self.maximum * (self.hold - self.offset) / (deposits[falls] - self.offset)
+        return found
+
 
 @dataclass(frozen=True)
 class InverseTime(IncrementSchedule):
@@ -114,6 +128,12 @@ class InverseTime(IncrementSchedule):
     def increment(self, deposits: int) -> float:
         """Increment, in kT, after so many deposits."""
         return min(self.maximum, self.scale / max(deposits, 1))
+
+    def increments(self, first: int, count: int) -> np.ndarray:
+        """Those after `first`, `first` + 1, ... deposits, [count], to the bit; for many at once."""
+        if type(self).increment is not InverseTime.increment:
+            return super().increments(first, count)
+        return np.minimum(self.maximum, self.scale / np.maximum(np.arange(first, first + count), 1))
 
 
 @dataclass(frozen=True)

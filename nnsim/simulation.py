@@ -32,10 +32,11 @@ from nnsim.running.checks import forces
 from nnsim.running.checks import parts as checks
 from nnsim.running.checks.contract import check_contract
 from nnsim.running.checks.integrators import check_conserved, check_integrator, started
+from nnsim.running.film import Film, FrameReporter
 from nnsim.running.interrupt import GO_ON, Interrupt
 from nnsim.running.monitor import Monitor
 from nnsim.running.plan import Recording, check_recording, recording_plan
-from nnsim.running.recording import History, Recorder, particle_series, standard_series
+from nnsim.running.recording import History, Recorder, filming, particle_series, standard_series
 from nnsim.running.step_error.watch import StepError
 from nnsim.running.store import Store, called, require_path, require_store
 
@@ -361,22 +362,38 @@ class Simulation:
     def _advance_to(
         self, target: int, reporters: Sequence[Reporter], look_up: Callable[[], bool] = lambda: False
     ) -> None:
-        """Advance in slices that end where a reporter is due; `look_up` is called now and then and may end it."""
+        """Advance in slices that end where a reporter is due; `look_up` is called now and then and may end it.
+
+        Slices do not end where the platform keeps frames of the steps for the reporters.
+        """
         stop = False
         if self.state.step < target:
             ownership.use(self)
+        film, takers, reporters = filming(self, reporters)
         while self.state.step < target and not stop:
             due = min([target, *(_due(reporter, self.state.step) for reporter in reporters)])
             while self.state.step < due and not stop:
-                steps = min(self._slice_steps, due - self.state.step)
-                begin = time.perf_counter()
-                self.state = self.platform.advance(self.state, steps)
-                elapsed = time.perf_counter() - begin
-                fitting = int(LOOK_UP_SECONDS / max(elapsed / steps, 1e-9))
-                self._slice_steps = max(1, min(fitting, 2 * self._slice_steps + 8))
+                self._slice(due, film, takers)
                 if self.state.step == due:
                     self._report(reporters)
                 stop = look_up()
+
+    def _slice(self, due: int, film: Film | None, takers: Sequence[FrameReporter]) -> None:
+        """Some steps, at most up to `due`, as many as go between two looks up."""
+        before, begin = self.state.step, time.perf_counter()
+        steps = min(self._slice_steps, due - before)
+        if film is None:
+            self.state = self.platform.advance(self.state, steps)
+        else:
+            try:
+                self.state = self.platform.film(self.state, steps, film)
+            finally:  # also those before something became NaN
+                for frames in film.developed():
+                    for taker in takers:
+                        taker.take(self, frames)
+        elapsed = time.perf_counter() - begin
+        fitting = int(LOOK_UP_SECONDS / max(elapsed / steps, 1e-9))
+        self._slice_steps = max(1, min(fitting, 2 * self._slice_steps + 8))
 
     def _report(self, reporters: Sequence[Reporter]) -> None:
         step = self.state.step

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nnsim.trajectory.frames import Frames
     from nnsim.trajectory.reader import Trajectory
 
+Block: TypeAlias = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  # steps and times [T], values [T, ...]
 GROUP = "particles/parameters"
 CREATOR = "nnsim export"
 CHUNK_BYTES, MOST_FRAMES = 250_000, 16384
@@ -110,12 +111,8 @@ def _write_groups(root: Path, trajectory: Trajectory) -> None:
 def _write_positions(root: Path, frames: WalkerFrames) -> None:
     order = frames.columns
     create_array(root / GROUP / "id", order.shape, order.shape, order.dtype)[...] = order
-    rows = (
-        (step, time, xyz)
-        for block in frames.blocks()
-        for step, time, xyz in zip(block.step, block.time, block.xyz, strict=True)
-    )
-    _write_element(ensure_group(root, f"{GROUP}/position"), rows, unit="Angstrom")
+    blocks = ((block.step, block.time, block.xyz) for block in frames.blocks())
+    _write_element(ensure_group(root, f"{GROUP}/position"), blocks, unit="Angstrom")
 
 
 def _write_observable(folder: Path, name: str, series: Frames, steps: Indices, walker: int | None) -> None:
@@ -127,22 +124,20 @@ def _write_observable(folder: Path, name: str, series: Frames, steps: Indices, w
     size = block_length(int(np.prod(series.shape[1:])) * series.dtype.itemsize)
     step, time = series.step, series.time
 
-    def each() -> Iterator[tuple[Any, Any, NDArray[Any]]]:
+    def blocks() -> Iterator[Block]:
         for first in range(0, len(rows), size):
             part = rows[first : first + size]
-            values = series[part] if walker is None else series[part, walker]
-            yield from zip(step[part], time[part], values, strict=True)
+            yield step[part], time[part], series[part] if walker is None else series[part, walker]
 
-    _write_element(group, each(), unit=None)
+    _write_element(group, blocks(), unit=None)
 
 
-def _write_element(folder: Path, rows: Iterator[tuple[Any, Any, NDArray[Any]]], unit: str | None) -> None:
+def _write_element(folder: Path, blocks: Iterator[Block], unit: str | None) -> None:
     """Value, step and time; MDAnalysis wants the unit of every time, and of lengths."""
     columns: SeriesColumns | None = None
-    for step, time, value in rows:
-        frame = np.asarray(value)
-        columns = columns or _columns(folder, frame)
-        columns.append(folder.name, int(step), float(time), frame)
+    for step, time, values in blocks:
+        columns = columns or _columns(folder, values[0])
+        columns.extend(folder.name, step, time, values)
     assert columns is not None  # there is at least one frame
     for column in columns.columns:
         column.write()

@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from nnsim.errors import NNSimWarning
-from nnsim.protocols import Reporter
-from nnsim.schedules import setting_at
+from nnsim.running.film import Film, FrameReporter, Frames, Present
+from nnsim.schedules import Setting, setting_at
 
 if TYPE_CHECKING:
     from nnsim.simulation import Simulation
@@ -21,7 +21,7 @@ WINDOW = 50  # samples of the kinetic temperature that are averaged before it is
 TOLERANCE = 0.05  # relative deviation from kT that is worth a warning, beyond 5 standard errors
 
 
-class Monitor(Reporter):
+class Monitor(FrameReporter):
     """Keeps the kinetic temperature along the run and warns, once, when it leaves that of the thermostat.
 
     Of walkers with a kT each, every one is compared with its own.
@@ -40,10 +40,23 @@ class Monitor(Reporter):
 
     def report(self, simulation: Simulation) -> None:
         """Take one sample and judge the newest ones."""
+        self.take(simulation, Present(simulation))
+
+    def take(self, simulation: Simulation, frames: Frames) -> None:
+        """Take a sample of each frame that is due, and judge the newest ones."""
         kT = simulation.integrator.kT
-        if "kinetic_energy" not in simulation.state.integrator_state or kT is None:
+        if frames.kinetic_energy is None or kT is None:
             return
-        step, found = simulation.state.step, simulation.kinetic_temperature()
+        temperatures = 2 * frames.kinetic_energy.cpu().numpy() / simulation.state.positions.shape[1]
+        for frame in np.flatnonzero(frames.steps % self._every == 0):
+            self._sample(simulation, int(frames.steps[frame]), temperatures[frame], kT)
+
+    def filmed(self, film: Film) -> tuple[Monitor | None, Monitor | None]:
+        """All of it, if the film has its steps."""
+        return (None, self) if self._every % film.every else (self, None)
+
+    def _sample(self, simulation: Simulation, step: int, found: np.ndarray, kT: Setting) -> None:
+        """Keep the kinetic temperatures [W] of a step."""
         if step // self._every % self._stride == 0:
             self._samples.append((step, float(found.mean())))
         if len(self._samples) > MOST_SAMPLES:
@@ -58,7 +71,7 @@ class Monitor(Reporter):
         self._newest.append(newest)
         if len(self._newest) == WINDOW:
             if not self._warned and simulation.force_field.biases:
-                self._judge(simulation, given)
+                self._judge(simulation, step, given)
             self._newest = []
 
     def state_dict(self) -> dict[str, Any]:
@@ -84,11 +97,10 @@ class Monitor(Reporter):
         chosen = [value for step, value in self._samples if step >= since]
         return sum(chosen) / len(chosen) if chosen else math.nan
 
-    def _judge(self, simulation: Simulation, given: float | Tensor) -> None:
+    def _judge(self, simulation: Simulation, step: int, given: float | Tensor) -> None:
         """Compare the newest samples of all walkers, or of each walker, with kT."""
-        state = simulation.state
         kT, means = np.atleast_1d(np.asarray(given)), np.mean(self._newest, axis=0)
-        velocities = state.positions.numel() // len(kT)
+        velocities = simulation.state.positions.numel() // len(kT)
         # velocities of neighbouring samples are correlated: count only a tenth of them as independent
         error = kT * math.sqrt(2 / (velocities * max(WINDOW / 10, 1)))
         excess = np.abs(means - kT) - (TOLERANCE * kT + 5 * error)
@@ -101,7 +113,7 @@ class Monitor(Reporter):
             cause = "the thermostat has not caught up"
         of = f" of walker {worst}" if isinstance(given, Tensor) else ""
         warnings.warn(
-            f"step {state.step}: kinetic temperature {means[worst]:.3g}{of} instead of kT = {kT[worst]:.3g}; {cause}, "
+            f"step {step}: kinetic temperature {means[worst]:.3g}{of} instead of kT = {kT[worst]:.3g}; {cause}, "
             "raise the friction, or use a smaller time step",
             NNSimWarning,
             stacklevel=2,

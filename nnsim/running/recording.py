@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -13,23 +13,27 @@ from nnsim.errors import InputError
 from nnsim.forcefield import difference
 from nnsim.identity.parts import same
 from nnsim.protocols import Bias, Observable, Reporter
-from nnsim.schedules import setting_at
+from nnsim.running.film import Film, FrameReporter, Frames, Present
+from nnsim.schedules import BiasFunction, Setting, setting_at
 from nnsim.trajectory.layout import folder_name
 
 if TYPE_CHECKING:
-    from nnsim.evaluation import Evaluation
     from nnsim.simulation import Simulation
 
 
-# Gives a value from the simulation and a lazily made evaluation at its positions.
-Read: TypeAlias = "Callable[[Simulation, Callable[[], Evaluation]], torch.Tensor | float]"
+# What a series is read from; all but tables can be filmed, and observables where the platform knows them.
+STATE, NUMBERS, POSITIONS, VELOCITIES, OBSERVED, TABLES = (
+    *("state", "numbers", "positions", "velocities", "observed", "tables"),
+)
+Rows: TypeAlias = "slice | np.ndarray"
+Read: TypeAlias = "Callable[[Frames, Rows], Any]"  # gives [T, ...], the values in some of the frames
 
 
 class Sink(Protocol):
     """Takes frames: a trajectory on disk, or memory."""
 
-    def append(self, series: str, step: int, time: float, value: np.ndarray) -> None:
-        """Add one frame to a series such as `observables/ln_loss_train`."""
+    def extend(self, series: str, steps: np.ndarray, times: np.ndarray, values: np.ndarray) -> None:
+        """Add T frames [T, ...] to a series such as `observables/ln_loss_train`."""
         ...
 
 
@@ -40,10 +44,10 @@ class Series:
     Attributes:
         name: path in the trajectory.
         every: its interval in steps.
-        read: gives the value.
+        read: gives the values.
         what: what it is, in words.
         thing: the CV or observable, if it is one.
-        observed: whether it must be computed for the frame.
+        source: what it is read from.
     """
 
     name: str
@@ -51,10 +55,10 @@ class Series:
     read: Read
     what: str = "what every run records"
     thing: Any = None
-    observed: bool = False
+    source: str = STATE
 
 
-class Recorder(Reporter):
+class Recorder(FrameReporter):
     """Appends each series to the sink at its own interval.
 
     The first frame of a series is that of step `every`, unless `start` is called at step 0.
@@ -69,30 +73,90 @@ class Recorder(Reporter):
 
     def report(self, simulation: Simulation) -> None:
         """Append every series that is due now."""
-        self._append(simulation, [one for one in self.series if simulation.state.step % one.every == 0])
+        step = simulation.state.step
+        self.take(simulation, Present(simulation, [one.thing for one in self._observed() if step % one.every == 0]))
+
+    def take(self, simulation: Simulation, frames: Frames) -> None:
+        """Append of every series those frames that are due."""
+        for one in self.series:
+            due = frames.steps % one.every == 0
+            if due.any():
+                self._append(simulation, one, frames, slice(None) if due.all() else np.flatnonzero(due))
 
     def start(self, simulation: Simulation) -> None:
         """Append every series as it is before the first step, but no snapshots of biases that have learnt nothing."""
-        self._append(simulation, [one for one in self.series if "/snapshots/" not in one.name])
+        frames = Present(simulation, [one.thing for one in self._observed()])
+        for one in self.series:
+            if one.source != TABLES:
+                self._append(simulation, one, frames, slice(None))
+
+    def filmed(self, film: Film) -> tuple[Recorder | None, Recorder | None]:
+        """A recorder of the series that a film serves, and one of the others."""
+        served = [one for one in self.series if _serves(film, one)]
+        others = [one for one in self.series if not _serves(film, one)]
+        return (Recorder(served, self.sink) if served else None), (Recorder(others, self.sink) if others else None)
+
+    def _observed(self) -> list[Series]:
+        return [one for one in self.series if one.source == OBSERVED]
 
     @torch.no_grad()
-    def _append(self, simulation: Simulation, series: list[Series]) -> None:
-        made: list[Evaluation] = []
+    def _append(self, simulation: Simulation, one: Series, frames: Frames, rows: Rows) -> None:
+        steps, value = frames.steps[rows], one.read(frames, rows)
+        array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+        self.sink.extend(one.name, steps, steps * simulation.integrator.time_step, array)
 
-        def evaluation() -> Evaluation:
-            if not made:
-                made.append(simulation.force_field.evaluate(simulation.state.positions))
-            return made[0]
 
-        step = simulation.state.step
-        things = [one.thing for one in series if one.observed]
-        known = simulation.platform.observe(simulation.state, things) if things else {}
-        for one in series:
-            value = (
-                known[one.thing.name] if one.observed and one.thing.name in known else one.read(simulation, evaluation)
-            )
-            array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.float64(value)
-            self.sink.append(one.name, step, step * simulation.integrator.time_step, np.array(array))
+def filming(
+    simulation: Simulation, reporters: Sequence[Reporter]
+) -> tuple[Film | None, list[FrameReporter], list[Reporter]]:
+    """A film, who is served by it, and who must be called at steps of his own; without a film these are all."""
+    recorder = next((one for one in reporters if isinstance(one, Recorder)), None)
+    film = None if recorder is None else _film_of(simulation, recorder)
+    if film is None:
+        return None, [], list(reporters)
+    takers: list[FrameReporter] = []
+    others: list[Reporter] = []
+    for reporter in reporters:
+        taker, other = reporter.filmed(film) if isinstance(reporter, FrameReporter) else (None, reporter)
+        takers += [] if taker is None else [taker]
+        others += [] if other is None else [other]
+    return film, takers, others
+
+
+def _film_of(simulation: Simulation, recorder: Recorder) -> Film | None:
+    """The film from which the most of what a recorder appends can be read; None if the platform takes none.
+
+    It has the frames of the shortest interval. What is recorded at others that are no multiples, and observables at
+    longer ones, which would be computed too often, are left to the recorder.
+    """
+    observed = [one.thing for one in recorder.series if one.source == OBSERVED]
+    known = simulation.platform.filmed(observed)
+    if known is None:
+        return None
+    names = {thing.name for thing in known}
+    series = [one for one in recorder.series if one.source not in (TABLES, OBSERVED)]
+    series += [one for one in recorder.series if one.source == OBSERVED and one.thing.name in names]
+    every = min(one.every for one in series)
+
+    def shortest(source: str) -> int:
+        return min((one.every for one in series if one.source == source and one.every % every == 0), default=0)
+
+    things_every = shortest(OBSERVED)
+    return Film(
+        every,
+        shortest(NUMBERS),
+        shortest(POSITIONS),
+        shortest(VELOCITIES),
+        things_every,
+        tuple(one.thing for one in series if one.source == OBSERVED and one.every == things_every),
+    )
+
+
+def _serves(film: Film, one: Series) -> bool:
+    """Whether a series can be read from a film."""
+    if one.source == OBSERVED:
+        return one.thing in film.things
+    return one.source != TABLES and one.every % film.every == 0
 
 
 class History:
@@ -100,12 +164,12 @@ class History:
 
     def __init__(self) -> None:
         self._frames: dict[str, list[np.ndarray]] = {}
-        self._steps: dict[str, list[int]] = {}
+        self._steps: dict[str, list[np.ndarray]] = {}
 
-    def append(self, series: str, step: int, time: float, value: np.ndarray) -> None:
-        """Keep a copy of one frame."""
-        self._frames.setdefault(series, []).append(np.array(value))
-        self._steps.setdefault(series, []).append(step)
+    def extend(self, series: str, steps: np.ndarray, times: np.ndarray, values: np.ndarray) -> None:
+        """Keep a copy of frames [T, ...]."""
+        self._frames.setdefault(series, []).append(np.array(values))
+        self._steps.setdefault(series, []).append(np.array(steps))
 
     def _key(self, name: str) -> str:
         for key in (name, f"observables/{name}", f"particles/parameters/{name}"):
@@ -119,11 +183,11 @@ class History:
         return sorted(key.split("/")[-1] for key in self._frames)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return np.stack(self._frames[self._key(name)])
+        return np.concatenate(self._frames[self._key(name)])
 
     def steps(self, name: str) -> np.ndarray:
         """Steps of the frames of a series, [T]."""
-        return np.array(self._steps[self._key(name)])
+        return np.concatenate(self._steps[self._key(name)])
 
 
 # Names that readers of a trajectory take for these very quantities, also where a run does not record them, and those
@@ -142,28 +206,29 @@ def standard_series(simulation: Simulation) -> list[Series]:
     """
     plan = simulation.recording
     found = [
-        _observable("potential_energy", plan.every, lambda sim, _: sim.state.energy),
-        _observable("bias_energy", plan.every, lambda sim, _: sim.state.bias_energy),
+        _observable("potential_energy", plan.every, lambda frames, rows: frames.energy[rows]),
+        _observable("bias_energy", plan.every, lambda frames, rows: frames.bias_energy[rows]),
     ]
     asked = {thing.name: every for thing, every in plan.observables}
     for column, cv in enumerate(simulation.force_field.cvs):
         every = asked.get(cv.name, plan.every)
         found.append(_observable(cv.name, every, _cv_column(column), f"the CV {type(cv).__name__} of a bias", cv))
     if "kinetic_energy" in simulation.state.integrator_state:
-        found.append(_observable("kinetic_temperature", plan.every, lambda sim, _: sim.kinetic_temperature()))
+        found.append(_observable("kinetic_temperature", plan.every, _temperature(simulation.state.positions.shape[1])))
     kT = simulation.integrator.kT
-    if callable(kT):
-        found.append(_observable("kT", plan.every, lambda sim, _: setting_at(kT, sim.state.step)))
+    if callable(kT):  # what follows a bias is known at the present step only
+        source = TABLES if isinstance(kT, BiasFunction) else STATE
+        found.append(_observable("kT", plan.every, _schedule(kT), "the temperature of the run", None, source))
     for bias in simulation.force_field.biases:
         for key in bias.observables():
             name, what = f"{bias.name}_{key}", f"the number {key!r} of the bias {bias.name!r}"
-            found.append(_observable(name, plan.every, _bias_number(bias, key), what))
+            found.append(_observable(name, plan.every, _bias_number(bias, key), what, None, NUMBERS))
         for key in bias.tables():
             name, what = f"nnsim/bias/{bias.name}/snapshots/{key}", f"the table {key!r} of the bias {bias.name!r}"
-            found.append(Series(name, plan.snapshot_every, _bias_table(bias, key), what))
+            found.append(Series(name, plan.snapshot_every, _bias_table(simulation, bias, key), what, None, TABLES))
     for thing, own in plan.observables:
         what = f"the observable {type(thing).__name__}"
-        found.append(_observable(thing.name, own, _observed(thing), what, thing, True))
+        found.append(_observable(thing.name, own, _observed(thing), what, thing, OBSERVED))
     return _without_repetitions(found)
 
 
@@ -204,10 +269,13 @@ def particle_series(simulation: Simulation) -> list[Series]:
     found = []
     every = plan.every if plan.positions_every is None else plan.positions_every
     if every:
-        found.append(Series("particles/parameters/position", every, lambda sim, _: sim.state.positions.to(dtype)))
+        name, what = "particles/parameters/position", "the positions"
+        found.append(Series(name, every, lambda frames, rows: frames.positions[rows].to(dtype), what, None, POSITIONS))
     if plan.velocities_every:
-        every = plan.velocities_every
-        found.append(Series("particles/parameters/velocity", every, lambda sim, _: sim.state.velocities.to(dtype)))
+        every, name, what = plan.velocities_every, "particles/parameters/velocity", "the velocities"
+        found.append(
+            Series(name, every, lambda frames, rows: frames.velocities[rows].to(dtype), what, None, VELOCITIES)
+        )
     return found
 
 
@@ -216,7 +284,15 @@ def _observable(name: str, every: int, read: Read, *what: Any) -> Series:
 
 
 def _cv_column(column: int) -> Read:
-    return lambda simulation, _: simulation.state.cvs[:, column]
+    return lambda frames, rows: frames.cvs[rows][..., column]
+
+
+def _temperature(parameters: int) -> Read:
+    return lambda frames, rows: 2 * frames.kinetic_energy[rows] / parameters  # type: ignore[index]  # there is one
+
+
+def _schedule(kT: Setting) -> Read:
+    return lambda frames, rows: np.stack([np.asarray(setting_at(kT, int(step))) for step in frames.steps[rows]])
 
 
 def bias_numbers(bias: Bias) -> dict[str, float]:
@@ -225,16 +301,20 @@ def bias_numbers(bias: Bias) -> dict[str, float]:
 
 
 def _bias_number(bias: Bias, key: str) -> Read:
-    return lambda simulation, _: bias.observables()[key]
+    def read(frames: Frames, rows: Rows) -> np.ndarray:
+        numbers = [frames.numbers[frame] for frame in np.arange(len(frames.steps))[rows]]
+        return np.stack([one[bias.name][key] for one in numbers if one is not None])
+
+    return read
 
 
-def _bias_table(bias: Bias, key: str) -> Read:
-    def read(simulation: Simulation, _: object) -> torch.Tensor:
+def _bias_table(simulation: Simulation, bias: Bias, key: str) -> Read:
+    def read(frames: Frames, rows: Rows) -> torch.Tensor:
         with simulation.platform.settled():
-            return bias.tables()[key]
+            return bias.tables()[key][None]
 
     return read
 
 
 def _observed(thing: Observable) -> Read:
-    return lambda simulation, evaluation: thing.observe(simulation.state, evaluation())
+    return lambda frames, rows: frames.observed(thing)[rows]

@@ -143,6 +143,10 @@ class ZarrStore(Store):
         """See `TrajectoryWriter`."""
         self.writer.append(series, step, time, value)
 
+    def extend(self, series: str, steps: np.ndarray, times: np.ndarray, values: np.ndarray) -> None:
+        """See `TrajectoryWriter`."""
+        self.writer.extend(series, steps, times, values)
+
     def put(self, path: str, array: np.ndarray, attrs: dict[str, Any] | None = None) -> None:
         """See `TrajectoryWriter`."""
         self.writer.put(path, array, attrs)

@@ -46,14 +46,15 @@ class Column:
         return column
 
     @property
-    def is_full(self) -> bool:
-        """Whether the buffer holds a whole chunk."""
-        return self.count - self.start == len(self.buffer)
+    def room(self) -> int:
+        """How many frames the buffer can still take; none if it holds a whole chunk."""
+        return self.start + len(self.buffer) - self.count
 
-    def add(self, frame: np.ndarray | float) -> None:
-        """Copy a frame into the buffer, which must not be full."""
-        self.buffer[self.count - self.start] = frame
-        self.count += 1
+    def add(self, frames: np.ndarray) -> None:
+        """Copy frames [T, ...] into the buffer, which must have room for them."""
+        begin = self.count - self.start
+        self.buffer[begin : begin + len(frames)] = frames
+        self.count += len(frames)
 
     def write(self) -> None:
         """Bring the buffered frames to the disk; a file that exists is replaced atomically by zarr's LocalStore."""
@@ -66,7 +67,7 @@ class Column:
             array[self.start : self.count] = self.buffer[: self.count - self.start]
             self.touched.add(StoredArray.chunk_name(self.folder, self.start // len(self.buffer), self.buffer.ndim))
         self.on_disk = self.count
-        if self.is_full:
+        if not self.room:
             self.start = self.count
 
     def _open(self) -> Any:
@@ -100,23 +101,26 @@ class SeriesColumns:
         """Number of frames."""
         return self.columns[0].count
 
-    def append(self, name: str, step: int, time: float, frame: np.ndarray) -> None:
-        """Add a frame to all columns or, if a full one cannot be written, to none."""
+    def extend(self, name: str, steps: np.ndarray, times: np.ndarray, frames: np.ndarray) -> None:
+        """Add frames [T, ...] to all columns or, from where a full one cannot be written on, to none."""
         buffer = self.columns[0].buffer
-        if frame.shape != buffer.shape[1:] or not np.can_cast(frame.dtype, buffer.dtype, "safe"):
+        if frames.shape[1:] != buffer.shape[1:] or not np.can_cast(frames.dtype, buffer.dtype, "safe"):
             raise InputError(
-                f"{name}: a frame of {frame.dtype}{list(frame.shape)} after frames of {buffer.dtype}"
+                f"{name}: a frame of {frames.dtype}{list(frames.shape[1:])} after frames of {buffer.dtype}"
                 f"{list(buffer.shape[1:])}; every frame must have the shape and type of the first"
             )
         self._write_full()  # only after a failed write, which is tried again
-        row: tuple[np.ndarray | float, ...] = (frame, step, time)
-        for column, value in zip(self.columns, row, strict=True):
-            column.add(value)
-        self._write_full()
+        done = 0
+        while done < len(frames):
+            upto = done + min(column.room for column in self.columns)
+            for column, values in zip(self.columns, (frames, steps, times), strict=True):
+                column.add(values[done:upto])
+            self._write_full()
+            done = upto
 
     def _write_full(self) -> None:
         for column in self.columns:
-            if column.is_full:
+            if not column.room:
                 column.write()
 
 

@@ -143,19 +143,33 @@ class TrajectoryWriter:
             InputError: a name that is no safe file name, or a frame unlike the first.
             TrajectoryError: the disk is full or fails; what is committed stays readable.
         """
+        self.extend(series, np.array([step]), np.array([time]), np.asarray(value)[None])
+
+    def extend(self, series: str, steps: np.ndarray, times: np.ndarray, values: np.ndarray) -> None:
+        """Add T frames, as `append` for each.
+
+        Args:
+            series: as of `append`.
+            steps: of the simulation, [T], int64; T at least 1.
+            times: of the simulation, [T], in reduced units.
+            values: the frames, [T, ...].
+
+        Raises:
+            InputError, TrajectoryError: as `append`; of frames that do not fit the first none is added.
+        """
         self._require_open()
-        frame = np.asarray(value)
+        values = np.asarray(values)
         if series not in self._series:
             check_series(series)
-            _storable(series, frame)
+            _storable(series, values)
             with writing(self.path):
                 group, _, name = series.rpartition("/")
                 folder = self._group(group) / name  # the series itself is nothing to a reader before its first commit
                 folder.mkdir(exist_ok=True)
                 write_json(folder / ".zgroup", GROUP)
-                self._series[series] = SeriesColumns.new(folder, frame)
+                self._series[series] = SeriesColumns.new(folder, values[0])
         with writing(self.path):
-            self._series[series].append(series, step, time, frame)
+            self._series[series].extend(series, steps, times, values)
 
     def put(self, path: str, array: np.ndarray, attrs: dict[str, Any] | None = None) -> None:
         """Replace one array atomically, such as the newest table of a bias.

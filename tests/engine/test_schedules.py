@@ -1,5 +1,6 @@
 """How the increment of a Wang-Landau bias falls."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -148,3 +149,30 @@ def test_the_papers_schedule_for_monte_carlo():
     for wrong in ({"numerator": 0.0}, {"cycle": 0.5}, {"offset": 0.0}):
         with pytest.raises(InputError, match=f"{next(iter(wrong))} = "):
             CycleDecay(**wrong)
+
+
+class Slower(InverseTime):
+    """With an own formula."""
+
+    def increment(self, deposits: int) -> float:
+        return super().increment(deposits) / 3
+
+
+@given(
+    st.sampled_from(
+        [
+            InverseTime(0.3, 7e3),
+            Slower(0.3, 7e3),
+            CycleDecay(5.0, 1e3, 7.0),
+            RampHoldInverseTime(2.0, ramp=1000.5, hold=5000, offset=70.1),
+            RampHoldInverseTime(2.0, ramp=0, hold=100),
+            RampHoldInverseTime(0.1, ramp=3000, hold=3000),
+            FlatnessHalving(0.7),
+        ]
+    ),
+    st.integers(0, 20_000) | st.integers(0, 2**52),
+)
+def test_many_increments_are_each_of_them_to_the_bit(schedule, first):
+    count = 5000 if first < 20_000 else 3
+    each = np.array([schedule.increment(deposits) for deposits in range(first, first + count)])
+    assert np.array_equal(schedule.increments(first, count), each)

@@ -103,6 +103,32 @@ def finished(path: Path, steps: int) -> TrajectoryWriter:
 # ------------------------------------------------------------------------------------------------- round trips
 
 
+@pytest.mark.parametrize("pieces", [[61], [1] * 61, [7, 7, 7, 40], [10, 1, 11, 39], [50, 11]])
+def test_many_frames_at_once_are_those_added_one_by_one(tmp_path: Path, small_chunks: None, pieces: list[int]) -> None:
+    """To the byte of every chunk, wherever pieces and chunks begin and end."""
+    finished(tmp_path / "one.zarr", 61)
+    writer, begin = TrajectoryWriter.create(tmp_path / "many.zarr", {"seed": 1}), 0
+    for count in pieces:
+        for series, every in EVERY.items():
+            steps = np.array([step for step in range(begin + 1, begin + count + 1) if step % every == 0])
+            if len(steps):
+                writer.extend(series, steps, 0.25 * steps, np.stack([frame(series, step) for step in steps.tolist()]))
+        begin += count
+    writer.close()
+    assert arrays_of(tmp_path / "one.zarr") == arrays_of(tmp_path / "many.zarr")
+
+
+def test_frames_that_do_not_fit_are_refused_together(tmp_path: Path) -> None:
+    writer = finished(tmp_path / "run.zarr", 5)
+    with pytest.raises(TrajectoryError, match="closed"):
+        writer.extend(LOSS, np.array([6]), np.array([1.5]), np.zeros((1, 2)))
+    writer = TrajectoryWriter.resume(tmp_path / "run.zarr", {LOSS: 5})
+    with pytest.raises(InputError, match="shape and type of the first"):
+        writer.extend(LOSS, np.array([6, 7]), np.array([1.5, 1.75]), np.zeros((2, 3)))
+    writer.close()
+    assert len(all_series(Trajectory(tmp_path / "run.zarr"))[LOSS]) == 5
+
+
 def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "run.zarr"
     header = {"seed": 4, "parameters": {"w": [2, 3]}, "script": "ü\n", "np": np.float64(0.5), "a": np.arange(2)}

@@ -23,8 +23,8 @@ def energies_and_forces(w, step, problem, batch, walkers, scratch, places):  # t
     """U, V, the CVs and f of walker w at its positions; all biases are those of a step."""
     network, points, quantities, cvs, potential, grids, restraints = problem
     q, coefficients, s = walkers.positions, scratch.coefficients, walkers.cvs[w]
-    _copy_positions(q, w, scratch.theta)
-    variables.evaluate(network, points, quantities, scratch, places, True)
+    copy_positions(q, w, scratch.theta)
+    variables.evaluate(network, points, quantities, scratch, scratch.sums, places, True)
     for k in range(coefficients.size):
         coefficients[k] = 0.0
     for j in range(cvs.kind.size):
@@ -47,17 +47,17 @@ def loss_forces(w, step, problem, batch, walkers, scratch, places):  # type: ign
     """U of all points, and minus the gradient of the train loss, of a mini-batch if there is one."""
     network, points, quantities, _, potential, _, _ = problem
     q = walkers.positions
-    _copy_positions(q, w, scratch.theta)
+    copy_positions(q, w, scratch.theta)
     of_batch = batch.points.counts.size > 0
     if of_batch:
         gather(batch, w, step)
-        variables.evaluate(network, batch.points, batch.quantities, scratch, places, True)
+        variables.evaluate(network, batch.points, batch.quantities, scratch, scratch.sums, places, True)
     else:
-        variables.evaluate(network, points, quantities, scratch, places, True)
+        variables.evaluate(network, points, quantities, scratch, scratch.sums, places, True)
     scratch.coefficients[0] = 1.0
     _combine(walkers.forces, q, w, scratch.gradients, scratch.coefficients, 0.0)
     if of_batch and potential.loss != 0:
-        variables.evaluate(network, points, quantities, scratch, places, False)
+        variables.evaluate(network, points, quantities, scratch, scratch.sums, places, False)
     walkers.energy[w] = _potential(q, w, potential, quantities, scratch)
 
 
@@ -66,16 +66,16 @@ def batch_forces(w, step, problem, batch, walkers, scratch, places):  # type: ig
     """Estimates of U and f on a mini-batch."""
     network, _, _, _, potential, _, _ = problem
     q = walkers.positions
-    _copy_positions(q, w, scratch.theta)
+    copy_positions(q, w, scratch.theta)
     gather(batch, w, step)
-    variables.evaluate(network, batch.points, batch.quantities, scratch, places, True)
+    variables.evaluate(network, batch.points, batch.quantities, scratch, scratch.sums, places, True)
     scratch.coefficients[0] = potential.loss
     walkers.energy[w] = _potential(q, w, potential, batch.quantities, scratch)
     _combine(walkers.forces, q, w, scratch.gradients, scratch.coefficients, potential.prior)
 
 
 @kernel
-def _copy_positions(q, w, theta):  # type: ignore[no-untyped-def]
+def copy_positions(q, w, theta):  # type: ignore[no-untyped-def]
     """The positions in the type of the network; the fixed numbers behind them stay."""
     for i in range(q.shape[1]):
         theta[i] = theta.dtype.type(q[w, i])

@@ -12,6 +12,7 @@ import torch
 
 from nnsim.platforms.dynamics.obstacles import obstacle
 from nnsim.protocols import Integrator, Observable, Platform, System
+from nnsim.running.film import NO_FILM, Film
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,9 +59,17 @@ class NativeDynamics(Platform):
         """Losses and accuracies, by the compiled network."""
         return self.team.observe(state, things)
 
+    def filmed(self, things: Sequence[Observable]) -> Sequence[Observable]:
+        """Losses and accuracies."""
+        return self.team.known(things)
+
     def advance(self, state: State, steps: int) -> State:
         """`steps` steps of all walkers, with what the biases learn."""
+        return self.film(state, steps, NO_FILM)
+
+    def film(self, state: State, steps: int, film: Film) -> State:
+        """The same, keeping frames."""
         end = state.step + steps
         while state.step < end:
-            self.team.advance(state, min(end - state.step, MOST_STEPS))
+            self.team.advance(state, min(end - state.step, MOST_STEPS), film)
         return state

@@ -6,30 +6,34 @@ import math
 
 import numpy as np
 
-from nnsim.platforms.dynamics import chains, forces, potentials
+from nnsim.platforms.dynamics import chains, film, forces, potentials
 from nnsim.platforms.dynamics import operations as op
 from nnsim.platforms.dynamics.network.compile import entry, kernel
 from nnsim.platforms.dynamics.network.indirect import addresses_of, call
 from nnsim.platforms.dynamics.threads import wait
 from nnsim.random import philox
 
-BY_PARAMETER, WHOLE, LEARN = range(3)
+BY_PARAMETER, WHOLE, LEARN, KEEP_WALKER, KEEP_BIASES = range(5)
 
 
-def addresses(program, schedule, random, walkers, box, problem, learning, batch, scratch, places):  # type: ignore[no-untyped-def]
+def addresses(program, schedule, random, walkers, box, problem, learning, batch, kept, scratch, places):  # type: ignore[no-untyped-def]
     """Where the parts of a step are, for arguments of certain types."""
     common = program, schedule, random, walkers
     of_parts = (
         (_by_parameter, (0, 0, 0, 0, 0, *common, box, scratch)),
         (_whole, (0, 0, 0, 0, *common, problem, batch, scratch, places)),
         (potentials.learn, (problem[5], learning.deposits, problem[6], 0, walkers.cvs, scratch)),
+        (film.keep_walker, (0, 0, kept, problem, walkers, scratch, places)),
+        (film.keep_biases, (0, kept, problem, learning.deposits)),
     )
     return np.concatenate([addresses_of([part], arguments, {0}) for part, arguments in of_parts])
 
 
 @entry
-def advance(steps, step, own, program, schedule, random, walkers, box, problem, learning, batch, team, scratch, places):  # type: ignore[no-untyped-def]
-    """`steps` steps of the walkers from `own[0]` to `own[1]`, after step number `step`.
+def advance(  # type: ignore[no-untyped-def]
+    steps, step, own, program, schedule, random, walkers, box, problem, learning, batch, kept, team, scratch, places
+):
+    """`steps` steps of the walkers from `own[0]` to `own[1]`, after step number `step`, some of them `kept` as frames.
 
     With a bias that learns, all threads of the team wait for each other after each step, and the first of them makes
     the deposits of all walkers in their order. So nothing depends on how many there are.
@@ -53,6 +57,11 @@ def advance(steps, step, own, program, schedule, random, walkers, box, problem, 
                 return -(k + 1)
         elif not fine:
             return -(k + 1)
+        if kept.every and now % kept.every == 0:
+            for w in range(own[0], own[1]):
+                call(places.step, KEEP_WALKER, (w, now, kept, problem, walkers, scratch, places))
+            if own[0] == 0:
+                call(places.step, KEEP_BIASES, (now, kept, problem, learning.deposits))
     return steps
 
 

@@ -256,6 +256,45 @@ class Learning(NamedTuple):
     together: bool
 
 
+class Film(NamedTuple):
+    """Room for F frames, the walkers after some of the steps.
+
+    Attributes:
+        every: interval of the frames, in steps; 0 for none.
+        first: step of the first over `every`.
+        positions_every, velocities_every, values_every: which of them have those; 0 for none.
+        positions, velocities: [F, W, n].
+        energy, bias_energy, kinetic: [F, W]; cvs: [F, W, k].
+        quantities, wanted: what the values [F, j, W] are made of, as `Quantities` and `Variables`.
+        counts: deposits made and left out in this call until then, [F, 2, B]; last: height of the latest, [F, B].
+        coefficients, visits: of all grids, [F, *]; empty if not needed.
+        work, springs: of umbrellas, and their CVs at the last step, [F, *, W]; empty if none moves.
+        sums: room for those of the values, of one thread.
+    """
+
+    every: int
+    first: int
+    positions_every: int
+    velocities_every: int
+    values_every: int
+    positions: Array
+    velocities: Array
+    energy: Array
+    bias_energy: Array
+    kinetic: Array
+    cvs: Array
+    quantities: Quantities
+    wanted: Variables
+    values: Array
+    counts: Array
+    last: Array
+    coefficients: Array
+    visits: Array
+    work: Array
+    springs: Array
+    sums: Array
+
+
 class Team(NamedTuple):
     """The threads that work on the walkers: how many, how often one has come to a wait, whether one has failed."""
 

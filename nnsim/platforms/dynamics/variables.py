@@ -13,12 +13,12 @@ LOSS_SLOPE = -1.0  # in `Quantities.slope`
 
 
 @kernel
-def evaluate(network, points, quantities, scratch, places, gradients):  # type: ignore[no-untyped-def]
-    """Fill `scratch.sums` with all quantities, and with `gradients` the rows of `scratch.gradients` with theirs.
+def evaluate(network, points, quantities, scratch, sums, places, gradients):  # type: ignore[no-untyped-def]
+    """Fill `sums` with all quantities, and with `gradients` the rows of `scratch.gradients` with theirs.
 
     The parameters are in `scratch.theta`; `places` says where the BLAS, the operations, and the losses are.
     """
-    sums, rows = scratch.sums, scratch.gradients
+    rows = scratch.gradients
     for q in range(quantities.split.size):
         sums[q] = 0.0
     if gradients:
@@ -63,16 +63,22 @@ def evaluate(network, points, quantities, scratch, places, gradients):  # type: 
         low = high
 
 
+@kernel
+def values(network, points, quantities, cvs, scratch, sums, places, found, w):  # type: ignore[no-untyped-def]
+    """Fill column w of `found` [k, W] with collective variables; `sums` is room for their quantities."""
+    evaluate(network, points, quantities, scratch, sums, places, False)
+    for j in range(cvs.kind.size):
+        found[j, w], _ = value(cvs.kind[j], sums[cvs.quantity[j]], cvs.scale[j], cvs.epsilon, cvs.tiny)
+
+
 @entry
-def observe(positions, network, points, quantities, cvs, scratch, places, values):  # type: ignore[no-untyped-def]
-    """Fill values [k, W] with collective variables at positions [W, n]."""
+def observe(positions, network, points, quantities, cvs, scratch, sums, places, found):  # type: ignore[no-untyped-def]
+    """Fill `found` [k, W] with collective variables at positions [W, n]."""
     theta = scratch.theta
     for w in range(positions.shape[0]):
         for i in range(positions.shape[1]):
             theta[i] = theta.dtype.type(positions[w, i])
-        evaluate(network, points, quantities, scratch, places, False)
-        for j in range(cvs.kind.size):
-            values[j, w], _ = value(cvs.kind[j], scratch.sums[cvs.quantity[j]], cvs.scale[j], cvs.epsilon, cvs.tiny)
+        values(network, points, quantities, cvs, scratch, sums, places, found, w)
 
 
 @inline

@@ -17,13 +17,16 @@ from nnsim.platforms.dynamics import assemble, forces, variables
 from nnsim.platforms.dynamics import operations as op
 from nnsim.platforms.dynamics import step as compiled_step
 from nnsim.platforms.dynamics import structures as to
+from nnsim.platforms.dynamics.biases import LearntGrids, Restrained
 from nnsim.platforms.dynamics.integrate import Compiled
+from nnsim.platforms.dynamics.kept import Kept
 from nnsim.platforms.dynamics.network import blas, losses, passes
 from nnsim.platforms.dynamics.threads import announced, single_blas, zero
 from nnsim.platforms.obstacles import changed
 from nnsim.platforms.reference import check_finite
 from nnsim.protocols import CollectiveVariable, said
 from nnsim.random.streams import WALKERS, Purpose
+from nnsim.running.film import NO_FILM, Film
 
 if TYPE_CHECKING:
     from nnsim.forcefield import ForceField
@@ -50,12 +53,11 @@ class Team:
         loss = traced.loss_factor != 0 or (self.compiled.trains and not batches)
         gradients = [force_field.smooth.get(cv.name, False) for cv in force_field.cvs]
         quantities, cvs, number = assemble.quantities_of(traced, list(force_field.cvs), gradients, loss, not batches)
-        self.grids = assemble.LearntGrids(force_field, self.walkers)
-        self.restrained = assemble.Restrained(force_field, self.walkers)
+        self.grids = LearntGrids(force_field, self.walkers)
+        self.restrained = Restrained(force_field, self.walkers)
         potential = to.Potential(traced.loss_factor, traced.prior, number)
         self._traced = traced
         self._compiled = False
-        self._observed: dict[Any, Any] = {}
         self._known_things: dict[int, tuple[Any, bool]] = {}  # by identity, with the things, so that those stay alive
         self._static = network, points, quantities, cvs, potential
         count = min(threads, self.walkers)
@@ -80,53 +82,63 @@ class Team:
         first = np.uint64(streams.first_walker)
         of_purpose = [first + np.uint64(WALKERS * purpose) for purpose in (Purpose.NOISE, Purpose.MOVE)]
         self.random = np.uint64(streams.key), *of_purpose
+        self.kept = Kept(force_field, traced, self.grids, self.restrained, count)
         self.pool = ThreadPoolExecutor(max(count - 1, 1))  # the calling thread takes a share itself
 
     # ------------------------------------------------------------------ what is recorded
 
-    def observe(self, state: State, things: Sequence[Any]) -> dict[str, Tensor]:
-        """The values [W] of those that are losses or accuracies of a split."""
+    def known(self, things: Sequence[Any]) -> list[Any]:
+        """Those that are losses or accuracies of a split."""
         for one in things:
             if id(one) not in self._known_things:
                 self._known_things[id(one)] = one, knows(one)
-        known = tuple(one for one in things if self._known_things[id(one)][1])
+        return [one for one in things if self._known_things[id(one)][1]]
+
+    def observe(self, state: State, things: Sequence[Any]) -> dict[str, Tensor]:
+        """The values [W] of those that are known."""
+        known = self.known(things)
         if not known:
             return {}
-        if known not in self._observed:
-            traced, gradients = self._traced, [False] * len(known)
-            wanted = assemble.quantities_of(traced, list(known), gradients, False, False)
-            self._observed[known] = wanted[0], wanted[1], np.zeros(len(wanted[0].split))
-        quantities, cvs, sums = self._observed[known]
+        quantities, cvs, sums = self.kept.wanted(known)
         network, points = self._static[:2]
         values = np.zeros((len(known), self.walkers))
         variables.observe(
-            state.positions.numpy(), network, points, quantities, cvs, self.scratch[0]._replace(sums=sums), self.places,
-            values,
-        )  # fmt: skip
+            state.positions.numpy(), network, points, quantities, cvs, self.scratch[0], sums[0], self.places, values
+        )
         return {one.name: torch.from_numpy(row) for one, row in zip(known, values, strict=True)}
 
     # ------------------------------------------------------------------ steps
 
-    def advance(self, state: State, steps: int) -> None:
-        """At most `steps` steps, as many as are known at once."""
+    def advance(self, state: State, steps: int, film: Film = NO_FILM) -> None:
+        """At most `steps` steps, as many as are known at once, some of them kept as frames."""
         if self.grids.moved:
             self.grids.join()
         if any(self._settings.get(name, self) is not value for name, value in vars(self.integrator).items()):
             self._follow_settings()
-        deposits, steps = self.grids.plan(self._known(state, steps))
+        steps = self.kept.within(film, state, self._known(state, steps))
+        deposits, steps = self.grids.plan(steps)
         self._shuffle(state)
-        made = self._call(state, steps, self.compiled.arrays, deposits)
-        self.grids.take_account(deposits)
-        state.step += steps
-        state.generator.taken(Purpose.NOISE, state.step, self.compiled.draws)
+        begin, kept = state.step, self.kept.room(film, state, film.count(state.step, steps))
+        made = self._call(state, steps, self.compiled.arrays, deposits, kept, film)
         failed = [-count for count in made if count < 0]
+        state.step += min([steps, *failed])
+        good = film.count(begin, min(failed) - 1 if failed else steps)
+        numbers = self.kept.take_account(film, kept, deposits, state.step, good)
+        self.restrained.give_back()
+        state.generator.taken(Purpose.NOISE, begin + steps, self.compiled.draws)
+        refreshed = not failed and self._exchange(state)
+        self.kept.develop(film, kept, state, numbers, refreshed)
         if failed:
-            state.step += min(failed) - steps
             check_finite(state)
             raise DivergedError(f"step {state.step}: a walker became NaN or infinite; use a smaller time step")
+
+    def _exchange(self, state: State) -> bool:
+        """Let those biases that change at once learn from the state; whether any has changed."""
         # all of them, and no other bias: those have learnt in the compiled step
         if any([one.update(state.cvs[:, self.force_field.columns_of(one)], state.step) for one in self.exchanges]):  # noqa: C419
             self.refresh(state)
+            return True
+        return False
 
     def _follow_settings(self) -> None:
         """The program of the integrator with its present settings, which a user may change between two runs."""
@@ -137,10 +149,12 @@ class Team:
         """Energies, CVs and forces anew at the same positions."""
         only = self.compiled.evaluation()
         state.step -= 1
-        self._call(state, 1, only, self.grids.rest())
+        self._call(state, 1, only, self.grids.rest(), self.kept.room(NO_FILM, state, 0), NO_FILM)
         state.step += 1
 
-    def _call(self, state: State, steps: int, program: to.Program, deposits: to.Deposits) -> list[int]:
+    def _call(
+        self, state: State, steps: int, program: to.Program, deposits: to.Deposits, kept: to.Film, film: Film
+    ) -> list[int]:
         """Let each thread make the steps of its walkers; what each made, negative if something is not finite."""
         self.restrained.take()
         learns = bool(deposits.pace.any()) or self.restrained.moving
@@ -151,16 +165,17 @@ class Team:
         problem = network, points, quantities, cvs, potential, self.grids.arrays, self.restrained.arrays
         batch = self._ordered(state)
         team = to.Team(len(self.shares), zero(), zero())
+        own = [kept._replace(sums=sums) for sums in self.kept.wanted(film.things)[2]]
 
         if not self._compiled:
-            self._compile(program, schedule, walkers, problem, learning, batch[0])
+            self._compile(program, schedule, walkers, problem, learning, batch[0], kept)
 
         def work(number: int) -> int:
             share = self.shares[number]
             return int(
                 compiled_step.advance(
                     steps, state.step, (share.start, share.stop), program, schedule, self.random, walkers, self.box,
-                    problem, learning, batch[number], team, self.scratch[number], self.places,
+                    problem, learning, batch[number], own[number], team, self.scratch[number], self.places,
                 )
             )  # fmt: skip
 
@@ -169,8 +184,6 @@ class Team:
             made = [work(0), *(other.result() for other in others)]
         self._compiled = True
         self._take_back(state, walkers)
-        if learning.together:
-            self.restrained.give_back()
         return made
 
     def _compile(
@@ -181,13 +194,14 @@ class Team:
         problem: Any,
         learning: to.Learning,
         batch: to.Batch,
+        kept: to.Film,
     ) -> None:
         """The parts of a step, for the types of the first call."""
         arguments = 0, 0, problem, batch, walkers, self.scratch[0], self.places
         with announced():
             self.places = self.places._replace(forces=forces.addresses(self._way, arguments))
             parts = compiled_step.addresses(
-                program, schedule, self.random, walkers, self.box, problem, learning, batch, self.scratch[0],
+                program, schedule, self.random, walkers, self.box, problem, learning, batch, kept, self.scratch[0],
                 self.places,
             )  # fmt: skip
             self.places = self.places._replace(step=parts)
