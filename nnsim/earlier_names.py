@@ -43,6 +43,7 @@ MOVED = {
     "nnsim.changes": "nnsim.identity.changes",
     "nnsim.checkpoint": "nnsim.running.checkpoint",
     "nnsim.checks": "nnsim.running.checks.parts",
+    "nnsim.cv.ntk.memory": "nnsim.networks.memory",
     "nnsim.forces": "nnsim.running.checks.forces",
     "nnsim.gradients": "nnsim.running.checks.gradients",
     "nnsim.grid_native": "nnsim.grid.compiled",

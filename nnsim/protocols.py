@@ -84,6 +84,23 @@ class System(Protocol):
         """Start of each walker, [W, n]; `generator` is the run's `nnsim.random.RandomStreams`."""
         ...
 
+    def plan_evaluation(self, positions: Tensor, batch_size: int | None, gradients: bool) -> dict[str, Any]:
+        """Decide how walkers at `positions` [W, n] are evaluated from now on, after `prepare`, by the memory there is.
+
+        Args:
+            positions: where they start.
+            batch_size: of mini-batches; None without.
+            gradients: whether forces will be asked for.
+
+        Returns:
+            What was decided and must not be decided otherwise when the run is resumed, as JSON values.
+        """
+        return {}
+
+    def follow_plan(self, plan: dict[str, Any]) -> None:
+        """Evaluate as `plan_evaluation` had decided for a run that is resumed."""
+        return
+
     def start_record(self) -> dict[str, Any]:
         """What is to be recorded of the start; `"unseeded"` says what it depends on beside the seed of the run."""
         return {}

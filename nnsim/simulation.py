@@ -188,7 +188,9 @@ class Simulation:
         positions = positions.to(self.device, self.precision.state).contiguous()
         if note := self.system.start_record().get("unseeded"):
             logging.getLogger("nnsim").info(note)
-        s = self.force_field.probe(positions, self.integrator.needs_gradients)
+        gradients, size = self.integrator.needs_gradients, self.integrator.batch_size
+        self.evaluation = self.system.plan_evaluation(positions, size, gradients)
+        s = self.force_field.probe(positions, gradients)
         forces.check_gradients(self.integrator, self.force_field, positions, s, self.precision)
         checks.check_periods(self.force_field)
         checks.check_edges(self.integrator, self.force_field, positions)
@@ -414,6 +416,7 @@ class Simulation:
             "bias": {bias.name: bias.state_dict() for bias in self.force_field.biases},
             "platform": self.platform.state_dict(),
             "platform_name": self.platform.name,
+            "evaluation": self.evaluation,
             "monitor": self.monitor.state_dict(),
             "step_error": self.step_error.state_dict(),
         }
@@ -421,6 +424,9 @@ class Simulation:
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         ownership.use(self)
+        if "evaluation" in saved:  # not in version 0.2
+            self.evaluation = saved["evaluation"]
+            self.system.follow_plan(self.evaluation)
         self.state.load_state_dict(saved["state"])
         for bias in self.force_field.biases:
             bias.load_state_dict(saved["bias"][bias.name])

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
 
-from nnsim.cv.ntk.memory import readable
 from nnsim.errors import InputError, NNSimError, first_line
+from nnsim.networks.memory import readable
 
 Data = tuple[Tensor, Tensor]
 

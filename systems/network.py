@@ -39,12 +39,13 @@ from nnsim.systems.checks import (
     trial_module,
     trial_outputs,
 )  # fmt: skip
-from nnsim.systems.data import MAX_MEMORY
+from nnsim.systems.data import MAX_MEMORY, generators_kept
 from nnsim.systems.dense import BatchedDense
-from nnsim.systems.forward import FORWARDS, choose_kind
+from nnsim.systems.forward import FORWARDS, Forward, choose_kind
 from nnsim.systems.initialisation import SCHEMES, initial_values, starts
 from nnsim.systems.losses import Loss
 from nnsim.systems.own_loss import LossFunction, OwnLoss, loss_of
+from nnsim.systems.pieces import ALL, InPieces, Plan, plan_of
 from nnsim.systems.potentials import Potential, checked_potential, potential_terms, terms_of
 
 # Gradients are checked in double precision up to so many parameters, on all data if they are no more numbers than
@@ -145,6 +146,7 @@ class NeuralNetwork(System):
             y = self._loss.fitted(f"NeuralNetwork: {split} targets", y, self._outputs)
             self._data[split] = x, y
         self._loss = self._loss.settled([y for _, y in self._data.values()])
+        self._free = walkers == "auto"
         self.kind = choose_kind(trial, fresh, self._layout, some_of(single(self._data["train"][0]), 4), walkers)
         self.prepare(Precision.named("mixed"), torch.device("cpu"))
         self._try_loss(trial)
@@ -170,8 +172,31 @@ class NeuralNetwork(System):
         self._joined: dict[tuple[str, ...], Tensor] = {}
         self._repeated: dict[str, tuple[int, Tensor]] = {}
         self._margins: dict[str, Margins] = {}
-        self._forward = FORWARDS[self.kind](self._module, self._layout, self._dtype)
+        self._take(Plan(self.kind, ALL, ALL))
         refuse_other_precision(self._module, some_of(self._points["train"], 4), self._dtype)
+
+    def _take(self, plan: Plan) -> None:
+        """Evaluate by a plan from now on."""
+        self._forward = InPieces(self._way(plan.way), plan)
+
+    def _way(self, kind: str) -> Forward:
+        return FORWARDS[kind](self._module, self._layout, self._dtype)
+
+    @undisturbed
+    def plan_evaluation(self, positions: Tensor, batch_size: int | None, gradients: bool) -> dict[str, Any]:
+        """Find the pieces that fit into the memory and, of ways that are both right, the faster one; see `Plan`."""
+        with generators_kept():
+            x = some_of(self._points["train"], 64)
+            count = max(sum(map(len, self._points.values())), batch_size or 0)
+            loop = self._way("loop") if self._free and self.kind == "vmap" else None
+            plan = plan_of(self._way(self.kind), loop, positions, x, count, gradients)
+        self._take(plan)
+        return plan.record()
+
+    def follow_plan(self, plan: dict[str, Any]) -> None:
+        """Evaluate as `plan_evaluation` had found for this run, unless the module is another since."""
+        if plan.get("way") in (self.kind, "loop"):
+            self._take(Plan(**plan))
 
     def _converted(self, values: Tensor) -> Tensor:
         return values.to(self._dtype) if values.is_floating_point() else values
@@ -289,9 +314,9 @@ class NeuralNetwork(System):
 
     def dense_network(self) -> DenseNetwork | None:
         """The network in the form that native code takes, or None if it cannot be put so."""
-        if not isinstance(self._forward, BatchedDense) or unknown("the loss", self._loss, self._loss.native):
+        if not isinstance(self._forward.whole, BatchedDense) or unknown("the loss", self._loss, self._loss.native):
             return None
-        shape, terms = self._forward.plain(), potential_terms(self.potential)
+        shape, terms = self._forward.whole.plain(), potential_terms(self.potential)
         if shape is None or terms is None:
             return None
         splits = list(self.splits)

@@ -200,10 +200,13 @@ def accepted_changes(recorded: Mapping[str, Any], simulation: Simulation, path: 
     return found.lines
 
 
+_LATER = {"platform_name", "evaluation"}  # which version 0.2 did not save
+
+
 def check_fit(saved: Any, own: Any, path: Path, place: str = "") -> None:
     """Refuse a saved state that lacks a part of the simulation's own, or has it in another shape."""
-    if isinstance(own, Mapping) and isinstance(saved, Mapping) and own.keys() - {"platform_name"} <= saved.keys():
-        for key in sorted(own.keys() - {"monitor", "step_error", "platform_name"}):
+    if isinstance(own, Mapping) and isinstance(saved, Mapping) and own.keys() - _LATER <= saved.keys():
+        for key in sorted(own.keys() - {"monitor", "step_error", *_LATER}):
             check_fit(saved[key], own[key], path, _inside(place, str(key)))
     elif isinstance(own, Mapping) or isinstance(saved, Mapping) or not _is_of_one_shape(saved, own):
         raise InputError(

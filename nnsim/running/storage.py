@@ -176,6 +176,7 @@ def header(simulation: Simulation) -> dict[str, Any]:
         "start": simulation.system.start_record(),
         **_described(simulation),
         "platform_reason": simulation.platform_reason,
+        "evaluation": simulation.evaluation,
         "description": changes.DESCRIPTION,
         "identity": simulation.identity(),
         **environment(),

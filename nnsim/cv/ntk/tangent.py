@@ -29,11 +29,11 @@ from nnsim.cv.ntk.factors import PIECE, Factor
 from nnsim.cv.ntk.jacobian import JacobianRows
 from nnsim.cv.ntk.layers import Rule, rule_of
 from nnsim.cv.ntk.layerwise import LayerwiseFactors, OtherCalls, called_once, record
-from nnsim.cv.ntk.memory import free_bytes, readable
 from nnsim.errors import InputError, first_line, require_choice, require_integer, require_number
 from nnsim.networks.call import Caller
 from nnsim.networks.checks import alike, refuse_unfit
 from nnsim.networks.layout import Layout
+from nnsim.networks.memory import free_bytes, readable
 from nnsim.networks.modes import undisturbed
 
 OUTPUTS = ("mean", "all")

@@ -220,4 +220,5 @@ def scratch_of(
         np.zeros((4, philox.TILE)),
         np.zeros(operations.TILE),
         np.zeros(walkers),
+        np.zeros(1),
     )

@@ -39,7 +39,7 @@ def energies_and_forces(w, step, problem, batch, walkers, scratch, places):  # t
     if potential.loss != 0:
         coefficients[quantities.gradient[potential.quantity]] += potential.loss
     walkers.energy[w] = _potential(q, w, potential, quantities, scratch)
-    _combine(walkers.forces, q, w, scratch.gradients, coefficients, potential.prior)
+    scratch.doubt[0] += _combine(walkers.forces, q, w, scratch.gradients, coefficients, potential.prior)
 
 
 @kernel
@@ -55,7 +55,7 @@ def loss_forces(w, step, problem, batch, walkers, scratch, places):  # type: ign
     else:
         variables.evaluate(network, points, quantities, scratch, scratch.sums, places, True)
     scratch.coefficients[0] = 1.0
-    _combine(walkers.forces, q, w, scratch.gradients, scratch.coefficients, 0.0)
+    scratch.doubt[0] += _combine(walkers.forces, q, w, scratch.gradients, scratch.coefficients, 0.0)
     if of_batch and potential.loss != 0:
         variables.evaluate(network, points, quantities, scratch, scratch.sums, places, False)
     walkers.energy[w] = _potential(q, w, potential, quantities, scratch)
@@ -71,7 +71,7 @@ def batch_forces(w, step, problem, batch, walkers, scratch, places):  # type: ig
     variables.evaluate(network, batch.points, batch.quantities, scratch, scratch.sums, places, True)
     scratch.coefficients[0] = potential.loss
     walkers.energy[w] = _potential(q, w, potential, batch.quantities, scratch)
-    _combine(walkers.forces, q, w, scratch.gradients, scratch.coefficients, potential.prior)
+    scratch.doubt[0] += _combine(walkers.forces, q, w, scratch.gradients, scratch.coefficients, potential.prior)
 
 
 @kernel
@@ -97,16 +97,24 @@ def _potential(q, w, potential, quantities, scratch):  # type: ignore[no-untyped
 
 @kernel
 def _combine(f, q, w, gradients, coefficients, prior):  # type: ignore[no-untyped-def]
-    """f <- -(sum over k of coefficient[k] x gradient[k] + 2 prior q)."""
-    kind, n = f.dtype.type, f.shape[1]
+    """f <- -(sum over k of coefficient[k] x gradient[k] + 2 prior q); the gradients are zero then, for the next ones.
+
+    Returns:
+        A number that is not finite if any of f is not.
+    """
+    kind, n, zero, doubt = f.dtype.type, f.shape[1], gradients.dtype.type(0), 0.0
     if coefficients.size == 1:
         a = kind(-coefficients[0])
         for i in range(n):
             f[w, i] = a * gradients[0, i]
+            gradients[0, i] = zero
+            doubt += f[w, i] * 0
     elif coefficients.size == 2:
         a, b = kind(-coefficients[0]), kind(-coefficients[1])
         for i in range(n):
             f[w, i] = a * gradients[0, i] + b * gradients[1, i]
+            gradients[0, i] = gradients[1, i] = zero
+            doubt += f[w, i] * 0
     else:
         for i in range(n):
             f[w, i] = kind(0)
@@ -114,10 +122,16 @@ def _combine(f, q, w, gradients, coefficients, prior):  # type: ignore[no-untype
             a = kind(-coefficients[k])
             for i in range(n):
                 f[w, i] += a * gradients[k, i]
+                gradients[k, i] = zero
+                doubt += f[w, i] * 0
+    for k in range(coefficients.size):
+        for i in range(n, gradients.shape[1]):  # of fixed numbers
+            gradients[k, i] = zero
     if prior != 0:
         a = kind(-2 * prior)
         for i in range(n):
             f[w, i] += a * q[w, i]
+    return doubt
 
 
 @kernel
@@ -148,3 +162,9 @@ def finite(walkers, w):  # type: ignore[no-untyped-def]
     for i in range(walkers.positions.shape[1]):
         total += walkers.positions[w, i] * 0 + walkers.velocities[w, i] * 0 + walkers.forces[w, i] * 0
     return np.isfinite(total)
+
+
+@kernel
+def settled(walkers, w, scratch):  # type: ignore[no-untyped-def]
+    """The same, from what was noticed of the numbers when they were changed."""
+    return np.isfinite(walkers.energy[w] + walkers.bias_energy[w] + scratch.doubt[0])

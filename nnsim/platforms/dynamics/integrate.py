@@ -100,8 +100,9 @@ class Compiled:
         inertia, freedom = _chains(listed, walkers)
         codes = np.array(self.codes, dtype=np.int64)
         self.arrays = to.Program(
-            codes, draws, _groups(self.codes), numbers, source, table.flat(), place, inertia, freedom
-        )
+            codes, draws, _groups(self.codes), numbers, source, table.flat(), place, inertia, freedom,
+            not {op.CHAIN, op.SAVE, op.ACCEPT}.intersection(self.codes),
+        )  # fmt: skip
 
     def evaluation(self) -> to.Program:
         """Of all operations only that which computes the forces."""

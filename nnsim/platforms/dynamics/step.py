@@ -44,8 +44,9 @@ def advance(  # type: ignore[no-untyped-def]
     for k in range(steps):
         now, fine = step + k + 1, True
         for w in range(own[0], own[1]):
+            scratch.doubt[0] = 0.0
             one_step(w, now, k, program, schedule, random, walkers, box, problem, batch, scratch, places)
-            fine = forces.finite(walkers, w) and fine
+            fine = (forces.settled(walkers, w, scratch) if program.watched else forces.finite(walkers, w)) and fine
         if not fine:
             team.failed[0] = 1
         if learning.together:
@@ -99,7 +100,8 @@ def _number(program, schedule, walkers, o, slot, w, k):  # type: ignore[no-untyp
 @kernel
 def _by_parameter(first, last, w, now, k, program, schedule, random, walkers, box, scratch):  # type: ignore[no-untyped-def]
     """Operations `first` to `last`, all of them for one tile of parameters after the other."""
-    n, heat, counts, kinetic, takes = walkers.positions.shape[1], 0.0, walkers.heat.size > 0, 0.0, False
+    n, counts, takes = walkers.positions.shape[1], walkers.heat.size > 0, False
+    heat, kinetic, doubt = 0.0, 0.0, 0.0
     q, v, f, masses, noise = walkers.positions, walkers.velocities, walkers.forces, program.arrays, scratch.tile
     key, stream = random[0], random[1] + np.uint64(w)
     for low in range(0, n, op.TILE):
@@ -150,6 +152,8 @@ def _by_parameter(first, last, w, now, k, program, schedule, random, walkers, bo
                 heat += op.diffuse_with_memory(
                     q, f, walkers.extra[0], w, low, high, a, b, masses, place, noise, box, counts
                 )  # fmt: skip
+        doubt += op.doubt(q, v, w, low, high)
+    scratch.doubt[0] += doubt
     if counts:
         walkers.heat[w] += heat
     if takes:

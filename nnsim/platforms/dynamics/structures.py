@@ -178,6 +178,7 @@ class Program(NamedTuple):
         arrays: masses or mobilities, flat; array: begin, and steps between walkers and between parameters, of each
             operation, [operations, 3].
         inertia, freedom: of the chains of thermostats, [W, chain].
+        watched: whether positions, velocities and forces are changed only where it is noticed if they are not finite.
     """
 
     codes: Array
@@ -189,6 +190,7 @@ class Program(NamedTuple):
     array: Array
     inertia: Array
     freedom: Array
+    watched: bool
 
 
 class Box(NamedTuple):
@@ -336,3 +338,4 @@ class Scratch(NamedTuple):
     normals: Array
     tile: Array
     heights: Array
+    doubt: Array

@@ -14,17 +14,13 @@ LOSS_SLOPE = -1.0  # in `Quantities.slope`
 
 @kernel
 def evaluate(network, points, quantities, scratch, sums, places, gradients):  # type: ignore[no-untyped-def]
-    """Fill `sums` with all quantities, and with `gradients` the rows of `scratch.gradients` with theirs.
+    """Fill `sums` with all quantities, and with `gradients` the rows of `scratch.gradients`, zero before, with theirs.
 
     The parameters are in `scratch.theta`; `places` says where the BLAS, the operations, and the losses are.
     """
     rows = scratch.gradients
     for q in range(quantities.split.size):
         sums[q] = 0.0
-    if gradients:
-        for k in range(rows.shape[0]):
-            for i in range(rows.shape[1]):
-                rows[k, i] = rows.dtype.type(0)
     tables = (network.reals, network.lists, points.pointers, points.places, points.data)
     theta, room, wide = scratch.theta, scratch.room, network.points_rows
     low = 0
