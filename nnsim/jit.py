@@ -6,6 +6,7 @@ all others: then the order in which things are compiled decides the last bits. S
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from numba import njit
@@ -30,3 +31,9 @@ def compiled(arithmetic: Any, *, inline: bool = False, python: bool = False, cou
         cache=True, nogil=True, error_model="numpy", fastmath=arithmetic, forceinline=inline, _nrt=counted,
         no_cpython_wrapper=not python, no_cfunc_wrapper=True,
     )  # fmt: skip
+
+
+@compiled(IN_ORDER, inline=True)
+def is_finite(x):  # type: ignore[no-untyped-def]
+    """Whether x is a number. That of numba subtracts x from itself, which `FAST` may take for zero where x is a sum."""
+    return abs(x) < math.inf

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnsim.jit import IN_ORDER, compiled
+from nnsim.jit import IN_ORDER, compiled, is_finite
 
 _PLAIN = compiled(IN_ORDER, python=True)
 
@@ -26,7 +26,7 @@ def evaluate(coefficients, s, lower, upper, inverse, bins, wraps, nodes, value, 
         finite = True
         for d in range(k):
             x = s[w, d]
-            finite = finite and np.isfinite(x)
+            finite = finite and is_finite(x)
             factor[d] = inverse[d]
             if not wraps[d] and not lower[d] <= x <= upper[d]:
                 x = min(max(x, lower[d]), upper[d])
@@ -87,7 +87,7 @@ def deposit(coefficients, visits, s, height, lower, upper, inverse, bins, wraps,
         first_bin = second_bin = third_bin = np.int64(0)
         for d in range(k):
             x = s[w, d]
-            if not (lower[d] <= x <= upper[d] or (wraps[d] and np.isfinite(x))):
+            if not (lower[d] <= x <= upper[d] or (wraps[d] and is_finite(x))):
                 inside = False
                 break
             j = np.int64(np.floor((x - lower[d]) * inverse[d]))

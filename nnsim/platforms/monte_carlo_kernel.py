@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from nnsim.grid import compiled as grid_native
-from nnsim.jit import FAST, IN_ORDER, compiled
+from nnsim.jit import FAST, IN_ORDER, compiled, is_finite
 from nnsim.random import philox
 
 RELU, TANH, SILU, SIGMOID = range(4)
@@ -323,7 +323,7 @@ def _bin(s, lower, upper, inverse, bins, wraps, strides):  # type: ignore[no-unt
     flat = np.int64(0)
     for d in range(lower.size):
         x = s[0, d]
-        if not (lower[d] <= x <= upper[d] or (wraps[d] and np.isfinite(x))):
+        if not (lower[d] <= x <= upper[d] or (wraps[d] and is_finite(x))):
             return np.int64(-1)
         j = np.int64(np.floor((x - lower[d]) * inverse[d]))
         flat += strides[d] * (j % bins[d] if wraps[d] else min(max(j, 0), bins[d] - 1))

@@ -12,6 +12,7 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 
 import nnsim
+from nnsim.jit import FAST, FUSED, IN_ORDER, compiled, is_finite
 from nnsim.random.philox import TILE, normals
 
 TAKEN_FROM_CALLERS = {"fastmath", "error_model", "forceinline", "_nrt"}  # by numba, where they are not given
@@ -33,6 +34,27 @@ def test_every_function_says_all_of_its_settings():
     found = dispatchers()
     assert len(found) > 80
     assert {name for name, one in found.items() if not set(one.targetoptions) >= TAKEN_FROM_CALLERS} == set()
+
+
+@pytest.mark.parametrize("arithmetic", [IN_ORDER, FUSED, FAST])
+def test_what_is_not_finite_is_seen_whatever_is_computed_before(arithmetic):
+    """Also where the compiler may write a sum anew, and cancel one with itself."""
+
+    @compiled(arithmetic, python=True)
+    def is_sum_finite(a, b, c):
+        return is_finite(a + b - c)
+
+    for kind in (np.float32, np.float64):
+        assert is_sum_finite(kind(1), kind(2), kind(3))
+        for odd in (np.nan, np.inf, -np.inf):
+            assert not is_sum_finite(kind(1), kind(odd), kind(3))
+            assert not is_sum_finite(kind(odd), kind(2), kind(3))
+
+
+def test_no_compiled_function_asks_numba_what_is_finite():
+    """See `is_finite`."""
+    own = {name: one for name, one in dispatchers().items() if "isfinite" in one.py_func.__code__.co_names}
+    assert own == {}
 
 
 FIRST_CALL = """

@@ -185,3 +185,27 @@ def test_neither_threads_nor_cuts_change_a_bit():
 def test_single_precision_stays_near(precision):
     reference, native = both(classifier(), Langevin(0.02, 1.0), steps=5, bias=wang_landau, precision=precision)
     assert_same(reference, native, tolerance=2e-5)
+
+
+WHAT_MOVES = {
+    **dict.fromkeys(("langevin_BAOAB", "langevin_BOA", "langevin_newton", "nose_hoover"), ("velocities",)),
+    "brownian": (),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "quantity"), [(name, one) for name, more in WHAT_MOVES.items() for one in ("positions", "forces", *more)]
+)
+def test_what_is_not_finite_is_told_at_its_step(name, quantity):
+    """Also if it is one of many numbers and the loss does not feel it yet."""
+    simulation = nnsim.Simulation(
+        classifier(LossPotential(20.0), box=Box(kind="open")),
+        INTEGRATORS[name],
+        walkers=3,
+        platform="native",
+        threads=1,
+    )
+    simulation.advance(5)
+    getattr(simulation.state, quantity)[1, -1] = float("inf")
+    with pytest.raises(nnsim.DivergedError, match=r"step 6: .* of walker 1 became"):
+        simulation.advance(100)

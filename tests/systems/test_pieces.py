@@ -179,5 +179,5 @@ def test_the_memory_of_a_run_is_bounded() -> None:
             [sys.executable, "-c", SCRIPT, str(most)], capture_output=True, text=True, check=True, timeout=300
         )
         peak[most] = float(run.stdout.split()[0])
-    assert peak[10**8] < 800
-    assert peak[10**12] > peak[10**8] + 1000
+    assert peak[10**8] < 1200
+    assert peak[10**12] > peak[10**8] + 500

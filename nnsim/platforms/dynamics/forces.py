@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nnsim.jit import is_finite
 from nnsim.platforms.dynamics import potentials, variables
 from nnsim.platforms.dynamics.network.compile import kernel
 from nnsim.platforms.dynamics.network.indirect import addresses_of
@@ -161,10 +162,10 @@ def finite(walkers, w):  # type: ignore[no-untyped-def]
     total = walkers.energy[w] + walkers.bias_energy[w]
     for i in range(walkers.positions.shape[1]):
         total += walkers.positions[w, i] * 0 + walkers.velocities[w, i] * 0 + walkers.forces[w, i] * 0
-    return np.isfinite(total)
+    return is_finite(total)
 
 
 @kernel
 def settled(walkers, w, scratch):  # type: ignore[no-untyped-def]
     """The same, from what was noticed of the numbers when they were changed."""
-    return np.isfinite(walkers.energy[w] + walkers.bias_energy[w] + scratch.doubt[0])
+    return is_finite(walkers.energy[w] + walkers.bias_energy[w] + scratch.doubt[0])

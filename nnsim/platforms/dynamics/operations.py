@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from nnsim.jit import is_finite
 from nnsim.platforms.dynamics.network.compile import inline, kernel
 from nnsim.random import philox
 
@@ -54,20 +55,20 @@ def kick(v, f, w, low, high, dt, masses, place):  # type: ignore[no-untyped-def]
 def drift(q, v, w, low, high, dt, box):  # type: ignore[no-untyped-def]
     """q <- q + dt v, then back into the box."""
     h, outside = q.dtype.type(dt), 0.0
-    lower, upper = box.lower, box.upper
     if box.kind == OPEN:
         for i in range(low, high):
             q[w, i] += h * v[w, i]
-    elif lower.size == 1:
+    elif box.alike[low // TILE]:
+        least, most = box.lower[low], box.upper[low]
         for i in range(low, high):
             x = q[w, i] + h * v[w, i]
             q[w, i] = x
-            outside += 1.0 if (x < lower[0]) | (x > upper[0]) else 0.0
+            outside += 1.0 if (x < least) | (x > most) else 0.0
     else:
         for i in range(low, high):
             x = q[w, i] + h * v[w, i]
             q[w, i] = x
-            outside += 1.0 if (x < lower[i]) | (x > upper[i]) else 0.0
+            outside += 1.0 if (x < box.lower[i]) | (x > box.upper[i]) else 0.0
     if outside > 0:
         confine(q, v, w, low, high, box)
 
@@ -75,24 +76,19 @@ def drift(q, v, w, low, high, dt, box):  # type: ignore[no-untyped-def]
 @kernel
 def confine(q, v, w, low, high, box):  # type: ignore[no-untyped-def]
     """Back into the box, mirrored with reversed v, or wrapped."""
-    outside, lower, upper = 0.0, box.lower, box.upper
     if box.kind == OPEN:
         return
-    if lower.size == 1:
-        for i in range(low, high):
-            outside += 1.0 if (q[w, i] < lower[0]) | (q[w, i] > upper[0]) else 0.0
-    else:
-        for i in range(low, high):
-            outside += 1.0 if (q[w, i] < lower[i]) | (q[w, i] > upper[i]) else 0.0
+    outside, lower, upper = 0.0, box.lower, box.upper
+    for i in range(low, high):
+        outside += 1.0 if (q[w, i] < lower[i]) | (q[w, i] > upper[i]) else 0.0
     if outside > 0:  # few are, in one step
-        one = 0 if lower.size == 1 else 1
         for i in range(low, high):
-            _turn(q, v, w, i, lower[i * one], upper[i * one], box.kind)
+            _turn(q, v, w, i, lower[i], upper[i], box.kind)
 
 
 @kernel
 def _turn(q, v, w, i, lower, upper, kind):  # type: ignore[no-untyped-def]
-    if lower <= q[w, i] <= upper or not np.isfinite(q[w, i]):
+    if lower <= q[w, i] <= upper or not is_finite(q[w, i]):
         return
     width, beyond = upper - lower, q[w, i] - lower
     if kind == PERIODIC:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from nnsim.grid import compiled as grid_native
+from nnsim.jit import is_finite
 from nnsim.platforms.dynamics.network.compile import kernel
 
 
@@ -70,7 +71,7 @@ def inside(grids, s):  # type: ignore[no-untyped-def]
     for b in range(grids.begin.size):
         for d in range(grids.dimensions[b]):
             x = s[grids.columns[b, d]]
-            if not (grids.lower[b, d] <= x <= grids.upper[b, d] or (grids.wraps[b, d] and np.isfinite(x))):
+            if not (grids.lower[b, d] <= x <= grids.upper[b, d] or (grids.wraps[b, d] and is_finite(x))):
                 return False
     return True
 

@@ -20,7 +20,7 @@ def addresses(program, schedule, random, walkers, box, problem, learning, batch,
     """Where the parts of a step are, for arguments of certain types."""
     common = program, schedule, random, walkers
     of_parts = (
-        (_by_parameter, (0, 0, 0, 0, 0, *common, box, scratch)),
+        (_by_parameter, (0, 0, 0, 0, 0, False, *common, box, scratch)),
         (_whole, (0, 0, 0, 0, *common, problem, batch, scratch, places)),
         (potentials.learn, (problem[5], learning.deposits, problem[6], 0, walkers.cvs, scratch)),
         (film.keep_walker, (0, 0, kept, problem, walkers, scratch, places)),
@@ -43,9 +43,11 @@ def advance(  # type: ignore[no-untyped-def]
     """
     for k in range(steps):
         now, fine = step + k + 1, True
+        shown = kept.every > 0 and now % kept.every == 0
         for w in range(own[0], own[1]):
             scratch.doubt[0] = 0.0
-            one_step(w, now, k, program, schedule, random, walkers, box, problem, batch, scratch, places)
+            seen = k == steps - 1 or shown or not program.watched
+            one_step(w, now, k, seen, program, schedule, random, walkers, box, problem, batch, scratch, places)
             fine = (forces.settled(walkers, w, scratch) if program.watched else forces.finite(walkers, w)) and fine
         if not fine:
             team.failed[0] = 1
@@ -58,7 +60,7 @@ def advance(  # type: ignore[no-untyped-def]
                 return -(k + 1)
         elif not fine:
             return -(k + 1)
-        if kept.every and now % kept.every == 0:
+        if shown:
             for w in range(own[0], own[1]):
                 call(places.step, KEEP_WALKER, (w, now, kept, problem, walkers, scratch, places))
             if own[0] == 0:
@@ -67,8 +69,8 @@ def advance(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def one_step(w, now, k, program, schedule, random, walkers, box, problem, batch, scratch, places):  # type: ignore[no-untyped-def]
-    """The operations of one step of walker w, group by group."""
+def one_step(w, now, k, seen, program, schedule, random, walkers, box, problem, batch, scratch, places):  # type: ignore[no-untyped-def]
+    """The operations of one step of walker w, group by group; `seen` if anybody will see the kinetic energy."""
     groups = program.groups
     for g in range(groups.size - 1):
         first, last = groups[g], groups[g + 1]
@@ -76,7 +78,7 @@ def one_step(w, now, k, program, schedule, random, walkers, box, problem, batch,
             call(
                 places.step,
                 BY_PARAMETER,
-                (first, last, w, now, k, program, schedule, random, walkers, box, scratch),
+                (first, last, w, now, k, seen, program, schedule, random, walkers, box, scratch),
             )
         else:
             call(
@@ -98,7 +100,7 @@ def _number(program, schedule, walkers, o, slot, w, k):  # type: ignore[no-untyp
 
 
 @kernel
-def _by_parameter(first, last, w, now, k, program, schedule, random, walkers, box, scratch):  # type: ignore[no-untyped-def]
+def _by_parameter(first, last, w, now, k, seen, program, schedule, random, walkers, box, scratch):  # type: ignore[no-untyped-def]
     """Operations `first` to `last`, all of them for one tile of parameters after the other."""
     n, counts, takes = walkers.positions.shape[1], walkers.heat.size > 0, False
     heat, kinetic, doubt = 0.0, 0.0, 0.0
@@ -126,8 +128,9 @@ def _by_parameter(first, last, w, now, k, program, schedule, random, walkers, bo
                 if counts:
                     heat += op.kinetic_energy(v, w, low, high, masses, place)
             elif code == op.KINETIC:
-                kinetic += op.kinetic_energy(v, w, low, high, masses, place)
-                takes = True
+                if seen:
+                    kinetic += op.kinetic_energy(v, w, low, high, masses, place)
+                    takes = True
             elif code == op.MOMENTUM:
                 c = _number(program, schedule, walkers, o, 2, w, k)
                 d = _number(program, schedule, walkers, o, 3, w, k)

@@ -194,11 +194,12 @@ class Program(NamedTuple):
 
 
 class Box(NamedTuple):
-    """Kind (0 open, 1 reflecting, 2 periodic) and edges, one for all or one for each parameter."""
+    """Kind (0 open, 1 reflecting, 2 periodic), edges of each parameter, and of which tiles all have the same."""
 
     kind: int
     lower: Array
     upper: Array
+    alike: Array
 
 
 class Walkers(NamedTuple):

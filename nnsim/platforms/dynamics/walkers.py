@@ -70,7 +70,7 @@ class Team:
         self.scratch = [
             assemble.scratch_of(traced, tables, widths, n, wanted, len(cvs.kind), self.walkers) for _ in self.shares
         ]
-        self.box = _box(system.box)
+        self.box = _box(system.box, n)
         numbers = np.float32 if traced.single else np.float64
         kinds = {int(kind) for kind in network.ops[:, passes.KIND]}
         single_blas()
@@ -287,8 +287,11 @@ def own_type(state: State) -> Any:
     return state.positions.numpy().dtype
 
 
-def _box(box: Any) -> to.Box:
-    """Kind and edges."""
-    lower, upper = (np.ascontiguousarray(edge.double().numpy().reshape(-1)) for edge in (box.lower, box.upper))
-    size = max(len(lower), len(upper))
-    return to.Box(BOXES[box.kind], *(np.ascontiguousarray(np.broadcast_to(edge, size)) for edge in (lower, upper)))
+def _box(box: Any, n: int) -> to.Box:
+    """Kind and edges of n parameters; those of an open box are not looked at."""
+    n = 1 if box.kind == "open" else n
+    edges = (edge.double().numpy().reshape(-1) for edge in (box.lower, box.upper))
+    lower, upper = (np.ascontiguousarray(np.broadcast_to(edge[:n], n)) for edge in edges)
+    tiles = [slice(low, low + op.TILE) for low in range(0, n, op.TILE)]
+    alike = [bool((edge[tile] == edge[tile][0]).all()) for tile in tiles for edge in (lower, upper)]
+    return to.Box(BOXES[box.kind], lower, upper, np.array(alike).reshape(-1, 2).all(1))

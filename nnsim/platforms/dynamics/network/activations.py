@@ -30,11 +30,21 @@ _GELU_SCALE = math.sqrt(2 / math.pi)
 
 
 @kernel
-def forward(kind, x, first, y, out, rows, points):  # type: ignore[no-untyped-def]
-    """`rows` rows of y from `out` on, of those of x [*, points] from `first` on."""
+def forward(kind, x, first, y, out, rows, points, in_place):  # type: ignore[no-untyped-def]
+    """`rows` rows of y from `out` on, of those of x [*, points] from `first` on; with `in_place` they are the same."""
     zero, count = x.dtype.type(0), np.uint64(rows * points)  # rows lie one after the other
     x, y, first, out = x.reshape(x.size), y.reshape(y.size), np.uint64(first * points), np.uint64(out * points)
-    if kind == RELU:
+    if in_place:  # which the compiler must know to take many at once
+        if kind == RELU:
+            for k in range(out, out + count):
+                y[k] = max(y[k], zero)
+        elif kind == TANH:
+            for k in range(out, out + count):
+                y[k] = tanh(y[k])
+        else:
+            for k in range(out, out + count):
+                y[k] = sigmoid(y[k])
+    elif kind == RELU:
         for k in range(count):
             y[out + k] = max(x[first + k], zero)
     elif kind == TANH:
@@ -57,7 +67,7 @@ def backward(kind, x, first, y, out, g, rows, points, add):  # type: ignore[no-u
     if add:
         for k in range(count):
             g[first + k] += g[out + k] * _frequent_slope(kind, x[first + k], y[out + k])
-    elif first == out:  # in place, which the compiler must know to take many at once
+    elif first == out:  # in place
         if kind == RELU:
             for k in range(out, out + count):
                 g[k] *= one if y[k] > zero else zero

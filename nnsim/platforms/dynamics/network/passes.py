@@ -140,7 +140,8 @@ def _strips_back(op, tables, theta, x, first, begin, count, y, g, gradient, room
 @kernel
 def _activation(op, tables, theta, x, first, begin, count, y, room, blas):  # type: ignore[no-untyped-def]
     a = op[OWN:]
-    activations.forward(a[0], x, first, y, op[OUTPUT], a[1], y.shape[1])
+    in_place = first == op[OUTPUT] and not op[OF_POINTS]
+    activations.forward(a[0], x, first, y, op[OUTPUT], a[1], y.shape[1], in_place)
 
 
 @kernel
