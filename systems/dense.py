@@ -55,6 +55,11 @@ class BatchedDense:
         sizes = [self.layers[0].shape[1], *(layer.shape[0] for layer in self.layers)]
         return sizes, [layer.weight.start for layer in self.layers], biases, names.pop() if names else "relu"
 
+    def bytes_of(self, points: int) -> float:
+        """What the evaluation of so many points takes for a walker at most, forward and backward."""
+        rows = 4 * sum(layer.shape[0] for layer in self.layers) + max(max(layer.shape) for layer in self.layers)
+        return float(self.dtype.itemsize * (points * rows + 3 * sum(self.layout.sizes)))
+
     def __call__(self, positions: Tensor, x: Tensor) -> Tensor:
         """Outputs [W, N, C] of positions [W, n] at points x [N, ...]."""
         if self.written_out:

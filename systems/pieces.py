@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.autograd.graph import saved_tensors_hooks
 
 from nnsim.errors import InputError
 from nnsim.networks.memory import free_bytes, readable
+from nnsim.systems.dense import BatchedDense
 from nnsim.systems.forward import Forward
 
 logger = logging.getLogger("nnsim")
@@ -130,26 +131,6 @@ class _Pieces(torch.autograd.Function):
 # ---------------------------------------------------------------------------------------- which pieces
 
 
-class _Counted(TorchDispatchMode):
-    """Counts the bytes of all that is made while it lasts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total, self.largest = 0, 0
-        self._seen: dict[int, Any] = {}  # alive, so that no other tensor gets an address twice
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = function(*args, **(kwargs or {}))
-        for one in made if isinstance(made, (tuple, list)) else (made,):
-            if isinstance(one, Tensor) and one.layout == torch.strided:
-                storage = one.untyped_storage()
-                if storage.data_ptr() not in self._seen:
-                    self._seen[storage.data_ptr()] = storage
-                    self.total += storage.nbytes()
-                    self.largest = max(self.largest, storage.nbytes())
-        return made
-
-
 def plan_of(forward: Forward, loop: Forward | None, positions: Tensor, x: Tensor, count: int, gradients: bool) -> Plan:
     """How to evaluate walkers at `positions` [W, n] on `count` points.
 
@@ -166,7 +147,7 @@ def plan_of(forward: Forward, loop: Forward | None, positions: Tensor, x: Tensor
     """
     single = loop or forward  # what is counted is what one walker takes
     few = [min(points, len(x), count) for points in TRIAL_POINTS]
-    costs = [_cost(single, positions[:1], x[:points], gradients) for points in few]
+    costs = [_cost(single, positions[:1], x[:points]) for points in few]
     slope = (costs[1] - costs[0]) / max(few[1] - few[0], 1) if few[1] > few[0] else costs[0] / few[0]
     fixed, slope = max(costs[0] - slope * few[0], 0.0), max(slope, 1.0)
     free = free_bytes(positions.device)
@@ -188,17 +169,22 @@ def plan_of(forward: Forward, loop: Forward | None, positions: Tensor, x: Tensor
     return plan
 
 
-def _cost(forward: Forward, positions: Tensor, x: Tensor, gradients: bool) -> float:
-    """Bytes that the evaluation of a walker takes at most: all that the forward pass makes, some of the backward."""
-    counted, back = _Counted(), _Counted()
-    with torch.set_grad_enabled(gradients):
-        leaf = positions.detach().clone().requires_grad_(gradients)
-        with counted:
-            outputs = forward(leaf, x)
-        if outputs.requires_grad:
-            with back:
-                torch.autograd.grad(outputs.sum(), leaf, allow_unused=True)
-    return float(counted.total + 4 * back.largest)
+def _cost(forward: Forward, positions: Tensor, x: Tensor) -> float:
+    """Bytes that the evaluation of a walker takes, forward and backward, with something to spare."""
+    if isinstance(forward, BatchedDense):
+        return forward.bytes_of(len(x))
+    kept: dict[int, int] = {}
+
+    def keep(one: Tensor) -> Tensor:
+        storage = one.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return one
+
+    leaf = positions.detach().clone().requires_grad_()
+    with torch.enable_grad(), saved_tensors_hooks(keep, lambda one: one):
+        outputs = forward(leaf, x)  # alive until all is counted, so that no address is used twice
+    sizes = [*kept.values(), outputs.untyped_storage().nbytes()]
+    return float(2 * sum(sizes) + 4 * max(sizes))
 
 
 def _check_walkers(positions: Tensor, least: float, free: float) -> None:
