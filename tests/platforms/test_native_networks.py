@@ -197,3 +197,24 @@ def test_random_dense_networks(hidden: list[int], activation: type, bias: bool, 
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs, bias=bias), activation()]
     check(with_data(nn.Sequential(*layers[:-1]), points(count, 4), classes))
+
+
+AFTER_EACH_OTHER = [
+    (nn.Sigmoid, nn.Tanh), (nn.Tanh, nn.Sigmoid), (nn.Tanh, nn.ReLU), (nn.ReLU, nn.Sigmoid), (nn.SiLU, nn.Tanh),
+    (nn.Tanh, nn.SiLU), (nn.Sigmoid, nn.Sigmoid, nn.Tanh), (nn.GELU, nn.Tanh, nn.Tanh),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", ["small", "by the BLAS", "a convolution"])
+@pytest.mark.parametrize("kinds", AFTER_EACH_OTHER, ids=lambda kinds: "-".join(kind.__name__ for kind in kinds))
+def test_activations_after_each_other(kinds: tuple[type, ...], layer: str) -> None:
+    """Only the first of them may take the rows of what it is applied to."""
+    torch.manual_seed(4)
+    own = [kind() for kind in kinds]
+    if layer == "a convolution":
+        system = with_data(images(nn.Conv2d(4, 4, 3, padding=1), *own, flat=256), points(12, 2, 8, 8), 3)
+    else:
+        width = 9 if layer == "small" else 60
+        system = with_data(nn.Sequential(nn.Linear(3, width), *own, nn.Linear(width, 3)), points(31, 3), 3)
+    check(system)

@@ -1,4 +1,4 @@
-"""exp and what is made of it, in arithmetic alone, so that the compiler can take many numbers at once."""
+"""exp, logarithm and what is made of them, in arithmetic alone, so that the compiler can take many numbers at once."""
 
 from __future__ import annotations
 
@@ -57,6 +57,49 @@ def _exp_double(x):  # type: ignore[no-untyped-def]
     e = 1.0 + r * (1.0 + r * (_D2 + r * (_D3 + r * (_D4 + r * (_D5 + r * (_D6 + r * (_D7 + r * high)))))))
     scale = np.int64((np.float64(t).view(np.int64) << np.int64(52)) + np.int64(1023 << 52)).view(np.float64)
     return e * scale + (x - x)
+
+
+def log1p(x: Any) -> Any:
+    """ln(1 + x) for x >= 0, below 1e18 or 1e8, to 2 units in the last place; NaN of NaN."""
+    raise NotImplementedError
+
+
+@overload(log1p, jit_options=_ORDERED, strict=False)
+def _log1p_of(x):  # type: ignore[no-untyped-def]
+    return _log1p_single if x == types.float32 else _log1p_double
+
+
+# ln y = e ln 2 + 2 artanh((m - 1) / (m + 1)) with y = m 2^e, 2^-1/2 <= m < 2^1/2, of y = 1 + x as it is rounded; to the
+# first order the rest is added, without which small x would be lost.
+_ROOT_HALF, _WHOLE = np.int64(0x3FE6A09E667F3BCD), np.int64(0x4330000000000000)  # 2^-1/2; 2^52
+_ROOT_HALF_32, _WHOLE_32 = np.int32(0x3F3504F3), np.int32(0x4B000000)  # 2^23
+_L1, _L2, _L3, _L4 = (np.float32(2 / n) for n in (3, 5, 7, 9))
+_LN2, _LN2_32, _TWO_32 = math.log(2.0), np.float32(math.log(2.0)), np.float32(2.0)
+
+
+def _log1p_double(x):  # type: ignore[no-untyped-def]
+    y = 1.0 + x
+    bits = np.float64(y).view(np.int64)
+    exponent = (bits - _ROOT_HALF) >> np.int64(52)
+    m = np.int64(bits - (exponent << np.int64(52))).view(np.float64)
+    s = (m - 1.0) / (m + 1.0)
+    z = s * s
+    high = 0.22222197056726048 + z * (0.18183631680229329 + z * (0.1531252814836419 + z * 0.14809710360655276))
+    series = 2.0 + z * (0.6666666666666765 + z * (0.3999999999930234 + z * (0.2857142876064168 + z * high)))
+    e = np.int64(exponent | _WHOLE).view(np.float64) - 4503599627370496.0
+    return s * series + (e * _LN2 + (x - (y - 1.0)) / y) + (x - x)
+
+
+def _log1p_single(x):  # type: ignore[no-untyped-def]
+    y = _ONE_32 + x
+    bits = np.float32(y).view(np.int32)
+    exponent = np.int32(bits - _ROOT_HALF_32) >> np.int32(23)
+    m = np.int32(bits - np.int32(exponent << np.int32(23))).view(np.float32)
+    s = (m - _ONE_32) / (m + _ONE_32)
+    z = s * s
+    series = _TWO_32 + z * (_L1 + z * (_L2 + z * (_L3 + z * _L4)))
+    e = np.int32(exponent | _WHOLE_32).view(np.float32) - np.float32(8388608.0)
+    return s * series + (e * _LN2_32 + (x - (y - _ONE_32)) / y) + (x - x)
 
 
 @inline_in_order

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nnsim.platforms.dynamics.network.compile import inline, kernel
-from nnsim.platforms.dynamics.network.elementary import exp, sigmoid
+from nnsim.platforms.dynamics.network.elementary import exp, log1p, sigmoid
 from nnsim.platforms.dynamics.network.indirect import addresses_of
 
 CROSS_ENTROPY, WEIGHTED_CROSS_ENTROPY, MSE, BCE, WEIGHTED_BCE = range(5)
@@ -155,7 +155,7 @@ def _answers(kind, values, shares, begin, norm, z, row, classes, g, out, wanted,
         for p in range(count):
             x, y = z[row + c, p], values[c, begin + p]
             share = shares[c, begin + p] if kind == WEIGHTED_BCE else z.dtype.type(1)
-            total += share * (max(x, zero) - y * x + math.log1p(exp(-abs(x))))
+            total += share * (max(x, zero) - y * x + log1p(exp(-abs(x))))
             if wanted:
                 g[out + c, p] = factor * share * (sigmoid(x) - y)
     return total
@@ -192,8 +192,9 @@ def _labelled(labels, begin, norm, z, row, classes, g, out, wanted, count, point
                 g[out + c, p] = e
     total = 0.0
     for p in range(count):
-        beyond = room[p] - z[row + labels[begin + p], p]
-        total += beyond + math.log1p((room[own + p] - one) + room[wrong + p])
+        total += room[p] - z[row + labels[begin + p], p]
+    for p in range(count):
+        total += log1p((room[own + p] - one) + room[wrong + p])
     if wanted:
         for p in range(count):
             room[own + p] = factor / (room[own + p] + room[wrong + p])
@@ -217,7 +218,7 @@ def _shared(shares, begin, norm, z, row, classes, g, out, wanted, count, points,
             room[others + p] += exp(z[row + c, p] - room[p])
             room[whole + p] += shares[c, begin + p]
     for p in range(count):
-        room[others + p] = math.log1p(room[others + p])
+        room[others + p] = log1p(room[others + p])
     total = 0.0
     for c in range(classes):
         for p in range(count):

@@ -71,13 +71,17 @@ def addresses(kinds: set[int], kind: Any) -> tuple[np.ndarray[Any, Any], np.ndar
 
 @kernel
 def _linear(op, tables, theta, x, first, begin, count, y, room, blas):  # type: ignore[no-untyped-def]
-    a = op[OWN:]
-    linear.forward(theta, a[0], a[1], x, first, a[2], y, op[OUTPUT], a[3], y.shape[1], blas)
+    a, out, n = op[OWN:], op[OUTPUT], y.shape[1]
+    linear.forward(theta, a[0], a[1], x, first, a[2], y, out, a[3], n, blas)
+    if a[4]:  # with its activation, which takes the same rows
+        activations.forward(a[4] - 1, y, out, y, out, a[3], n, True)
 
 
 @kernel
 def _linear_back(op, tables, theta, x, first, begin, count, y, g, gradient, room, blas):  # type: ignore[no-untyped-def]
     a, out, n = op[OWN:], op[OUTPUT], y.shape[1]
+    if a[4]:
+        activations.backward(a[4] - 1, y, out, y, out, g, a[3], n, False)
     linear.weight_gradient(gradient, a[0], a[1], x, first, a[2], g, out, a[3], n, blas)
     if op[NEEDS]:
         linear.input_gradient(theta, a[0], g, first, a[2], op[NEEDS] == 2, g, out, a[3], n, blas)

@@ -91,17 +91,25 @@ def _activation(b: Builder, one: Operation, reads: list[Value], number: int) -> 
         kind, numbers = (activations.GELU_TANH if numbers == ["tanh"] else kind), []
     if function == "relu6":
         numbers = [0.0, 6.0]
-    may = len(b.program.readers(one.reads[0])) == 1 and _gives_up_output(b, value)
+    maker = _maker(b, value)
+    may = len(b.program.readers(one.reads[0])) == 1 and _gives_up_output(maker)
+    if may and kind in activations.IN_PLACE and maker[passes.KIND] == passes.LINEAR:
+        maker[passes.OWN + 4] = kind + 1  # the layer does it itself
+        return value
     out = value if may and kind in activations.IN_PLACE else b.new(value.shape)
     reals = [float(v) for v in numbers] + [0.0] * (2 - len(numbers))
     code = passes.ACTIVATION if kind in activations.FREQUENT else passes.OTHER
     return b.write(code, [value], out, [kind, value.rows], reals)
 
 
-def _gives_up_output(b: Builder, value: Value) -> bool:
+def _maker(b: Builder, value: Value) -> list[int]:
+    """The last operation that wrote a value; nothing for points."""
+    return next((op for op, out in reversed([*zip(b.ops, b.outputs, strict=True)]) if out is value), [])
+
+
+def _gives_up_output(maker: list[int]) -> bool:
     """Whether what made a value does not need it for its gradient."""
-    maker = next((op for op, out in zip(b.ops, b.outputs, strict=True) if out is value), None)
-    if maker is None:
+    if not maker or (maker[passes.KIND] == passes.LINEAR and maker[passes.OWN + 4]):
         return False
     return maker[passes.KIND] in _OUTPUT_FREE or (maker[passes.KIND] == passes.JOIN and maker[passes.OWN] == joins.ADD)
 
