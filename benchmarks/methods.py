@@ -3,6 +3,7 @@
     python benchmarks/methods.py small          the 22 parameters of a 2-4-2 network on the spiral, in a box of +-3
     python benchmarks/methods.py spiral         the 116 parameters of PAPERS.md
     python benchmarks/methods.py spiral_long    the same for Monte Carlo, with 20 times the evaluations
+    python benchmarks/methods.py spiral_dynamics --methods wlmd metadynamics    and for dynamics, with 6.5 times as many
 
 Every method is run several times from random starts, on the spiral with the same number of network evaluations (a move
 of Monte Carlo counts as one, a step of a dynamics, which takes a gradient, as one too). Each finished run is a file in
@@ -136,6 +137,8 @@ PROBLEMS = {
 }
 # Monte Carlo is compiled: 20 times the evaluations take it less time than the dynamics need for theirs.
 PROBLEMS["spiral_long"] = replace(PROBLEMS["spiral"], budget=2e8, mc=(0.001, 0.025, 0.0))
+# Dynamics is compiled: four runs of a method take a quarter of an hour of two cores.
+PROBLEMS["spiral_dynamics"] = replace(PROBLEMS["spiral"], budget=6.5e7, friction=1.0, md=(0.003, 0.15, 0.95))
 
 
 # ---------------------------------------------------------------------- the six methods
