@@ -34,6 +34,8 @@ class Box:
     Box(reflecting, [-0.8, 0.8])
     """
 
+    _everywhere = False
+
     def __init__(
         self,
         limit: Limits | None = None,
@@ -70,6 +72,7 @@ class Box:
         """Bring the edges to the type and device of the positions."""
         # From the original values: a system may be used in single precision first and then in double.
         self.lower, self.upper = (edge.to(device, dtype) for edge in self._edges)
+        self._everywhere = device.type != "cpu"
 
     def check_size(self, n: int) -> None:
         """Raise `InputError` unless the limits fit n parameters."""
@@ -95,6 +98,9 @@ class Box:
         """Bring positions [W, n] back into the box in place, reversing velocities [W, n] where they are mirrored."""
         if self.kind == "open":
             return
+        if self._everywhere:
+            self._confine_all_(positions, velocities)
+            return
         # Few coordinates leave the box in one step, so only those are touched.
         where = ((positions < self.lower) | (positions > self.upper)).view(-1).nonzero()[:, 0]
         if not len(where):
@@ -112,6 +118,23 @@ class Box:
         if velocities is not None:
             flat = velocities.view(-1)
             flat[where] = torch.where(mirrored, -flat[where], flat[where])
+
+    def everywhere(self) -> None:
+        """From here on look at all coordinates, so that `confine_` never waits to learn which have left the box."""
+        self._everywhere = True
+
+    def _confine_all_(self, positions: Tensor, velocities: Tensor | None) -> None:
+        """The same in all places."""
+        left, width = (positions < self.lower) | (positions > self.upper), self.upper - self.lower
+        beyond = positions - self.lower
+        if self.kind == "periodic":
+            positions.copy_(torch.where(left, self.lower + torch.remainder(beyond, width), positions))
+            return
+        along = torch.remainder(beyond, 2 * width)
+        mirrored = left & (along > width)
+        if velocities is not None:
+            velocities.copy_(torch.where(mirrored, -velocities, velocities))
+        positions.copy_(torch.where(left, self.lower + torch.where(mirrored, 2 * width - along, along), positions))
 
     def uniform(self, walkers: int, n: int, generator: torch.Generator) -> Tensor:
         """Positions [walkers, n] drawn uniformly from the box."""

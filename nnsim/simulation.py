@@ -84,9 +84,9 @@ class Simulation:
         precision: `"single"`, `"mixed"` or `"double"`, see `nnsim.precision`.
         device: of torch, such as `"cpu"` or `"cuda"`.
         threads: number of CPU threads for torch; None leaves it as it is.
-        platform: `"reference"` (torch, step by step), `"native"` (compiled; Monte Carlo on dense networks), or
-            `"auto"`, native where it can be. Where that is not the fastest for such an integrator, the reason is
-            logged, recorded, and `platform_reason`.
+        platform: `"native"` (compiled), `"device"` (blocks of steps on a GPU), `"reference"` (torch, step by step), or
+            `"auto"`, the fastest that can run it. Where a faster one is made for such an integrator and cannot, the
+            reason is logged, recorded, and `platform_reason`. Or one of your own.
         reporters: your own reporters.
         output: default path of the trajectory, relative to the folder that is the present one now; None keeps
             observables in memory, as `history`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,3 +24,9 @@ class DepositPlan(NamedTuple):
     heights: np.ndarray
     tempering: float
     steps: int
+
+
+def numbers_follow_tables(bias: Any) -> bool:
+    """Whether what a bias says of itself may follow from its tables: the class that says it does not deny it."""
+    owner = next(one for one in type(bias).__mro__ if "observables" in vars(one))
+    return not vars(owner).get("numbers_of_counts", False)

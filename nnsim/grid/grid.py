@@ -116,10 +116,11 @@ class Grid:
         """Edges of the bins along an axis, one more than the bins."""
         return self.lower[axis] + np.arange(self.shape[axis] + 1) * self.spacing[axis]
 
-    def prepare(self, device: torch.device) -> None:
-        """Build the lookup tables on a device."""
+    def prepare(self, device: torch.device, compiled: bool = True) -> None:
+        """Build the lookup tables on a device; on a CPU, functions are compiled unless told otherwise."""
         self._lower = torch.tensor(self.lower, dtype=torch.float64, device=device)
         self._upper = torch.tensor(self.upper, dtype=torch.float64, device=device)
+        self.center = (self._lower + self._upper) / 2
         self._inverse = 1 / torch.tensor(self.spacing, dtype=torch.float64, device=device)
         self._bins = torch.tensor(self.shape, device=device)
         self._wraps = torch.tensor(self.periodic, device=device)
@@ -128,7 +129,7 @@ class Grid:
         polynomial = torch.tensor([b + s for b, s in zip(_BASIS, _SLOPE, strict=True)], dtype=torch.float64) / 6
         self._polynomial = polynomial.to(device)
         self._nodes = [self._node_table(d).to(device) * self.strides[d] for d in range(self.dimensions)]
-        self._native = device.type == "cpu"
+        self._native = compiled and device.type == "cpu"
         if self._native:
             self.native_tables = (
                 *(np.array(values, dtype=np.float64) for values in (self.lower, self.upper)),
@@ -303,11 +304,11 @@ class Kernel:
         weights.scatter_add_(1, mirrored - first[:, None], gaussian.expand(bins, -1))
         return first[:, None] + torch.arange(2 * reach + 1), weights
 
-    def prepare(self, device: torch.device) -> None:
-        """Bring the tables to a device."""
+    def prepare(self, device: torch.device, compiled: bool = True) -> None:
+        """Bring the tables to a device; on a CPU, deposits are compiled unless told otherwise."""
         self.indices = [table.to(device) for table in self.indices]
         self.weights = [table.to(device) for table in self.weights]
-        self._native = device.type == "cpu"
+        self._native = compiled and device.type == "cpu"
         if self._native:
             self.native_tables = self._make_native_tables()
 
@@ -348,17 +349,25 @@ class Kernel:
         return grid_native.deposit(flat, counts, where, height, *self.grid.native_tables, *self.native_tables)
 
     def _deposit_torch(self, coefficients: Tensor, visits: Tensor, s: Tensor, height: float) -> int:
-        bins = self.grid.bin_indices(s[self.grid.inside(s)])
-        flat = self.grid.flat(bins)
-        visits.view(-1).index_add_(0, flat, torch.ones_like(flat))
+        s = s[self.grid.inside(s)]
+        heights = torch.full((len(s),), height, dtype=torch.float64, device=s.device)
+        self.deposit_each_(coefficients, visits, s, heights, torch.ones_like(heights, dtype=torch.bool))
+        return len(s)
+
+    def deposit_each_(self, coefficients: Tensor, visits: Tensor, s: Tensor, heights: Tensor, inside: Tensor) -> None:
+        """Add heights [W] x kernel, and 1 to `visits`, at those s [W, k] that are `inside` [W]; the host need not wait.
+
+        Walkers outside add zeros somewhere.
+        """
+        bins = self.grid.bin_indices(torch.where(inside[:, None], s.double(), self.grid.center))
+        visits.view(-1).index_add_(0, self.grid.flat(bins), inside.long())
         index: Tensor = torch.zeros((), dtype=torch.long, device=bins.device)
-        weight: Tensor = torch.full((), height, dtype=torch.float64, device=bins.device)
+        weight = torch.where(inside, heights, 0.0)
         for d, stride in enumerate(self.grid.strides):
             shape = (len(bins), *[1] * d, self.weights[d].shape[1])
             index = index[..., None] + (self.indices[d][bins[:, d]] * stride).view(shape)
             weight = weight[..., None] * self.weights[d][bins[:, d]].view(shape)
         coefficients.view(-1).index_add_(0, index.reshape(-1), weight.reshape(-1))
-        return len(bins)
 
 
 def native_scratch() -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnsim.describe import check_name
 from nnsim.errors import InputError, require_text, shown
+from nnsim.platforms.device import DevicePlatform
 from nnsim.platforms.dynamics.platform import NativeDynamics
 from nnsim.platforms.native import NativeMonteCarlo
 from nnsim.platforms.reference import ReferencePlatform
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from nnsim.simulation import Simulation
 
 # The fastest first; the last takes all. Two may have one name, if no integrator is served by both.
-PLATFORMS: tuple[type[Platform], ...] = (NativeMonteCarlo, NativeDynamics, ReferencePlatform)
+PLATFORMS: tuple[type[Platform], ...] = (NativeMonteCarlo, NativeDynamics, DevicePlatform, ReferencePlatform)
 AUTO = "auto"
 
 

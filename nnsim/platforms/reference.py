@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
+from torch import Tensor
 
 from nnsim.errors import DivergedError, InputError
 from nnsim.program.operation import execute
@@ -50,11 +49,7 @@ class ReferencePlatform(Platform):
 
 def check_finite(state: State) -> None:
     """Raise `DivergedError`, naming step, walker and quantity, if a NaN or an infinity has appeared."""
-    # A sum is not finite if any of its terms is not: one look in the ordinary case.
-    parts = [state.positions, state.velocities, state.forces, state.energy, state.bias_energy, state.cvs]
-    parts += [value for value in state.integrator_state.values() if value.is_floating_point()]
-    total = torch.stack([part.sum(dtype=torch.float64) for part in parts])
-    if math.isfinite(float(total.sum())):
+    if not bool(not_finite(state)):
         return
     # in the order of cause and effect, so that the first bad one is named
     named = {
@@ -65,6 +60,14 @@ def check_finite(state: State) -> None:
         if bool(bad.any()):
             walker = int(bad.any(dim=1).nonzero()[0])
             raise DivergedError(f"step {state.step}: {quantity} of walker {walker} {_REMEDY[state.step == 0]}")
+
+
+def not_finite(state: State) -> Tensor:
+    """Whether anything is NaN or infinite, [], bool: a sum is, if any of its terms is."""
+    parts = [state.positions, state.velocities, state.forces, state.energy, state.bias_energy, state.cvs]
+    parts += [value for value in state.integrator_state.values() if value.is_floating_point()]
+    total = torch.stack([part.sum(dtype=torch.float64) for part in parts])
+    return ~torch.isfinite(total.sum())
 
 
 _REMEDY = {

@@ -137,7 +137,7 @@ class Demanding(Counting):
         super().__init__(weight)
 
 
-LISTED = r"is not known; choose one of 'auto', 'reference', 'native', or give a platform of your own"
+LISTED = r"is not known; choose one of 'auto', 'reference', 'device', 'native', or give a platform of your own"
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_what_cannot_be_is_one_clear_line(platform: Any, message: str) -> None:
 def test_the_list_is_all_that_knows_a_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is put first is chosen, recorded and gone on with; passed over, it says why; later, it stays."""
     monkeypatch.setattr(choose, "PLATFORMS", (Grumpy, *choose.PLATFORMS))
-    with pytest.raises(InputError, match="choose one of 'auto', 'reference', 'native', 'grumpy', or"):
+    with pytest.raises(InputError, match="choose one of 'auto', 'reference', 'device', 'native', 'grumpy', or"):
         build("gpu")
     passed_over = build()
     assert passed_over.platform.name == "reference"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from nnsim.grid.deposits import numbers_follow_tables
 from nnsim.platforms.dynamics import assemble
 from nnsim.platforms.dynamics import structures as to
 from nnsim.platforms.dynamics.biases import LearntGrids, Restrained
@@ -33,7 +34,7 @@ class Kept:
     ) -> None:
         self._biases, self._traced, self._grids, self._restrained = force_field.biases, traced, grids, restrained
         self._dtype, self._threads = (np.float32 if traced.single else np.float64), threads
-        self._tables = any(_reads_tables(bias) for bias in grids.biases)
+        self._tables = any(numbers_follow_tables(bias) for bias in grids.biases)
         self._things: dict[tuple[Observable, ...], tuple[to.Quantities, to.Variables, list[to.Array]]] = {}
 
     def wanted(self, things: Sequence[Any]) -> tuple[to.Quantities, to.Variables, list[to.Array]]:
@@ -132,9 +133,3 @@ class Kept:
                 values={thing.name: torch.from_numpy(kept.values[:good, j]) for j, thing in enumerate(film.things)},
             )
         )
-
-
-def _reads_tables(bias: Any) -> bool:
-    """Whether the numbers of a bias may follow from its tables: the class that gives them does not say otherwise."""
-    owner = next(one for one in type(bias).__mro__ if "observables" in vars(one))
-    return not vars(owner).get("numbers_of_counts", False)

@@ -294,4 +294,4 @@ def _box(box: Any, n: int) -> to.Box:
     lower, upper = (np.ascontiguousarray(np.broadcast_to(edge[:n], n)) for edge in edges)
     tiles = [slice(low, low + op.TILE) for low in range(0, n, op.TILE)]
     alike = [bool((edge[tile] == edge[tile][0]).all()) for tile in tiles for edge in (lower, upper)]
-    return to.Box(BOXES[box.kind], lower, upper, np.array(alike).reshape(-1, 2).all(1))
+    return to.Box(BOXES[box.kind], lower, upper, np.array(alike).reshape(-1, 2).min(axis=1))
