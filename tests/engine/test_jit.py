@@ -12,7 +12,7 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 
 import nnsim
-from nnsim.jit import FAST, FUSED, IN_ORDER, compiled, is_finite
+from nnsim.jit import FAST, FUSED, IN_ORDER, SOURCES, compiled, is_finite
 from nnsim.random.philox import TILE, normals
 
 TAKEN_FROM_CALLERS = {"fastmath", "error_model", "forceinline", "_nrt"}  # by numba, where they are not given
@@ -55,6 +55,38 @@ def test_no_compiled_function_asks_numba_what_is_finite():
     """See `is_finite`."""
     own = {name: one for name, one in dispatchers().items() if "isfinite" in one.py_func.__code__.co_names}
     assert own == {}
+
+
+def test_the_cache_of_every_function_belongs_to_all_sources():
+    assert {name for name, one in dispatchers().items() if one._cache._cache_file._source_stamp[-1] != SOURCES} == set()
+
+
+TWICE = """
+import sys
+import nnsim.jit as jit
+jit.SOURCES = sys.argv[1]  # as if another file had changed
+
+@jit.compiled(jit.FUSED, python=True)
+def double(x):
+    return 2 * x
+
+assert double(1.5) == 3.0
+print(sum(double.stats.cache_hits.values()))
+"""
+
+
+@pytest.mark.slow
+def test_what_was_compiled_from_other_sources_is_compiled_anew(tmp_path: Path):
+    """Though the function's own file is the same: what it calls, and has become part of it, may be in another one."""
+    (tmp_path / "twice.py").write_text(TWICE)
+    found = []
+    for sources in ("one", "one", "two", "two"):
+        done = subprocess.run(
+            [sys.executable, "twice.py", sources], cwd=tmp_path, capture_output=True, text=True, check=True,
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")},
+        )  # fmt: skip
+        found.append(int(done.stdout))
+    assert found == [0, 1, 0, 1]
 
 
 FIRST_CALL = """
