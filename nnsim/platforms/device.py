@@ -22,7 +22,7 @@ from nnsim.platforms.obstacles import unknown
 from nnsim.platforms.reference import check_finite, not_finite
 from nnsim.program.dynamics import Shuffle
 from nnsim.program.operation import Operation, Repeat, Scheduled, execute
-from nnsim.protocols import Platform
+from nnsim.protocols import CollectiveVariable, Platform
 from nnsim.running.film import NO_FILM, Film, Filmed, Numbers, numbers_of
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ class DevicePlatform(Platform):
         self._program: tuple[Operation, ...] = ()
 
     def filmed(self, things: Sequence[Observable]) -> Sequence[Observable]:
-        """All observables: they are computed on the device."""
-        return things
+        """Collective variables; other observables may ask the biases, which know of deposits after a block only."""
+        return [one for one in things if CollectiveVariable in type(one).__mro__]
 
     def advance(self, state: State, steps: int) -> State:
         """`steps` steps of all walkers, with what the biases learn."""

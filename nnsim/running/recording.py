@@ -12,7 +12,7 @@ import torch
 from nnsim.errors import InputError
 from nnsim.forcefield import difference
 from nnsim.identity.parts import same
-from nnsim.protocols import Bias, Observable, Reporter
+from nnsim.protocols import Bias, Observable, Platform, Reporter
 from nnsim.running.film import Film, FrameReporter, Frames, Present
 from nnsim.schedules import BiasFunction, Setting, setting_at
 from nnsim.trajectory.layout import folder_name
@@ -131,7 +131,7 @@ def _film_of(simulation: Simulation, recorder: Recorder) -> Film | None:
     """
     observed = [one.thing for one in recorder.series if one.source == OBSERVED]
     known = simulation.platform.filmed(observed)
-    if known is None:
+    if known is None or _advances_otherwise(simulation.platform):
         return None
     names = {thing.name for thing in known}
     series = [one for one in recorder.series if one.source not in (TABLES, OBSERVED)]
@@ -150,6 +150,12 @@ def _film_of(simulation: Simulation, recorder: Recorder) -> Film | None:
         things_every,
         tuple(one.thing for one in series if one.source == OBSERVED and one.every == things_every),
     )
+
+
+def _advances_otherwise(platform: Platform) -> bool:
+    """Whether a subclass has an `advance` of its own, and takes `film`, which would go round it, from another class."""
+    owner = {name: next(one for one in type(platform).__mro__ if name in vars(one)) for name in ("advance", "film")}
+    return owner["advance"] is not owner["film"] and issubclass(owner["advance"], owner["film"])
 
 
 def _serves(film: Film, one: Series) -> bool:

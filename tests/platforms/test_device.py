@@ -170,3 +170,21 @@ def test_it_is_not_taken_on_a_cpu() -> None:
     assert nnsim.Simulation(**settings).platform.name == "reference"
     with pytest.raises(InputError, match="for GPUs"):
         nnsim.Simulation(**settings, platform="device")
+
+
+class Deposits:
+    """Asks a bias how many deposits it has made."""
+
+    name = "deposits"
+
+    def __init__(self, bias: Metadynamics) -> None:
+        self.bias = bias
+
+    def observe(self, state: nnsim.State, evaluation: object) -> torch.Tensor:
+        return torch.full((state.walkers,), float(self.bias.deposits))
+
+
+def test_an_observable_that_asks_a_bias_sees_it_as_it_is() -> None:
+    bias = Metadynamics(LN_LOSS, Grid(-4, 3, 70), height=0.3, sigma=0.2, pace=7)
+    found = history(Blocks, 100, bias=lambda: [bias], observe=[Deposits(bias)])
+    assert found.history["deposits"][:, 0].tolist() == [3.0 * (step // 7) for step in range(10, 101, 10)]

@@ -13,6 +13,7 @@ import nnsim
 from nnsim import DivergedError, Grid, cv
 from nnsim.bias import WangLandau
 from nnsim.integrators import HybridMonteCarlo, Langevin
+from nnsim.platforms.dynamics.platform import NativeDynamics
 from nnsim.protocols import Reporter
 from nnsim.schedules import ExponentialRamp, FlatnessHalving, InverseTime
 from nnsim.systems.potentials import LossPotential
@@ -160,3 +161,22 @@ def test_positions_are_those_of_the_network(tmp_path: Path) -> None:
     assert found[0].dtype == np.float32
     assert np.array_equal(*found)
     assert np.array_equal(found[0][-1], simulation.state.positions.to(torch.float32).numpy())
+
+
+class Counting(NativeDynamics):
+    """A compiled platform with an own way to advance."""
+
+    name = "counting"
+    counted = 0
+
+    def advance(self, state: nnsim.State, steps: int) -> nnsim.State:
+        Counting.counted += steps
+        return super().advance(state, steps)
+
+
+def test_a_platform_with_an_own_advance_is_not_gone_round() -> None:
+    """Though the class that it is derived from can keep frames."""
+    Counting.counted = 0
+    found = history(Counting, 50, bias=wang_landau)
+    assert Counting.counted == 50
+    assert_same_record(found, history("native", 50, bias=wang_landau), 1e-12)
