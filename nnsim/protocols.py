@@ -97,9 +97,9 @@ class System(Protocol):
         """
         return {}
 
-    def follow_plan(self, plan: dict[str, Any]) -> None:
-        """Evaluate as `plan_evaluation` had decided for a run that is resumed."""
-        return
+    def follow_plan(self, plan: dict[str, Any]) -> dict[str, Any]:
+        """Evaluate as `plan_evaluation` had decided for a run that is resumed; empty, if nothing was; what it does."""
+        return {}
 
     def start_record(self) -> dict[str, Any]:
         """What is to be recorded of the start; `"unseeded"` says what it depends on beside the seed of the run."""

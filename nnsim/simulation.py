@@ -424,9 +424,7 @@ class Simulation:
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         ownership.use(self)
-        if "evaluation" in saved:  # not in version 0.2
-            self.evaluation = saved["evaluation"]
-            self.system.follow_plan(self.evaluation)
+        self.evaluation = self.system.follow_plan(saved.get("evaluation", {}))  # not in version 0.2
         self.state.load_state_dict(saved["state"])
         for bias in self.force_field.biases:
             bias.load_state_dict(saved["bias"][bias.name])

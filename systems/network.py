@@ -193,10 +193,16 @@ class NeuralNetwork(System):
         self._take(plan)
         return plan.record()
 
-    def follow_plan(self, plan: dict[str, Any]) -> None:
-        """Evaluate as `plan_evaluation` had found for this run, unless the module is another since."""
-        if plan.get("way") in (self.kind, "loop"):
+    def follow_plan(self, plan: dict[str, Any]) -> dict[str, Any]:
+        """Evaluate as `plan_evaluation` had found for this run, unless the module is another since.
+
+        Version 0.2 had no plan, and evaluated everything at once.
+        """
+        if not plan:
+            self._take(Plan(self.kind, ALL, ALL))
+        elif plan.get("way") in (self.kind, "loop"):
             self._take(Plan(**plan))
+        return self._forward.plan.record()
 
     def _converted(self, values: Tensor) -> Tensor:
         return values.to(self._dtype) if values.is_floating_point() else values

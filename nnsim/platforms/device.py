@@ -18,10 +18,27 @@ from torch import Tensor
 
 from nnsim.errors import DivergedError, first_line
 from nnsim.grid.deposits import LEARNT, numbers_follow_tables
-from nnsim.platforms.obstacles import unknown
+from nnsim.platforms.obstacles import follows_learning, unknown
 from nnsim.platforms.reference import check_finite, not_finite
-from nnsim.program.dynamics import Shuffle
-from nnsim.program.operation import Operation, Repeat, Scheduled, execute
+from nnsim.program import (
+    Chain,
+    Confine,
+    Diffuse,
+    DiffuseWithMemory,
+    DiffusionHeat,
+    Drift,
+    ExtendedEnergy,
+    Forces,
+    Kick,
+    KineticEnergy,
+    LossForces,
+    Momentum,
+    Operation,
+    OrnsteinUhlenbeck,
+    Repeat,
+    Scheduled,
+    execute,
+)
 from nnsim.protocols import CollectiveVariable, Platform
 from nnsim.running.film import NO_FILM, Film, Filmed, Numbers, numbers_of
 
@@ -39,6 +56,7 @@ class DevicePlatform(Platform):
     """Integrators that are programs, for any system, with biases that native code knows."""
 
     name = "device"
+    compiled = True  # not compiled, but as much faster than single steps
 
     @classmethod
     def obstacle(cls, simulation: Simulation) -> str | None:
@@ -87,6 +105,7 @@ class DevicePlatform(Platform):
         exchanges = [bias for bias in force_field.biases if bias.native == "exchange"]
         for bias in exchanges:
             steps = min(steps, bias.every - state.step % bias.every)
+        steps = 1 if follows_learning(self.integrator) else steps
         learnt = [bias for bias in force_field.biases if bias.native in LEARNT]
         learners = [_Learner(bias, force_field.columns_of(bias), state) for bias in learnt]
         steps = film.within(state.step, steps, 2 * state.positions.nbytes) if film.every else steps
@@ -108,6 +127,7 @@ class DevicePlatform(Platform):
         changed = [bias.update(state.cvs[:, own], state.step) for bias, own in columns]
         if any(changed):
             self.integrator.refresh(state, force_field)
+            self._steps.settle(state)
             frames.replace_last(state)
         frames.develop(state, numbers, force_field.biases)
         if failed >= 0:
@@ -140,19 +160,17 @@ class _Steps:
     ) -> None:
         self._program, self._force_field = program, force_field
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._fixed = _tensors(state)
-        fit = before is not None and before._same(program, self._fixed)
-        if before is not None and fit:
-            self._graph = before._graph
+        self._fixed, self._tables = _tensors(state), _places(force_field)
+        if before is not None and before._serves(self):
+            self._program, self._graph = before._program, before._graph  # whose numbers the graph goes by
         biases = force_field.biases
         changes = any(bias.moving or bias.native == "slope" for bias in biases) or _depends_on_step(program)
         self._capture = state.positions.is_cuda and not changes and self._graph is None
 
-    def _same(self, program: tuple[Operation, ...], tensors: dict[str, Tensor]) -> bool:
-        """Whether a graph of this serves another program and state: all is where it was, and the settings are."""
-        places = {name: value.data_ptr() for name, value in tensors.items()}
-        own = {name: value.data_ptr() for name, value in self._fixed.items()}
-        return places == own and repr(program) == repr(self._program)
+    def _serves(self, other: _Steps) -> bool:
+        """Whether a graph of this serves another: all tensors are where they were, and all settings what they were."""
+        places = [{name: value.data_ptr() for name, value in one._fixed.items()} for one in (self, other)]
+        return places[0] == places[1] and self._tables == other._tables and _alike(self._program, other._program)
 
     def make(self, state: State) -> None:
         """One step."""
@@ -166,8 +184,12 @@ class _Steps:
             self._captured(state)
 
     def _plainly(self, state: State) -> None:
-        """By the operations, what is new being brought to where it was."""
+        """By the operations."""
         execute(self._program, state, self._force_field)
+        self.settle(state)
+
+    def settle(self, state: State) -> None:
+        """Bring what is new to where it was."""
         for name, value in _tensors(state).items():
             fixed = self._fixed.setdefault(name, value)
             if value is not fixed:
@@ -175,20 +197,47 @@ class _Steps:
                 _put(state, name, fixed)
 
     def _captured(self, state: State) -> None:
-        """Capture a step, which is not made thereby."""
-        graph = torch.cuda.CUDAGraph()
-        step = state.step
+        """Capture a step, which is not made thereby; first of a copy, whose generator may be lost in the attempt."""
         try:
-            graph.register_generator_state(state.generator)
-            with torch.cuda.graph(graph):
-                self._plainly(state)
-            self._graph = graph
+            copied = state.clone()
+            _Steps(self._program, self._force_field, copied, None)._record(copied)
+            self._graph = self._record(state)
         except RuntimeError as error:  # of many kinds: then it stays with launches of single operations
             line = "the steps are launched operation by operation, since they cannot be captured as a graph (%s)"
             logging.getLogger("nnsim").info(line, first_line(error))
             for name, fixed in self._fixed.items():
                 _put(state, name, fixed)
+
+    def _record(self, state: State) -> torch.cuda.CUDAGraph:
+        step, graph = state.step, torch.cuda.CUDAGraph()
+        graph.register_generator_state(state.generator)
+        with torch.cuda.graph(graph):
+            self._plainly(state)
         state.step = step
+        return graph
+
+
+def _places(force_field: ForceField) -> dict[str, int]:
+    """Where all tensors of the biases are."""
+    return {
+        f"{bias.name}.{name}": value.data_ptr()
+        for bias in force_field.biases
+        for name, value in vars(bias).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two programs, or what is in them, are the same to the bit."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, tuple):
+        return len(one) == len(other) and all(_alike(*pair) for pair in zip(one, other, strict=True))
+    if isinstance(one, Tensor):
+        return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, Operation):
+        return _alike(tuple(vars(one).values()), tuple(vars(other).values()))
+    return bool(one == other)
 
 
 def _tensors(state: State) -> dict[str, Tensor]:
@@ -205,17 +254,25 @@ def _put(state: State, name: str, value: Tensor) -> None:
         state.integrator_state[name] = value
 
 
+# Operations that do the same at all steps, and ask the host for nothing.
+_ALWAYS_THE_SAME = (
+    *(Kick, Drift, OrnsteinUhlenbeck, Forces, LossForces, KineticEnergy, Momentum, Confine, Diffuse),
+    *(DiffuseWithMemory, DiffusionHeat, Chain, ExtendedEnergy),
+)
+
+
 def _depends_on_step(operations: Sequence[Operation]) -> bool:
-    """Whether any operation does something else at other steps."""
-    return any(
-        _depends_on_step(one.operations)
-        if isinstance(one, Repeat)
-        else isinstance(one, Shuffle)
-        or any(isinstance(value, Scheduled) for value in vars(one).values())
-        or ("batches" in vars(one) and vars(one)["batches"] is not None)
-        or type(one).__name__ == "Moments"
-        for one in operations
-    )
+    """Whether any operation may do something else at other steps."""
+    for one in operations:
+        if isinstance(one, Repeat):
+            if _depends_on_step(one.operations):
+                return True
+        elif type(one) not in _ALWAYS_THE_SAME or any(
+            isinstance(value, Scheduled) or (name == "batches" and value is not None)
+            for name, value in vars(one).items()
+        ):
+            return True
+    return False
 
 
 class _Learner:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nnsim.protocols import CollectiveVariable, System, said
+from nnsim.schedules import BiasFunction
 
 if TYPE_CHECKING:
     from nnsim.forcefield import ForceField
@@ -53,6 +54,15 @@ def changed(what: str, part: Any, claim: str = "native") -> str | None:
     """Which method of a part, called `what` in the message, native code would leave out; None if there is none."""
     own = own_method(part, claim)
     return None if own is None else f"{what} has an own method {own}, which native code would leave out"
+
+
+def follows_learning(integrator: Any) -> bool:
+    """Whether a setting follows a bias at every step, so that it is known for one step only.
+
+    One that changes at its exchanges is known until the next of them.
+    """
+    settings = [integrator.dt, integrator.kT]
+    return any(isinstance(one, BiasFunction) and one.bias.native != "exchange" for one in settings)
 
 
 def is_wall(bias: Bias) -> bool:

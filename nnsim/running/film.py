@@ -105,7 +105,7 @@ class Present:
         """The values of an observable, [1, W, ...]: by the platform if it knows how, else by the observable itself."""
         known = self._known.get(thing.name)
         value = thing.observe(self._simulation.state, self._evaluation) if known is None else known
-        return torch.as_tensor(value)[None]
+        return (value if isinstance(value, Tensor) else torch.as_tensor(np.array(np.float64(value))))[None]
 
 
 def numbers_of(biases: Sequence[Bias]) -> Numbers:

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from nnsim.simulation import Simulation
 
 
-# What a series is read from; all but tables can be filmed, and observables where the platform knows them.
-STATE, NUMBERS, POSITIONS, VELOCITIES, OBSERVED, TABLES = (
-    *("state", "numbers", "positions", "velocities", "observed", "tables"),
+# What a series is read from. All but what must be asked for at its step, and tables, can be filmed; observables where
+# the platform knows them.
+STATE, NUMBERS, POSITIONS, VELOCITIES, OBSERVED, PRESENT, TABLES = (
+    *("state", "numbers", "positions", "velocities", "observed", "present", "tables"),
 )
 Rows: TypeAlias = "slice | np.ndarray"
 Read: TypeAlias = "Callable[[Frames, Rows], Any]"  # gives [T, ...], the values in some of the frames
@@ -134,7 +135,7 @@ def _film_of(simulation: Simulation, recorder: Recorder) -> Film | None:
     if known is None or _advances_otherwise(simulation.platform):
         return None
     names = {thing.name for thing in known}
-    series = [one for one in recorder.series if one.source not in (TABLES, OBSERVED)]
+    series = [one for one in recorder.series if one.source not in (TABLES, PRESENT, OBSERVED)]
     series += [one for one in recorder.series if one.source == OBSERVED and one.thing.name in names]
     every = min(one.every for one in series)
 
@@ -162,7 +163,7 @@ def _serves(film: Film, one: Series) -> bool:
     """Whether a series can be read from a film."""
     if one.source == OBSERVED:
         return one.thing in film.things
-    return one.source != TABLES and one.every % film.every == 0
+    return one.source not in (TABLES, PRESENT) and one.every % film.every == 0
 
 
 class History:
@@ -223,12 +224,13 @@ def standard_series(simulation: Simulation) -> list[Series]:
         found.append(_observable("kinetic_temperature", plan.every, _temperature(simulation.state.positions.shape[1])))
     kT = simulation.integrator.kT
     if callable(kT):  # what follows a bias is known at the present step only
-        source = TABLES if isinstance(kT, BiasFunction) else STATE
+        source = PRESENT if isinstance(kT, BiasFunction) else STATE
         found.append(_observable("kT", plan.every, _schedule(kT), "the temperature of the run", None, source))
     for bias in simulation.force_field.biases:
+        source = NUMBERS if _speaks_of_itself(bias) else PRESENT
         for key in bias.observables():
             name, what = f"{bias.name}_{key}", f"the number {key!r} of the bias {bias.name!r}"
-            found.append(_observable(name, plan.every, _bias_number(bias, key), what, None, NUMBERS))
+            found.append(_observable(name, plan.every, _bias_number(bias, key), what, None, source))
         for key in bias.tables():
             name, what = f"nnsim/bias/{bias.name}/snapshots/{key}", f"the table {key!r} of the bias {bias.name!r}"
             found.append(Series(name, plan.snapshot_every, _bias_table(simulation, bias, key), what, None, TABLES))
@@ -304,6 +306,13 @@ def _schedule(kT: Setting) -> Read:
 def bias_numbers(bias: Bias) -> dict[str, float]:
     """Those of a bias's observables that are single numbers, for a summary."""
     return {key: value for key, value in bias.observables().items() if isinstance(value, (int, float))}
+
+
+def _speaks_of_itself(bias: Bias) -> bool:
+    """Whether its numbers come from the class that native platforms know: those of a subclass may ask anything."""
+    classes = [vars(bias), *map(vars, type(bias).__mro__)]
+    first = {name: next(k for k, one in enumerate(classes) if name in one) for name in ("observables", "native")}
+    return first["observables"] >= first["native"]
 
 
 def _bias_number(bias: Bias, key: str) -> Read:

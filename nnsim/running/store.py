@@ -105,7 +105,7 @@ class Store(Protocol):
     def extend(self, series: str, steps: np.ndarray, times: np.ndarray, values: np.ndarray) -> None:
         """Add T frames [T, ...] of the steps and times [T]: `append` for each, unless you know a faster way."""
         for step, time, value in zip(steps.tolist(), times.tolist(), values, strict=True):
-            self.append(series, step, time, value)
+            self.append(series, step, time, np.asarray(value))
 
     @required
     def put(self, path: str, array: np.ndarray, attrs: dict[str, Any] | None = None) -> None:

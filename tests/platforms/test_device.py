@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_frames import CASES, EachStep, OwnNumbers, assert_same_record, history
+from test_frames import CASES, EachStep, OwnNumbers, assert_same_record, follows, history
 from test_native_dynamics import BIASES, INTEGRATORS, LN_LOSS, TRAINING, classifier, wang_landau
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -15,7 +15,7 @@ import nnsim
 from nnsim import Box, DivergedError, Grid, InputError
 from nnsim.bias import Metadynamics, Wall
 from nnsim.integrators import Langevin
-from nnsim.platforms.device import DevicePlatform, obstacle
+from nnsim.platforms.device import DevicePlatform, _Steps, obstacle
 from nnsim.schedules import InverseTime
 from nnsim.systems import AnalyticSystem, Harmonic
 from nnsim.systems.potentials import LossPotential
@@ -188,3 +188,24 @@ def test_an_observable_that_asks_a_bias_sees_it_as_it_is() -> None:
     bias = Metadynamics(LN_LOSS, Grid(-4, 3, 70), height=0.3, sigma=0.2, pace=7)
     found = history(Blocks, 100, bias=lambda: [bias], observe=[Deposits(bias)])
     assert found.history["deposits"][:, 0].tolist() == [3.0 * (step // 7) for step in range(10, 101, 10)]
+
+
+def test_a_time_step_that_follows_what_is_learnt_is_that_of_each_step() -> None:
+    assert_same_record(follows("reference"), follows(Blocks), 1e-9)
+
+
+def test_a_graph_serves_where_all_is_as_it_was() -> None:
+    """Tensors and tables in their places, and numbers the same to the bit."""
+    found = history(Blocks, 20, bias=wang_landau, integrator=Langevin(torch.full((3,), 0.002), 1.0))
+    state, force_field, integrator = found.state, found.force_field, found.integrator
+
+    def steps() -> _Steps:
+        return _Steps(tuple(integrator.program(force_field)), force_field, state, None)
+
+    first = steps()
+    assert first._serves(steps())
+    other = history(Blocks, 20, bias=wang_landau, integrator=Langevin(torch.tensor([0.002, 0.002, 0.00200001]), 1.0))
+    changed = _Steps(tuple(other.integrator.program(force_field)), force_field, state, None)
+    assert not first._serves(changed)
+    force_field.biases[0].load_state_dict(force_field.biases[0].state_dict())
+    assert not first._serves(steps())

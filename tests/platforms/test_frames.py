@@ -11,11 +11,11 @@ from test_native_dynamics import BIASES, LN_LOSS, TRAINING, classifier, wang_lan
 
 import nnsim
 from nnsim import DivergedError, Grid, cv
-from nnsim.bias import WangLandau
+from nnsim.bias import Wall, WangLandau
 from nnsim.integrators import HybridMonteCarlo, Langevin
 from nnsim.platforms.dynamics.platform import NativeDynamics
 from nnsim.protocols import Reporter
-from nnsim.schedules import ExponentialRamp, FlatnessHalving, InverseTime
+from nnsim.schedules import BiasFunction, ExponentialRamp, FlatnessHalving, InverseTime
 from nnsim.systems.potentials import LossPotential
 
 OBSERVED = [cv.Accuracy("test"), (cv.Loss("test"), 20), (cv.Accuracy("train"), 15)]
@@ -130,7 +130,7 @@ class OwnNumbers(WangLandau):
 
 def test_numbers_of_an_own_bias_are_those_of_the_frame() -> None:
     def make():
-        return OwnNumbers(LN_LOSS, Grid(-4, 3, 70), InverseTime(0.5, 1e3), kernel=0.2)
+        return learnt(OwnNumbers)
 
     whole, pieces = history("native", bias=make), history("native", bias=make, reporters=[EachStep()])
     assert_same_record(whole, pieces, 0.0)
@@ -180,3 +180,66 @@ def test_a_platform_with_an_own_advance_is_not_gone_round() -> None:
     found = history(Counting, 50, bias=wang_landau)
     assert Counting.counted == 50
     assert_same_record(found, history("native", 50, bias=wang_landau), 1e-12)
+
+
+class Shrinking(BiasFunction):
+    """A time step that follows what a bias has learnt."""
+
+    def __init__(self, bias: WangLandau) -> None:
+        self.bias = bias
+
+    def __call__(self, step: int) -> torch.Tensor:
+        return torch.full((3,), 0.01 / (1 + 1e-2 * self.bias.deposits))
+
+
+def learnt(kind: type = WangLandau) -> WangLandau:
+    return kind(LN_LOSS, Grid(-4, 3, 70), InverseTime(0.5, 1e3), kernel=0.2)
+
+
+def follows(platform, reporters=()):
+    bias = learnt()
+    return history(platform, 100, bias=lambda: [bias], integrator=Langevin(Shrinking(bias), 1.0), reporters=reporters)
+
+
+def test_a_time_step_that_follows_what_is_learnt_is_that_of_each_step() -> None:
+    whole = follows("native")
+    assert_same_record(whole, follows("native", [EachStep()]), 0.0)
+    assert_same_record(whole, follows("reference"), 1e-9)
+
+
+class Curious(Wall):
+    """A wall that says how high another bias is."""
+
+    other: WangLandau
+
+    def observables(self) -> dict[str, float]:
+        return {"highest": float(self.other.potential.max()), "deposits": float(self.other.deposits)}
+
+
+def test_numbers_that_ask_another_bias_are_those_of_the_frame() -> None:
+    def make():
+        wall = Curious(LN_LOSS, upper=2.0, strength=9.0)
+        wall.name, wall.other = "curious", learnt(OwnNumbers)
+        return [wall.other, wall]
+
+    found = history("native", 100, bias=make)
+    assert found.history["curious_deposits"].tolist() == [30.0 * (k + 1) for k in range(10)]
+    assert np.array_equal(found.history["curious_highest"], found.history["wang_landau_highest"])
+
+
+class Warming(BiasFunction):
+    """A temperature that follows what a bias has learnt."""
+
+    def __init__(self, bias: Wall) -> None:
+        self.bias = bias
+
+    def __call__(self, step: int) -> float:
+        return 1.0 + 1e-3 * step
+
+
+def test_a_temperature_that_follows_a_bias_is_recorded_from_the_start_on() -> None:
+    wall = Wall(LN_LOSS, upper=2.0, strength=9.0)
+    integrator = Langevin(0.01, 1.0, kT=Warming(wall))
+    found = history("native", 30, bias=lambda: [wall], integrator=integrator, record_start=True)
+    assert found.history.steps("kT").tolist() == found.history.steps("potential_energy").tolist() == [0, 10, 20, 30]
+    assert found.history["kT"].tolist() == [1.0, 1.01, 1.02, 1.03]

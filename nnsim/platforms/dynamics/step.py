@@ -50,13 +50,13 @@ def advance(  # type: ignore[no-untyped-def]
             one_step(w, now, k, seen, program, schedule, random, walkers, box, problem, batch, scratch, places)
             fine = (forces.settled(walkers, w, scratch) if program.watched else forces.finite(walkers, w)) and fine
         if not fine:
-            team.failed[0] = 1
+            team.failed[0] = k + 1
         if learning.together:
             wait(team)
-            if own[0] == 0 and not team.failed[0]:
+            if own[0] == 0 and team.failed[0] != k + 1:
                 call(places.step, LEARN, (problem[5], learning.deposits, problem[6], now, walkers.cvs, scratch))
             wait(team)
-            if team.failed[0]:
+            if team.failed[0] == k + 1:  # another thread may be in the next step already, and fail there
                 return -(k + 1)
         elif not fine:
             return -(k + 1)

@@ -299,7 +299,13 @@ class Film(NamedTuple):
 
 
 class Team(NamedTuple):
-    """The threads that work on the walkers: how many, how often one has come to a wait, whether one has failed."""
+    """The threads that work on the walkers.
+
+    Attributes:
+        size: how many.
+        arrived: how often one has come to a wait.
+        failed: in which step of the call, from 1 on, something of a walker was not finite; 0 in none.
+    """
 
     size: int
     arrived: Array

@@ -22,7 +22,7 @@ from nnsim.platforms.dynamics.integrate import Compiled
 from nnsim.platforms.dynamics.kept import Kept
 from nnsim.platforms.dynamics.network import blas, losses, passes
 from nnsim.platforms.dynamics.threads import announced, single_blas, zero
-from nnsim.platforms.obstacles import changed
+from nnsim.platforms.obstacles import changed, follows_learning
 from nnsim.platforms.reference import check_finite
 from nnsim.protocols import CollectiveVariable, said
 from nnsim.random.streams import WALKERS, Purpose
@@ -208,6 +208,8 @@ class Team:
 
     def _known(self, state: State, steps: int) -> int:
         """For how many steps nothing happens that is done outside: swaps of temperatures, new orders of the points."""
+        if follows_learning(self.integrator):
+            return 1
         for exchange in self.exchanges:
             steps = min(steps, exchange.every - state.step % exchange.every)
         if self.compiled.shuffle is not None:
