@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import numpy as np
+
 from nnsim.errors import InputError, shown
 from nnsim.lock import OutputLock
 from nnsim.protocols import required
@@ -12,8 +14,6 @@ from nnsim.running.checks.contract import forgotten, form
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import numpy as np
 
 
 @runtime_checkable

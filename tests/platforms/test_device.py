@@ -31,8 +31,8 @@ class Blocks(DevicePlatform):
         return obstacle(simulation)
 
 
-def both(**settings):
-    return history("reference", **settings), history(Blocks, **settings)
+def both(steps: int = 120, **settings):
+    return history("reference", steps, **settings), history(Blocks, steps, **settings)
 
 
 MANY = {
@@ -98,7 +98,7 @@ WAITLESS = {
 def test_the_host_waits_once_a_block(case: str) -> None:
     simulation = history(Blocks, 50, snapshot_every=10**6, **WAITLESS[case])
     counts = []
-    for steps in (30, 300):
+    for steps in (30, 150):
         simulation._slice_steps = 10**6
         with Waits() as waits:
             simulation.platform.advance(simulation.state, steps)
