@@ -23,11 +23,12 @@ help:
 
 # The stamp is newer than pyproject.toml exactly if the environment is up to date. Two first runs compile, side by side, most
 # of what is compiled, which is kept.
+FIRST_RUNS := wlmc training
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	@$(foreach one,wlmc training,$(BIN)/nnsim run examples/spiral_$(one).py --steps 10 --overwrite --no-progress \
+	@$(foreach one,$(FIRST_RUNS),$(BIN)/nnsim run examples/spiral_$(one).py --steps 10 --overwrite --no-progress \
 	  --output $(VENV)/first_$(one).zarr > /dev/null 2>&1 & ) wait
 	@touch $@
 
