@@ -96,9 +96,9 @@ WAITLESS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("case", WAITLESS)
 def test_the_host_waits_once_a_block(case: str) -> None:
-    simulation = history(Blocks, 50, snapshot_every=10**6, **WAITLESS[case])
+    simulation = history(Blocks, 20, snapshot_every=10**6, **WAITLESS[case])
     counts = []
-    for steps in (30, 150):
+    for steps in (20, 60):
         simulation._slice_steps = 10**6
         with Waits() as waits:
             simulation.platform.advance(simulation.state, steps)
