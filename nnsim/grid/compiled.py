@@ -75,10 +75,14 @@ def evaluate(coefficients, s, lower, upper, inverse, bins, wraps, nodes, value, 
 
 
 @_PLAIN
-def deposit(coefficients, visits, s, height, lower, upper, inverse, bins, wraps, strides, indices, weights, widths):  # type: ignore[no-untyped-def]
+def deposit(  # type: ignore[no-untyped-def]
+    coefficients, visits, s, height, lower, upper, inverse, bins, wraps, strides, indices, weights, widths, part, parts
+):
     """Add `height` x kernel at the first k columns of each s on the grid; count the visits, and return how many.
 
-    `indices` and `weights` [3, max M, max width] are the kernel's tables, with a trivial axis for those beyond k.
+    `indices` and `weights` [3, max M, max width] are the kernel's tables, with a trivial axis for those beyond k. Of
+    several parts that work at once each adds to rows of its own, and the first counts the visits: what a coefficient
+    gets, and in which order, does not depend on how many there are.
     """
     walkers, k = s.shape[0], lower.size
     inside_count = 0
@@ -106,27 +110,45 @@ def deposit(coefficients, visits, s, height, lower, upper, inverse, bins, wraps,
             flat += second_bin * strides[1]
         if k > 2:
             flat += third_bin * strides[2]
-        visits[flat] += 1
-        _add_kernel(coefficients, height, first_bin, second_bin, third_bin, indices, weights, widths, max(k - 1, 0))
+        if part == 0:
+            visits[flat] += 1
+        if k > 1:
+            _add_kernel(
+                coefficients, height, first_bin, second_bin, third_bin, strides[0], indices, weights, widths, k - 1,
+                part, parts,
+            )  # fmt: skip
+        elif part == 0:
+            _add_row(coefficients, height, 0, first_bin, indices[0], weights[0], widths[0])
     return inside_count
 
 
 @_PLAIN
-def _add_kernel(coefficients, height, first_bin, second_bin, third_bin, indices, weights, widths, last):  # type: ignore[no-untyped-def]
-    """Add `height` x kernel at a bin; along the grid's `last` axis the coefficients mostly lie side by side."""
-    for a in range(widths[0] if last > 0 else 1):
-        first = indices[0, first_bin, a] if last > 0 else 0
-        weight_a = height * weights[0, first_bin, a] if last > 0 else height
-        for b in range(widths[1] if last > 1 else 1):
-            second = first + (indices[1, second_bin, b] if last > 1 else 0)
-            weight_b = weight_a * weights[1, second_bin, b] if last > 1 else weight_a
-            own = (first_bin, second_bin, third_bin)[last]
-            count = widths[last]
-            begin = indices[last, own, 0]
-            if indices[last, own, count - 1] - begin == count - 1:
-                at = np.uint64(second + begin)
-                for c in range(np.uint64(count)):
-                    coefficients[at + c] += weight_b * weights[last, own, c]
-            else:  # it comes round
-                for c in range(count):
-                    coefficients[second + indices[last, own, c]] += weight_b * weights[last, own, c]
+def _add_kernel(  # type: ignore[no-untyped-def]
+    coefficients, height, first_bin, second_bin, third_bin, stride, indices, weights, widths, last, part, parts
+):
+    """Add `height` x kernel at a bin of a grid of two or three axes, to those rows that are this part's."""
+    for a in range(widths[0]):
+        first = indices[0, first_bin, a]
+        if parts > 1 and first // stride % parts != part:
+            continue
+        weight = height * weights[0, first_bin, a]
+        if last == 1:
+            _add_row(coefficients, weight, first, second_bin, indices[1], weights[1], widths[1])
+            continue
+        for b in range(widths[1]):
+            second = first + indices[1, second_bin, b]
+            along = weight * weights[1, second_bin, b]
+            _add_row(coefficients, along, second, third_bin, indices[2], weights[2], widths[2])
+
+
+@_PLAIN
+def _add_row(coefficients, height, first, own, indices, weights, width):  # type: ignore[no-untyped-def]
+    """Add along the last axis of the grid, where coefficients mostly lie side by side."""
+    begin = indices[own, 0]
+    if indices[own, width - 1] - begin == width - 1:
+        at = np.uint64(first + begin)
+        for c in range(np.uint64(width)):
+            coefficients[at + c] += height * weights[own, c]
+    else:  # it comes round
+        for c in range(width):
+            coefficients[first + indices[own, c]] += height * weights[own, c]

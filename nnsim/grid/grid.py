@@ -346,7 +346,7 @@ class Kernel:
 
         flat, counts = coefficients.view(-1).numpy(), visits.view(-1).numpy()  # views, or deposits would be lost
         where = s.double().contiguous().numpy()
-        return grid_native.deposit(flat, counts, where, height, *self.grid.native_tables, *self.native_tables)
+        return grid_native.deposit(flat, counts, where, height, *self.grid.native_tables, *self.native_tables, 0, 1)
 
     def _deposit_torch(self, coefficients: Tensor, visits: Tensor, s: Tensor, height: float) -> int:
         s = s[self.grid.inside(s)]

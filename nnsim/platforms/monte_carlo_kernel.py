@@ -496,7 +496,7 @@ def advance(  # type: ignore[no-untyped-def]
             visits[here] += 1
         elif present:
             grid_native.deposit(
-                potential, visits, s, height, lower, upper, inverse, bins, wraps, strides, indices, kernel, widths
+                potential, visits, s, height, lower, upper, inverse, bins, wraps, strides, indices, kernel, widths, 0, 1
             )
     # What is told does not depend on how the neurons came to their values, and so not on where the run is cut.
     loss, square = _whole(q, network, neurons, problem, cvs, s, work)

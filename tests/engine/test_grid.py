@@ -287,6 +287,23 @@ def test_native_deposit_equals_torch(grid, which):
     assert abs(float((c - random_coefficients(grid)).sum()) - 0.37 * count) < 1e-12
 
 
+@every_grid
+@pytest.mark.parametrize("parts", [2, 3])
+def test_deposits_in_parts_are_those_of_the_whole(grid, parts):
+    """To the bit, in whichever order the parts come; visits are counted once."""
+    from nnsim.grid import compiled
+
+    kernel, s = Kernel(grid, sigmas(grid)[1]), random_points(grid, 200, beyond=0.3)
+    tables = *grid.native_tables, *kernel.native_tables
+    whole, visits = random_coefficients(grid), torch.zeros(grid.shape, dtype=torch.int64)
+    count = kernel.deposit_(whole, visits, s, 0.37)
+    c, counted = random_coefficients(grid).view(-1).numpy(), np.zeros(visits.numel(), dtype=np.int64)
+    for part in reversed(range(parts)):
+        assert compiled.deposit(c, counted, s.numpy(), 0.37, *tables, part, parts) == count
+    np.testing.assert_array_equal(c, whole.view(-1).numpy())
+    np.testing.assert_array_equal(counted, visits.view(-1).numpy())
+
+
 def test_single_bin_adds_to_one_coefficient():
     grid = Grid(0.0, 1.0, 5)
     c, visits = torch.zeros(5, dtype=torch.float64), torch.zeros(5, dtype=torch.int64)

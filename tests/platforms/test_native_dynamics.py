@@ -167,11 +167,22 @@ def test_mini_batches_of_dynamics(integrator):
     assert_same(*both(classifier(LossPotential(20.0) + GaussianPrior(1.0)), integrator))
 
 
-def test_neither_threads_nor_cuts_change_a_bit():
+def of_several_cvs():
+    """A bias of two CVs and a well-tempered one of three: threads deposit in parts of their tables."""
+    accuracy = cv.SmoothedAccuracy("train", slope=5.0, coordinate="logit")
+    three = [LN_LOSS, cv.LogLoss("test"), accuracy]
+    return [
+        WangLandau(three[:2], Grid((-4, -4), (3, 3), 40), InverseTime(0.5, 1e3), kernel=(0.4, 0.7)),
+        Metadynamics(three, Grid((-4, -4, -9), (3, 3, 9), 20), height=0.3, sigma=(0.5, 0.5, 1), pace=3, bias_factor=5),
+    ]
+
+
+@pytest.mark.parametrize("bias", [wang_landau, of_several_cvs])
+def test_neither_threads_nor_cuts_change_a_bit(bias):
     runs = []
     for threads, cuts in ((1, [300]), (2, [300]), (3, [1, 7, 100, 192])):
         simulation = nnsim.Simulation(
-            classifier(), Langevin(0.02, 1.0), bias=wang_landau(), walkers=5, threads=threads, platform="native"
+            classifier(), Langevin(0.02, 1.0), bias=bias(), walkers=5, threads=threads, platform="native"
         )
         for steps in cuts:
             simulation.advance(steps)

@@ -189,36 +189,35 @@ def scratch_of(
     size: int,
     quantities: to.Quantities,
     cvs: int,
-    walkers: int,
 ) -> to.Scratch:
     """Room for one thread."""
     kind = np.float32 if traced.single else np.float64
     width, numbers = max(widths), size + len(tables.fixed)
     gradients = int(quantities.gradient.max(initial=-1)) + 1
-    theta = np.zeros(numbers, dtype=kind)
-    theta[size:] = tables.fixed
     from nnsim.platforms.dynamics import operations
+    from nnsim.platforms.dynamics.threads import alone
     from nnsim.random import philox
 
+    theta = alone(numbers, dtype=kind)
+    theta[size:] = tables.fixed
     return to.Scratch(
         theta,
-        np.zeros((gradients, numbers), dtype=kind),
-        np.zeros(tables.rows * width, dtype=kind),
-        np.zeros(tables.rows * width, dtype=kind),
-        np.zeros(max(tables.room(one) for one in widths), dtype=kind),
-        np.zeros(max(len(quantities.split), 1)),
-        np.zeros(cvs),
-        np.zeros(cvs),
-        np.zeros(gradients),
-        np.zeros((1, 3)),
-        np.zeros(1),
-        np.zeros((1, 3)),
-        np.zeros((7, 4)),
-        np.zeros((3, 4), dtype=np.int64),
-        np.zeros((2, philox.TILE), dtype=np.uint64),
-        np.zeros((4, philox.TILE), dtype=np.uint64),
-        np.zeros((4, philox.TILE)),
-        np.zeros(operations.TILE),
-        np.zeros(walkers),
-        np.zeros(1),
+        alone((gradients, numbers), dtype=kind),
+        alone(tables.rows * width, dtype=kind),
+        alone(tables.rows * width, dtype=kind),
+        alone(max(tables.room(one) for one in widths), dtype=kind),
+        alone(max(len(quantities.split), 1)),
+        alone(cvs),
+        alone(cvs),
+        alone(gradients),
+        alone((1, 3)),
+        alone(1),
+        alone((1, 3)),
+        alone((7, 4)),
+        alone((3, 4), dtype=np.int64),
+        alone((2, philox.TILE), dtype=np.uint64),
+        alone((4, philox.TILE), dtype=np.uint64),
+        alone((4, philox.TILE)),
+        alone(operations.TILE),
+        alone(1),
     )

@@ -83,14 +83,15 @@ class LearntGrids:
             np.zeros(count, dtype=np.int64),
             np.zeros(count, dtype=np.int64),
             np.zeros(count),
+            np.zeros((count, self._walkers)),
         )
         return deposits, min([steps, *(plan.steps for plan in plans)])
 
     def rest(self) -> to.Deposits:
         """No deposits."""
         nothing = np.zeros(len(self.biases), dtype=np.int64)
-        height = np.zeros((len(self.biases), 3))
-        return to.Deposits(nothing, height, nothing * 0.0, nothing.copy(), nothing.copy(), nothing * 0.0)
+        height, each = np.zeros((len(self.biases), 3)), np.zeros((len(self.biases), self._walkers))
+        return to.Deposits(nothing, height, nothing * 0.0, nothing.copy(), nothing.copy(), nothing * 0.0, each)
 
     def take_account(self, plan: to.Deposits, made: to.Array, outside: to.Array, last: to.Array) -> None:
         """Let the biases know how many deposits by a plan were made and left out, and the latest heights, each [B]."""

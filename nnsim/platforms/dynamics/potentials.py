@@ -77,28 +77,39 @@ def inside(grids, s):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def learn(grids, deposits, restraints, step, cvs, scratch):  # type: ignore[no-untyped-def]
-    """What all biases learn from the walkers at cvs [W, k] after a step, in the order of the walkers."""
+def weigh(grids, deposits, step, own, cvs, scratch):  # type: ignore[no-untyped-def]
+    """The heights of a thread's walkers' deposits after a step, before any of them is made."""
     for b in range(grids.begin.size):
-        pace = deposits.pace[b]
-        if pace and step % pace == 0:
-            _deposit(grids, deposits, b, cvs, scratch)
-    for b in range(restraints.springs.size):
-        _work(restraints, b, step, cvs)
+        if not deposits.pace[b] or step % deposits.pace[b]:
+            continue
+        height = deposits.height[b, min(deposits.made[b], deposits.height.shape[1] - 1)]
+        tempering = deposits.tempering[b]
+        for w in range(own[0], own[1]):
+            deposits.next[b, w] = height
+            if tempering:
+                for j in range(scratch.slopes.size):
+                    scratch.slopes[j] = 0.0
+                deposits.next[b, w] *= math.exp(-_grid(grids, b, cvs[w], scratch.slopes, scratch) / tempering)
 
 
 @kernel
-def _deposit(grids, deposits, b, cvs, scratch):  # type: ignore[no-untyped-def]
-    """A deposit of each walker; their heights are those before any of them was made."""
-    k, place, walkers = grids.dimensions[b], scratch.place, cvs.shape[0]
-    heights, tempering = scratch.heights, deposits.tempering[b]
-    height = deposits.height[b, min(deposits.made[b], deposits.height.shape[1] - 1)]
-    for w in range(walkers):
-        heights[w] = height
-        if tempering:
-            for j in range(scratch.slopes.size):
-                scratch.slopes[j] = 0.0
-            heights[w] = height * math.exp(-_grid(grids, b, cvs[w], scratch.slopes, scratch) / tempering)
+def learn(grids, deposits, restraints, step, part, parts, cvs, scratch):  # type: ignore[no-untyped-def]
+    """What all biases learn from the walkers at cvs [W, k] after a step, in the order of the walkers.
+
+    Each thread adds to its part of the tables; the first of them keeps account.
+    """
+    for b in range(grids.begin.size):
+        if deposits.pace[b] and step % deposits.pace[b] == 0:
+            _deposit(grids, deposits, b, part, parts, cvs, scratch)
+    if part == 0:
+        for b in range(restraints.springs.size):
+            _work(restraints, b, step, cvs)
+
+
+@kernel
+def _deposit(grids, deposits, b, part, parts, cvs, scratch):  # type: ignore[no-untyped-def]
+    """A deposit of each walker, as high as it was weighed."""
+    k, place, walkers, heights = grids.dimensions[b], scratch.place, cvs.shape[0], deposits.next[b]
     made, total = 0, 0.0
     begin = grids.begin[b]
     for w in range(walkers):
@@ -107,10 +118,12 @@ def _deposit(grids, deposits, b, cvs, scratch):  # type: ignore[no-untyped-def]
         count = grid_native.deposit(
             grids.coefficients[begin:], grids.visits[begin:], place, heights[w], grids.lower[b, :k],
             grids.upper[b, :k], grids.inverse[b, :k], grids.bins[b, :k], grids.wraps[b, :k], grids.strides[b],
-            grids.indices[b], grids.weights[b], grids.widths[b],
+            grids.indices[b], grids.weights[b], grids.widths[b], part, parts,
         )  # fmt: skip
         made += count
         total += heights[w] * count
+    if part:
+        return
     deposits.made[b] += made
     deposits.outside[b] += walkers - made
     if made:

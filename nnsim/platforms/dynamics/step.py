@@ -10,10 +10,10 @@ from nnsim.platforms.dynamics import chains, film, forces, potentials
 from nnsim.platforms.dynamics import operations as op
 from nnsim.platforms.dynamics.network.compile import entry, kernel
 from nnsim.platforms.dynamics.network.indirect import addresses_of, call
-from nnsim.platforms.dynamics.threads import wait
+from nnsim.platforms.dynamics.threads import arrive, wait
 from nnsim.random import philox
 
-BY_PARAMETER, WHOLE, LEARN, KEEP_WALKER, KEEP_BIASES = range(5)
+BY_PARAMETER, WHOLE, WEIGH, LEARN, KEEP_WALKER, KEEP_BIASES = range(6)
 
 
 def addresses(program, schedule, random, walkers, box, problem, learning, batch, kept, scratch, places):  # type: ignore[no-untyped-def]
@@ -22,7 +22,8 @@ def addresses(program, schedule, random, walkers, box, problem, learning, batch,
     of_parts = (
         (_by_parameter, (0, 0, 0, 0, 0, False, *common, box, scratch)),
         (_whole, (0, 0, 0, 0, *common, problem, batch, scratch, places)),
-        (potentials.learn, (problem[5], learning.deposits, problem[6], 0, walkers.cvs, scratch)),
+        (potentials.weigh, (problem[5], learning.deposits, 0, (0, 0, 0), walkers.cvs, scratch)),
+        (potentials.learn, (problem[5], learning.deposits, problem[6], 0, 0, 0, walkers.cvs, scratch)),
         (film.keep_walker, (0, 0, kept, problem, walkers, scratch, places)),
         (film.keep_biases, (0, kept, problem, learning.deposits)),
     )
@@ -35,29 +36,39 @@ def advance(  # type: ignore[no-untyped-def]
 ):
     """`steps` steps of the walkers from `own[0]` to `own[1]`, after step number `step`, some of them `kept` as frames.
 
-    With a bias that learns, all threads of the team wait for each other after each step, and the first of them makes
-    the deposits of all walkers in their order. So nothing depends on how many there are.
+    With a bias that learns, all threads of the team wait for each other after each step, and each of them, number
+    `own[2]`, makes the deposits of all walkers, in their order, in its part of the tables. So nothing depends on how
+    many there are. The tables are read when all have been there, in the next step, of which a part is done meanwhile.
 
     Returns:
         How many steps were made; with a minus sign, if then something of a walker is not finite.
     """
+    turn = 0
     for k in range(steps):
         now, fine = step + k + 1, True
         shown = kept.every > 0 and now % kept.every == 0
         for w in range(own[0], own[1]):
             scratch.doubt[0] = 0.0
             seen = k == steps - 1 or shown or not program.watched
-            one_step(w, now, k, seen, program, schedule, random, walkers, box, problem, batch, scratch, places)
+            one_step(
+                w, now, k, seen, program, schedule, random, walkers, box, problem, batch, team, turn, scratch, places
+            )
             fine = (forces.settled(walkers, w, scratch) if program.watched else forces.finite(walkers, w)) and fine
         if not fine:
             team.failed[0] = k + 1
         if learning.together:
-            wait(team)
-            if own[0] == 0 and team.failed[0] != k + 1:
-                call(places.step, LEARN, (problem[5], learning.deposits, problem[6], now, walkers.cvs, scratch))
-            wait(team)
+            call(places.step, WEIGH, (problem[5], learning.deposits, now, own, walkers.cvs, scratch))
+            wait(team, arrive(team))
             if team.failed[0] == k + 1:  # another thread may be in the next step already, and fail there
                 return -(k + 1)
+            call(
+                places.step,
+                LEARN,
+                (problem[5], learning.deposits, problem[6], now, own[2], team.size, walkers.cvs, scratch),
+            )
+            turn = arrive(team)
+            if shown or k == steps - 1:
+                wait(team, turn)
         elif not fine:
             return -(k + 1)
         if shown:
@@ -69,7 +80,9 @@ def advance(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def one_step(w, now, k, seen, program, schedule, random, walkers, box, problem, batch, scratch, places):  # type: ignore[no-untyped-def]
+def one_step(  # type: ignore[no-untyped-def]
+    w, now, k, seen, program, schedule, random, walkers, box, problem, batch, team, turn, scratch, places
+):
     """The operations of one step of walker w, group by group; `seen` if anybody will see the kinetic energy."""
     groups = program.groups
     for g in range(groups.size - 1):
@@ -81,6 +94,7 @@ def one_step(w, now, k, seen, program, schedule, random, walkers, box, problem, 
                 (first, last, w, now, k, seen, program, schedule, random, walkers, box, scratch),
             )
         else:
+            wait(team, turn)
             call(
                 places.step,
                 WHOLE,

@@ -127,6 +127,7 @@ class Deposits(NamedTuple):
         tempering: kT (bias factor - 1) of well-tempered hills, [B]; 0 of others.
         made, outside: deposits, and steps outside the grid, in this call, [B].
         last: mean height of the latest deposits, [B].
+        next: height of the next deposit of each walker, [B, W].
     """
 
     pace: Array
@@ -135,6 +136,7 @@ class Deposits(NamedTuple):
     made: Array
     outside: Array
     last: Array
+    next: Array
 
 
 class Restraints(NamedTuple):
@@ -344,5 +346,4 @@ class Scratch(NamedTuple):
     words: Array
     normals: Array
     tile: Array
-    heights: Array
     doubt: Array

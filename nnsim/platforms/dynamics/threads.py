@@ -16,6 +16,7 @@ from numba.extending import intrinsic
 
 from nnsim.platforms.dynamics.network.compile import kernel
 
+LINE = 128  # bytes that a processor may take from another at once
 SPINS = 2000  # looks at the counter before the processor is offered to others
 
 
@@ -32,6 +33,17 @@ def _add(typingctx, array, value):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def _look(typingctx, array):  # type: ignore[no-untyped-def]
+    """The first number of an array of int64, as other threads have left it."""
+
+    def call(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.load_atomic(data, "acquire", 8)
+
+    return types.int64(array), call
+
+
+@intrinsic
 def _yield(typingctx):  # type: ignore[no-untyped-def]
     """Let other threads of the machine have the processor."""
 
@@ -44,14 +56,16 @@ def _yield(typingctx):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def wait(team):  # type: ignore[no-untyped-def]
-    """Return when all threads of a team have come here."""
-    if team.size == 1:
-        return
-    arrived = team.arrived
-    turn = _add(arrived, 1) // team.size + 1
+def arrive(team):  # type: ignore[no-untyped-def]
+    """Let the team know that this thread has come so far; returns how often all threads must have, to wait for that."""
+    return _add(team.arrived, 1) // team.size + 1 if team.size > 1 else 0
+
+
+@kernel
+def wait(team, turn):  # type: ignore[no-untyped-def]
+    """Return when all threads of a team have arrived so often."""
     spins = 0
-    while _add(arrived, 0) < turn * team.size:
+    while _look(team.arrived) < turn * team.size:
         spins += 1
         if spins % SPINS == 0:
             _yield()
@@ -82,6 +96,9 @@ def announced(seconds: float = 3.0) -> Iterator[None]:
         timer.cancel()
 
 
-def zero() -> np.ndarray[Any, Any]:
-    """A counter."""
-    return np.zeros(1, dtype=np.int64)
+def alone(shape: int | tuple[int, ...], dtype: Any = np.float64) -> np.ndarray[Any, Any]:
+    """Zeros in lines of the cache that hold nothing else: what one thread writes there takes nothing from another."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    room = np.zeros(size + 2 * LINE, dtype=np.uint8)
+    begin = -room.ctypes.data % LINE
+    return room[begin : begin + size].view(dtype).reshape(shape)

@@ -21,7 +21,7 @@ from nnsim.platforms.dynamics.biases import LearntGrids, Restrained
 from nnsim.platforms.dynamics.integrate import Compiled
 from nnsim.platforms.dynamics.kept import Kept
 from nnsim.platforms.dynamics.network import blas, losses, passes
-from nnsim.platforms.dynamics.threads import announced, single_blas, zero
+from nnsim.platforms.dynamics.threads import alone, announced, single_blas
 from nnsim.platforms.obstacles import changed, follows_learning
 from nnsim.platforms.reference import check_finite
 from nnsim.protocols import CollectiveVariable, said
@@ -67,16 +67,15 @@ class Team:
         self.batches = [make() for _ in self.shares]
         widths = [*points.width.tolist(), *self.batches[0].points.width.tolist()]
         wanted = self.batches[0].quantities if batches else quantities
-        self.scratch = [
-            assemble.scratch_of(traced, tables, widths, n, wanted, len(cvs.kind), self.walkers) for _ in self.shares
-        ]
+        self.scratch = [assemble.scratch_of(traced, tables, widths, n, wanted, len(cvs.kind)) for _ in self.shares]
         self.box = _box(system.box, n)
         numbers = np.float32 if traced.single else np.float64
         kinds = {int(kind) for kind in network.ops[:, passes.KIND]}
         single_blas()
         with announced():
             of_losses = losses.addresses(numbers, points.kind)
-            self.places = to.Places(blas.addresses(), *passes.addresses(kinds, numbers), of_losses, zero(), zero())
+            of_parts = passes.addresses(kinds, numbers)
+            self.places = to.Places(blas.addresses(), *of_parts, of_losses, alone(1, np.int64), alone(1, np.int64))
         self.exchanges: list[Any] = [bias for bias in force_field.biases if bias.native == "exchange"]
         streams = state.generator
         first = np.uint64(streams.first_walker)
@@ -164,17 +163,17 @@ class Team:
         network, points, quantities, cvs, potential = self._static
         problem = network, points, quantities, cvs, potential, self.grids.arrays, self.restrained.arrays
         batch = self._ordered(state)
-        team = to.Team(len(self.shares), zero(), zero())
+        team = to.Team(len(self.shares), alone(1, np.int64), alone(1, np.int64))
         own = [kept._replace(sums=sums) for sums in self.kept.wanted(film.things)[2]]
 
         if not self._compiled:
             self._compile(program, schedule, walkers, problem, learning, batch[0], kept)
 
         def work(number: int) -> int:
-            share = self.shares[number]
+            share = self.shares[number].start, self.shares[number].stop, number
             return int(
                 compiled_step.advance(
-                    steps, state.step, (share.start, share.stop), program, schedule, self.random, walkers, self.box,
+                    steps, state.step, share, program, schedule, self.random, walkers, self.box,
                     problem, learning, batch[number], own[number], team, self.scratch[number], self.places,
                 )
             )  # fmt: skip
