@@ -492,6 +492,10 @@ class Platform(Protocol):
         """Whether it is made for simulations of this kind, so that its `obstacle` is worth telling."""
         return cls.serves(simulation.integrator)
 
+    def summary(self) -> str:
+        """In some words, how the steps are made."""
+        return self.name
+
     def state_dict(self) -> dict[str, Any]:
         """What the platform carries along, beyond the state and the biases."""
         return {}

@@ -201,7 +201,7 @@ class Simulation:
         self.force_field.start_biases(self.state.cvs)
         self.platform, self.platform_reason = choose(self, platforms)
         self._begun_on = self.platform.name
-        self._automatic = isinstance(platform, str) and platform == AUTO
+        self.automatic_platform = isinstance(platform, str) and platform == AUTO
         standard_series(self)  # refuses different things of one name
         with remembering(checksums):
             self._description = describe_parts(self)  # now, because parts may count what they do
@@ -209,7 +209,7 @@ class Simulation:
 
     def resume_on(self, recorded: str | None) -> None:
         """Stay on the platform that a run has had so far, as its header calls it, unless told otherwise."""
-        self.platform, self.platform_reason = choose_again(self, recorded, self._automatic)
+        self.platform, self.platform_reason = choose_again(self, recorded, self.automatic_platform)
         self._begun_on = recorded_name(recorded) or self.platform.name
         same = recorded_name(recorded) == self.platform.name
         self._description["platform"] = recorded if same else self.platform.name

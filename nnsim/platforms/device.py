@@ -73,6 +73,7 @@ class DevicePlatform(Platform):
     def attach(self, simulation: Simulation) -> None:
         """Take over a simulation, with tables and box as code on the device takes them."""
         super().attach(simulation)
+        self.device = simulation.device
         self.force_field.system.box.everywhere()
         for bias in self.force_field.biases:
             if bias.native in LEARNT:
@@ -80,6 +81,10 @@ class DevicePlatform(Platform):
                 bias.kernel.prepare(simulation.device, compiled=False)
         self._steps: _Steps | None = None
         self._program: tuple[Operation, ...] = ()
+
+    def summary(self) -> str:
+        """In some words, how the steps are made."""
+        return f"device: blocks of steps in torch on {self.device.type}"
 
     def filmed(self, things: Sequence[Observable]) -> Sequence[Observable]:
         """Collective variables; other observables may ask the biases, which know of deposits after a block only."""

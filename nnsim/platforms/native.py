@@ -137,6 +137,10 @@ class NativeMonteCarlo(Platform):
         """Whether there is native code for integrators of this kind."""
         return integrator.native is not None
 
+    def summary(self) -> str:
+        """In some words, how the steps are made."""
+        return f"native: compiled moves, threads={len(self.shares)}"
+
     # ------------------------------------------------------------------ steps
 
     def advance(self, state: State, steps: int) -> State:

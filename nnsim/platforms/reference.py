@@ -17,6 +17,10 @@ class ReferencePlatform(Platform):
 
     name = "reference"
 
+    def summary(self) -> str:
+        """In some words, how the steps are made."""
+        return f"reference: steps in torch, threads={torch.get_num_threads()}"
+
     def advance(self, state: State, steps: int) -> State:
         """`steps` times: a step of the integrator, then an update of every bias at the new cvs."""
         program = tuple(self.integrator.program(self.force_field)) if self.integrator.is_program else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import sys
@@ -52,6 +53,7 @@ class Progress:
         self.begin = time.monotonic()
         self._looks: deque[tuple[float, int]] = deque([(self.begin, self.first_step)], maxlen=RECENT)
         if self.show:
+            logging.getLogger("nnsim").info(_platform(self.simulation))
             self._display = _display(self.first_step, self.target)
         return self
 
@@ -201,8 +203,7 @@ def summary(simulation: Simulation) -> dict[str, str]:
         "walkers": str(simulation.walkers),
         "steps": f"{state.step}",
     }
-    if simulation.platform_reason:
-        rows["platform"] = f"{simulation.platform.name} ({simulation.platform_reason})"
+    rows["platform"] = _platform(simulation)
     temperature = simulation.monitor.kinetic_temperature(since=0.9 * state.step)
     kT = simulation.integrator.kT
     if not math.isnan(temperature) and kT is not None:
@@ -219,6 +220,12 @@ def summary(simulation: Simulation) -> dict[str, str]:
         if doubts := bias.doubts():
             rows[f"{bias.name}: NOT CONVERGED"] = "; ".join(doubts)
     return rows
+
+
+def _platform(simulation: Simulation) -> str:
+    """What makes the steps, and why."""
+    otherwise = "the fastest for all parts" if simulation.automatic_platform else "as asked for"
+    return f"{simulation.platform.summary()} ({simulation.platform_reason or otherwise})"
 
 
 def _temperature_of(kT: Setting, step: int) -> str:

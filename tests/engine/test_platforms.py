@@ -489,7 +489,9 @@ def test_why_a_run_is_slow_is_said(name: str, caplog: pytest.LogCaptureFixture, 
     assert simulation.platform_reason is not None
     assert simulation.platform_reason in lines[0]
     assert type(simulation.platform) is ReferencePlatform
-    assert summary(simulation)["platform"] == f"reference ({simulation.platform_reason})"
+    threads = torch.get_num_threads()
+    said = f"reference: steps in torch, threads={threads} ({simulation.platform_reason})"
+    assert summary(simulation)["platform"] == said
     if name in ("a subclass of a bias", "moves of all"):
         simulation.run(3, output=tmp_path / "run.zarr", progress=False)
         assert Trajectory(tmp_path / "run.zarr").header["platform_reason"] == simulation.platform_reason
@@ -505,23 +507,37 @@ def test_why_a_run_is_slow_is_said(name: str, caplog: pytest.LogCaptureFixture, 
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "said"),
     [
-        lambda: Simulation(network(), MonteCarlo(0.1)),
-        lambda: Simulation(network(), MonteCarlo(0.1), platform="reference"),
-        lambda: Simulation(network(), Langevin(dt=0.01, friction=1.0)),
-        lambda: Simulation(AnalyticSystem(2, Harmonic(), start=0.0), Langevin(dt=0.01, friction=1.0)),
+        (
+            lambda: Simulation(network(), MonteCarlo(0.1), walkers=3, threads=2),
+            "native: compiled moves, threads=2 (the fastest for all parts)",
+        ),
+        (
+            lambda: Simulation(network(), MonteCarlo(0.1), platform="reference", threads=1),
+            "reference: steps in torch, threads=1 (as asked for)",
+        ),
+        (
+            lambda: Simulation(network(), Langevin(dt=0.01, friction=1.0), threads=2),
+            "native: compiled steps, threads=1 (the fastest for all parts)",
+        ),
+        (
+            lambda: Simulation(AnalyticSystem(2, Harmonic(), start=0.0), Langevin(dt=0.01, friction=1.0), threads=1),
+            "reference: steps in torch, threads=1 (the fastest for all parts)",
+        ),
     ],
     ids=["native", "asked for", "dynamics", "analytic"],
 )
-def test_nothing_is_said_where_nothing_is_lost(
-    make: Callable[[], Simulation], caplog: pytest.LogCaptureFixture, tmp_path: Path
+def test_where_no_speed_is_lost_the_platform_is_said_with_the_progress(
+    make: Callable[[], Simulation], said: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     caplog.set_level(logging.INFO, logger="nnsim")
     simulation = make().run(3, output=tmp_path / "run.zarr", progress=False)
     assert simulation.platform_reason is None
     assert not [record for record in caplog.records if "platform" in record.getMessage()]
-    assert "platform" not in summary(simulation)
+    assert summary(simulation)["platform"] == said
+    simulation.run(6, output=tmp_path / "run.zarr", resume=True)
+    assert [record.getMessage() for record in caplog.records if "threads=" in record.getMessage()] == [said]
     assert Trajectory(tmp_path / "run.zarr").header["platform_reason"] is None
     assert re.search(r"platform: +\w+\n", nnsim("info", tmp_path / "run.zarr").out)
 

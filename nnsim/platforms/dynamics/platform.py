@@ -55,6 +55,10 @@ class NativeDynamics(Platform):
         threads = simulation.threads or torch.get_num_threads()  # which knows what the machine lets us have
         self.team = Team(simulation.integrator, simulation.force_field, simulation.state, threads)
 
+    def summary(self) -> str:
+        """In some words, how the steps are made."""
+        return f"native: compiled steps, threads={len(self.team.shares)}"
+
     def observe(self, state: State, things: Sequence[Observable]) -> Mapping[str, Tensor]:
         """Losses and accuracies, by the compiled network."""
         return self.team.observe(state, things)
