@@ -11,7 +11,7 @@ from nnsim.logit import EPSILON
 from nnsim.platforms.dynamics import structures as to
 from nnsim.platforms.dynamics import variables
 from nnsim.platforms.dynamics.network import losses, passes
-from nnsim.platforms.dynamics.network.small import LANES
+from nnsim.platforms.dynamics.network.registers import LANES
 from nnsim.platforms.dynamics.network.tables import Tables, tables_of
 
 if TYPE_CHECKING:

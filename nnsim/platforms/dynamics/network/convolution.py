@@ -1,8 +1,9 @@
 """Convolutions of images whose points lie innermost: y[o] <- sum over c, u, v of w[o, c, u, v] x[c, i + u, j + v] + b.
 
-Two ways, chosen in `nnsim.platforms.dynamics.network.writers`. With few channels, by `direct`: a row of an output
-channel is one long loop over contiguous numbers of a padded copy of the input. With many, by `strips`: rows of the
-image are laid out as a matrix with a row for each tap (im2col), and the BLAS multiplies.
+Two ways, chosen in `nnsim.platforms.dynamics.network.writers`. Most by `direct`: a row of some output channels is one
+long loop over contiguous numbers of a padded copy of the input, with sums in registers. With a stride, dilation, groups
+or many channels by `strips`: rows of the image are laid out as a matrix with a row for each tap (im2col), and the BLAS
+multiplies.
 
 Arrays are flat: a value of [channels, height, width] begins at an element, and has the points of a block innermost.
 """
@@ -13,6 +14,16 @@ import numpy as np
 
 from nnsim.platforms.dynamics.network.blas import PLAIN, TRANSPOSED, product
 from nnsim.platforms.dynamics.network.compile import inline, kernel
+from nnsim.platforms.dynamics.network.registers import LANES
+from nnsim.platforms.dynamics.network.taps import (
+    correlate_1,
+    correlate_2,
+    correlate_6,
+    overlap_1_1,
+    overlap_1_3,
+    overlap_4_1,
+    overlap_4_3,
+)
 
 # The integers of a convolution after the places of w and b: `shape`.
 SHAPE = (
@@ -31,87 +42,50 @@ def shape_of(a):  # type: ignore[no-untyped-def]
 
 # ---------------------------------------------------------------------------------------------- direct
 
+ROW_NUMBERS = 1024  # of the output that are gone through before sums over them are put away
+TILE, SMALL_TILE = 6, 2  # outputs that are summed up at once
+GRADIENTS, TAPS = 4, 3  # outputs and taps whose gradients are
+
 
 @kernel
 def direct_forward(theta, weight, bias, x, first, y, out, shape, points, room):  # type: ignore[no-untyped-def]
-    """With a stride of 1; `room` takes the padded input."""
+    """With a stride of 1; `room` takes the padded input, and the weights as they are read."""
     channels, height, width, outputs, out_height, out_width, kernel_h, kernel_w, _, _, top, left = shape[:12]
     tall, wide = out_height + kernel_h - 1, out_width + kernel_w - 1
     _pad(x, first, channels, height, width, points, room, tall, wide, top, left)
+    packed, taps = channels * tall * wide * points, kernel_h * kernel_w
     for o in range(outputs):
-        b = theta[bias + o] if bias >= 0 else theta.dtype.type(0)
-        begin = np.uint64(out + o * out_height * out_width * points)
-        for k in range(np.uint64(out_height * out_width * points)):
-            y[begin + k] = b
-    _correlate(
-        theta, weight, room, channels, tall, wide, y, out, outputs, out_height, out_width, kernel_h, kernel_w, points
-    )
+        _pack(room, packed, theta, weight + o * channels * taps, taps, 0, 1, o, outputs, channels, taps)
+        place = _packed(packed, o, outputs, channels * taps)
+        room[place] = theta[bias + o] if bias >= 0 else theta.dtype.type(0)
+    _correlate(room, packed, channels, tall, wide, y, out, False, outputs, out_height, out_width, kernel_h, kernel_w, points)
 
 
 @kernel
 def direct_backward(theta, weight, bias, x, first, gradient, g, out, gx, needs, shape, points, room):  # type: ignore[no-untyped-def]
     """Gradients of w and b, and with `needs` (1: write, 2: add) those of the input."""
     channels, height, width, outputs, out_height, out_width, kernel_h, kernel_w, _, _, top, left = shape[:12]
+    if bias >= 0:
+        plane = out_height * out_width * points
+        for o in range(outputs):
+            gradient[bias + o] += _sum(g, out + o * plane, plane)
     tall, wide = out_height + kernel_h - 1, out_width + kernel_w - 1
     _pad(x, first, channels, height, width, points, room, tall, wide, top, left)
-    taps = kernel_h * kernel_w
-    for o in range(outputs):
-        start = out + o * out_height * out_width * points
-        if bias >= 0:
-            gradient[bias + o] += _sum(g, start, out_height * out_width * points)
-        for c in range(channels):
-            at = weight + (o * channels + c) * taps
-            source = c * tall * wide * points
-            if kernel_h == 3 and kernel_w == 3:
-                _nine_sums(gradient, at, room, source, wide, g, start, out_height, out_width, points)
-            else:
-                for u in range(kernel_h):
-                    for v in range(kernel_w):
-                        gradient[at + u * kernel_w + v] += _overlap(
-                            room, source + (u * wide + v) * points, wide, g, start, out_height, out_width, points
-                        )
-    if needs:
-        if needs == 1:
-            begin = np.uint64(first)
-            for k in range(np.uint64(channels * height * width * points)):
-                gx[begin + k] = theta.dtype.type(0)
-        _back_to_input(
-            theta,
-            weight,
-            channels,
-            height,
-            width,
-            outputs,
-            out_height,
-            out_width,
-            kernel_h,
-            kernel_w,
-            top,
-            left,
-            g,
-            out,
-            gx,
-            first,
-            points,
-            room,
-        )
-
-
-@kernel
-def _back_to_input(  # type: ignore[no-untyped-def]
-    theta, weight, channels, height, width, outputs, out_height, out_width, kernel_h, kernel_w, top, left, g, out, gx,
-    first, points, room,
-):  # fmt: skip
-    """gx += the correlation of the padded g with the turned kernels, which lie behind it in `room`."""
-    taps = kernel_h * kernel_w
-    tall, wide = height + kernel_h - 1, width + kernel_w - 1
+    _overlap(
+        gradient, weight, room, channels, tall, wide, g, out, outputs, out_height, out_width, kernel_h, kernel_w, points
+    )
+    if not needs:
+        return
+    # The correlation of the padded g with the turned kernels.
+    tall, wide, taps = height + kernel_h - 1, width + kernel_w - 1, kernel_h * kernel_w
     _pad(g, out, outputs, out_height, out_width, points, room, tall, wide, kernel_h - 1 - top, kernel_w - 1 - left)
-    turned = outputs * tall * wide * points
-    for o in range(outputs):
-        for c in range(channels):
-            for t in range(taps):
-                room[turned + (c * outputs + o) * taps + taps - 1 - t] = theta[weight + (o * channels + c) * taps + t]
-    _correlate(room, turned, room, outputs, tall, wide, gx, first, channels, height, width, kernel_h, kernel_w, points)
+    packed = outputs * tall * wide * points
+    for c in range(channels):
+        _pack(room, packed, theta, weight + c * taps, channels * taps, taps - 1, -1, c, channels, outputs, taps)
+        room[_packed(packed, c, channels, outputs * taps)] = theta.dtype.type(0)
+    _correlate(
+        room, packed, outputs, tall, wide, gx, first, needs == 2, channels, height, width, kernel_h, kernel_w, points
+    )
 
 
 @kernel
@@ -122,79 +96,105 @@ def _pad(x, first, channels, height, width, points, room, tall, wide, top, left)
     for c in range(channels):
         for i in range(tall):
             to = np.uint64((c * tall + i) * wide * points)
-            for k in range(np.uint64(wide * points)):
+            if i < top or i >= top + height or end <= begin:
+                for k in range(np.uint64(wide * points)):
+                    room[to + k] = zero
+                continue
+            for k in range(np.uint64(begin * points)):
                 room[to + k] = zero
-            if top <= i < top + height and end > begin:
-                source = np.uint64(first + ((c * height + i - top) * width + begin - left) * points)
-                to += np.uint64(begin * points)
-                for k in range(np.uint64((end - begin) * points)):
-                    room[to + k] = x[source + k]
+            to += np.uint64(begin * points)
+            source = np.uint64(first + ((c * height + i - top) * width + begin - left) * points)
+            for k in range(np.uint64((end - begin) * points)):
+                room[to + k] = x[source + k]
+            to += np.uint64((end - begin) * points)
+            for k in range(np.uint64((wide - end) * points)):
+                room[to + k] = zero
+
+
+@inline
+def _tile(o, outputs):  # type: ignore[no-untyped-def]
+    """First output of the tile to which o belongs, and how many there are in it."""
+    large = outputs // TILE * TILE
+    if o < large:
+        return o // TILE * TILE, TILE
+    small = large + (outputs - large) // SMALL_TILE * SMALL_TILE
+    return (large + (o - large) // SMALL_TILE * SMALL_TILE, SMALL_TILE) if o < small else (o, 1)
+
+
+@inline
+def _packed(packed, o, outputs, products):  # type: ignore[no-untyped-def]
+    """Where what is added to output o is, in tiles of outputs with so many products each."""
+    begin, _ = _tile(o, outputs)
+    return packed + begin * (products + 1) + o - begin
 
 
 @kernel
-def _correlate(theta, weight, x, channels, tall, wide, y, out, outputs, height, width, kernel_h, kernel_w, points):  # type: ignore[no-untyped-def]
-    """y [outputs, height, width] += sum over channels and taps of padded x [channels, tall, wide], from 0 on."""
-    taps, n = kernel_h * kernel_w, width * points
+def _pack(room, packed, theta, weight, by_channel, begin, by_tap, o, outputs, channels, taps):  # type: ignore[no-untyped-def]
+    """The weights of output o to its place among those of its tile."""
+    _, size = _tile(o, outputs)
+    to = _packed(packed, o, outputs, channels * taps) + size
+    for c in range(channels):
+        for t in range(taps):
+            room[to] = theta[weight + c * by_channel + begin + t * by_tap]
+            to += size
+
+
+@kernel
+def _correlate(room, packed, channels, tall, wide, y, out, add, outputs, height, width, kernel_h, kernel_w, points):  # type: ignore[no-untyped-def]
+    """y [outputs, height, width] <- or += sums over channels and taps of padded numbers, from 0 on in `room`."""
+    n, products = width * points, channels * kernel_h * kernel_w
+    row, plane = wide * points, height * n
     for i in range(height):
         o = 0
         while o < outputs:
-            pair = o + 1 < outputs
-            to = out + (o * height + i) * n
-            for c in range(channels):
-                at, source = weight + (o * channels + c) * taps, (c * tall + i) * wide * points
-                if kernel_h == 3 and kernel_w == 3 and pair:
-                    _nine_taps_twice(
-                        theta, at, at + channels * taps, x, source, wide * points, y, to, to + height * n, n, points
-                    )
-                elif kernel_h == 3 and kernel_w == 3:
-                    _nine_taps(theta, at, x, source, wide * points, y, to, n, points)
-                else:
-                    for t in range(taps):
-                        shift = source + (t // kernel_w * wide + t % kernel_w) * points
-                        _tap(theta[at + t], x, shift, y, to, n)
-                        if pair:
-                            _tap(theta[at + channels * taps + t], x, shift, y, to + height * n, n)
-            o += 2 if pair else 1
+            _, size = _tile(o, outputs)
+            at, to = packed + o * (products + 1), out + (o * height + i) * n
+            if size == TILE:
+                correlate_6(
+                    room, at, room, i * row, channels, tall * row, kernel_h, row, kernel_w, points, add, y, to, plane, n
+                )
+            elif size == SMALL_TILE:
+                correlate_2(
+                    room, at, room, i * row, channels, tall * row, kernel_h, row, kernel_w, points, add, y, to, plane, n
+                )
+            else:
+                correlate_1(
+                    room, at, room, i * row, channels, tall * row, kernel_h, row, kernel_w, points, add, y, to, plane, n
+                )
+            o += size
 
 
-# Unsigned indices, which cannot be counted from the end, are what lets the compiler take many at once.
-
-
-@inline
-def _tap(w, x, source, y, to, n):  # type: ignore[no-untyped-def]
-    a, b = np.uint64(source), np.uint64(to)
-    for k in range(np.uint64(n)):
-        y[b + k] += w * x[a + k]
-
-
-@inline
-def _nine_taps(theta, at, x, source, row, y, to, n, points):  # type: ignore[no-untyped-def]
-    w0, w1, w2, w3, w4 = theta[at], theta[at + 1], theta[at + 2], theta[at + 3], theta[at + 4]
-    w5, w6, w7, w8 = theta[at + 5], theta[at + 6], theta[at + 7], theta[at + 8]
-    s, t, row, a = np.uint64(points), np.uint64(2 * points), np.uint64(row), np.uint64(source)
-    b, c, to = a + row, a + row + row, np.uint64(to)
-    for k in range(np.uint64(n)):
-        y[to + k] += (
-            w0 * x[a + k] + w1 * x[a + s + k] + w2 * x[a + t + k] + w3 * x[b + k] + w4 * x[b + s + k]
-            + w5 * x[b + t + k] + w6 * x[c + k] + w7 * x[c + s + k] + w8 * x[c + t + k]
-        )  # fmt: skip
-
-
-@inline
-def _nine_taps_twice(theta, at, also, x, source, row, y, to, other, n, points):  # type: ignore[no-untyped-def]
-    """For two output channels, which share what they read."""
-    w0, w1, w2, w3, w4 = theta[at], theta[at + 1], theta[at + 2], theta[at + 3], theta[at + 4]
-    w5, w6, w7, w8 = theta[at + 5], theta[at + 6], theta[at + 7], theta[at + 8]
-    v0, v1, v2, v3, v4 = theta[also], theta[also + 1], theta[also + 2], theta[also + 3], theta[also + 4]
-    v5, v6, v7, v8 = theta[also + 5], theta[also + 6], theta[also + 7], theta[also + 8]
-    s, t, row, a = np.uint64(points), np.uint64(2 * points), np.uint64(row), np.uint64(source)
-    b, c, to, other = a + row, a + row + row, np.uint64(to), np.uint64(other)
-    for k in range(np.uint64(n)):
-        x0, x1, x2 = x[a + k], x[a + s + k], x[a + t + k]
-        x3, x4, x5 = x[b + k], x[b + s + k], x[b + t + k]
-        x6, x7, x8 = x[c + k], x[c + s + k], x[c + t + k]
-        y[to + k] += w0 * x0 + w1 * x1 + w2 * x2 + w3 * x3 + w4 * x4 + w5 * x5 + w6 * x6 + w7 * x7 + w8 * x8
-        y[other + k] += v0 * x0 + v1 * x1 + v2 * x2 + v3 * x3 + v4 * x4 + v5 * x5 + v6 * x6 + v7 * x7 + v8 * x8
+@kernel
+def _overlap(gradient, weight, room, channels, tall, wide, g, out, outputs, height, width, kernel_h, kernel_w, points):  # type: ignore[no-untyped-def]
+    """gradient of w [outputs, channels, taps] += sums over g [outputs, height, width] x padded numbers in `room`."""
+    row, n, taps, zero = wide * points, width * points, kernel_h * kernel_w, room.dtype.type(0)
+    sums, plane, count = channels * tall * row, height * n, outputs * channels * taps
+    for k in range(np.uint64(count * LANES)):
+        room[np.uint64(sums) + k] = zero
+    by_output, together = channels * taps * LANES, max(ROW_NUMBERS // n, 1)
+    for i in range(0, height, together):
+        rows = min(together, height - i)
+        for c in range(channels):
+            for u in range(kernel_h):
+                o = 0
+                while o < outputs:
+                    many, v, to = outputs - o >= GRADIENTS, 0, out + (o * height + i) * n
+                    while v < kernel_w:
+                        side = kernel_w - v >= TAPS
+                        at = sums + ((o * channels + c) * taps + u * kernel_w + v) * LANES
+                        x = (c * tall + i + u) * row + v * points
+                        if many and side:
+                            overlap_4_3(room, at, by_output, room, x, row, points, g, to, plane, n, rows, n)
+                        elif many:
+                            overlap_4_1(room, at, by_output, room, x, row, points, g, to, plane, n, rows, n)
+                        elif side:
+                            overlap_1_3(room, at, by_output, room, x, row, points, g, to, plane, n, rows, n)
+                        else:
+                            overlap_1_1(room, at, by_output, room, x, row, points, g, to, plane, n, rows, n)
+                        v += TAPS if side else 1
+                    o += GRADIENTS if many else 1
+    for w in range(count):
+        gradient[weight + w] += _sum(room, sums + w * LANES, LANES)
 
 
 @inline
@@ -203,35 +203,6 @@ def _sum(g, start, n):  # type: ignore[no-untyped-def]
     for k in range(np.uint64(n)):
         total += g[a + k]
     return total
-
-
-@inline
-def _overlap(x, source, wide, g, start, height, width, points):  # type: ignore[no-untyped-def]
-    """Sum of g [height, width] x [height, wide], of flat places."""
-    total = g.dtype.type(0)
-    for i in range(height):
-        a, b = np.uint64(source + i * wide * points), np.uint64(start + i * width * points)
-        for k in range(np.uint64(width * points)):
-            total += g[b + k] * x[a + k]
-    return total
-
-
-@inline
-def _nine_sums(gradient, at, x, source, wide, g, start, height, width, points):  # type: ignore[no-untyped-def]
-    """The same for nine taps, three of a row of the kernel at a time."""
-    zero, s, t = g.dtype.type(0), np.uint64(points), np.uint64(2 * points)
-    for u in range(3):
-        s0 = s1 = s2 = zero
-        for i in range(height):
-            a, b = np.uint64(source + (i + u) * wide * points), np.uint64(start + i * width * points)
-            for k in range(np.uint64(width * points)):
-                d = g[b + k]
-                s0 += d * x[a + k]
-                s1 += d * x[a + s + k]
-                s2 += d * x[a + t + k]
-        gradient[at + 3 * u] += s0
-        gradient[at + 3 * u + 1] += s1
-        gradient[at + 3 * u + 2] += s2
 
 
 # ---------------------------------------------------------------------------------------------- strips

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from nnsim.platforms.dynamics.network.blas import PLAIN, TRANSPOSED, product
 from nnsim.platforms.dynamics.network.compile import inline, kernel
-from nnsim.platforms.dynamics.network.small import LANES, MOST_POINTS, products_of_rows, weighted_sums
+from nnsim.platforms.dynamics.network.registers import LANES
+from nnsim.platforms.dynamics.network.small import MOST_POINTS, products_of_rows, weighted_sums
 
 SMALL = 400  # numbers of a weight matrix up to which loops are faster than a call of the BLAS
 

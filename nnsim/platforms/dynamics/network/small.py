@@ -5,8 +5,6 @@ There, a loop over a row of points costs more before and after it than in it, an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
@@ -15,11 +13,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from nnsim.platforms.dynamics.network.lanes import spread
+from nnsim.platforms.dynamics.network.registers import FAST, INDEX, LANES, Code
 
-LANES = 16  # of which blocks of points are a multiple
 MOST_POINTS = 128  # beyond, loops over rows of points are as fast or faster
-_FAST = ("contract", "reassoc", "nsz")
-_INDEX = ir.IntType(64)
 
 
 @intrinsic
@@ -45,13 +41,13 @@ def products_of_rows(typingctx, gradient, weight, bias, x, first, inputs, g, out
 
 
 def _weighted_sums(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    s = _Code(context, builder, signature, args)
+    s = Code(context, builder, signature, args)
     theta, x, y = s.data(0), s.data(5), s.data(9)
     weight, by_output, by_input, bias, first, inputs, out, outputs, points = map(
         s.index, (1, 2, 3, 4, 6, 7, 10, 11, 12)
     )
-    add = builder.icmp_signed("!=", s.index(8), _INDEX(0))
-    biased = builder.icmp_signed(">=", bias, _INDEX(0))
+    add = builder.icmp_signed("!=", s.index(8), INDEX(0))
+    biased = builder.icmp_signed(">=", bias, INDEX(0))
     total = cgutils.alloca_once(builder, s.vector)
     with s.each(points, LANES) as p, s.each(outputs) as o:
         target = s.row(y, builder.add(out, o), points, p)
@@ -59,7 +55,7 @@ def _weighted_sums(context: Any, builder: Any, signature: Any, args: Any) -> Any
         with builder.if_then(biased):
             builder.store(spread(builder, s.number(theta, builder.add(bias, o)), LANES), total)
         with builder.if_then(add):
-            builder.store(builder.fadd(builder.load(total), s.load(target), flags=_FAST), total)
+            builder.store(builder.fadd(builder.load(total), s.load(target), flags=FAST), total)
         begin = builder.add(weight, builder.mul(o, by_output))
         with s.each(inputs) as i:
             factor = spread(builder, s.number(theta, builder.add(begin, builder.mul(i, by_input))), LANES)
@@ -69,10 +65,10 @@ def _weighted_sums(context: Any, builder: Any, signature: Any, args: Any) -> Any
 
 
 def _products_of_rows(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    s = _Code(context, builder, signature, args)
+    s = Code(context, builder, signature, args)
     gradient, x, g = s.data(0), s.data(3), s.data(6)
     weight, bias, first, inputs, out, outputs, points = map(s.index, (1, 2, 4, 5, 7, 8, 9))
-    biased = builder.icmp_signed(">=", bias, _INDEX(0))
+    biased = builder.icmp_signed(">=", bias, INDEX(0))
     one = ir.Constant(s.vector, [1.0] * LANES)
     total = cgutils.alloca_once(builder, s.vector)
 
@@ -83,7 +79,7 @@ def _products_of_rows(context: Any, builder: Any, signature: Any, args: Any) -> 
             factor = one if other is None else s.load(s.row(x, other, points, p))
             s.accumulate(total, s.load(s.row(g, row, points, p)), factor)
         address = builder.gep(gradient, [place])
-        builder.store(builder.fadd(builder.load(address), s.sum(builder.load(total)), flags=_FAST), address)
+        builder.store(builder.fadd(builder.load(address), s.sum(builder.load(total)), flags=FAST), address)
 
     with s.each(outputs) as o:
         row, begin = builder.add(out, o), builder.add(weight, builder.mul(o, inputs))
@@ -92,56 +88,3 @@ def _products_of_rows(context: Any, builder: Any, signature: Any, args: Any) -> 
         with s.each(inputs) as i:
             collect(row, builder.add(first, i), builder.add(begin, i))
     return context.get_dummy_value()
-
-
-class _Code:
-    """Instructions that the two have in common, for arguments of certain types."""
-
-    def __init__(self, context: Any, builder: Any, signature: Any, args: Any) -> None:
-        self.context, self.builder, self.kinds, self.args = context, builder, signature.args, args
-        element = context.get_data_type(self.kinds[0].dtype)
-        self.vector, self.size = ir.VectorType(element, LANES), self.kinds[0].dtype.bitwidth // 8
-        self.nothing = ir.Constant(self.vector, [0.0] * LANES)
-
-    def data(self, number: int) -> Any:
-        """Pointer to the numbers of an array."""
-        return self.context.make_array(self.kinds[number])(self.context, self.builder, self.args[number]).data
-
-    def index(self, number: int) -> Any:
-        """An argument as an integer of 64 bits."""
-        return self.context.cast(self.builder, self.args[number], self.kinds[number], types.int64)
-
-    @contextmanager
-    def each(self, count: Any, step: int = 1) -> Iterator[Any]:
-        """A loop over 0, step, 2 step, ... below `count`."""
-        with cgutils.for_range_slice(self.builder, _INDEX(0), count, _INDEX(step)) as (place, _):
-            yield place
-
-    def number(self, data: Any, place: Any) -> Any:
-        """One number."""
-        return self.builder.load(self.builder.gep(data, [place]))
-
-    def row(self, data: Any, row: Any, points: Any, p: Any) -> Any:
-        """Pointer to `LANES` points of a row from p on."""
-        place = self.builder.add(self.builder.mul(row, points), p)
-        return self.builder.bitcast(self.builder.gep(data, [place]), self.vector.as_pointer())
-
-    def load(self, pointer: Any) -> Any:
-        """`LANES` numbers."""
-        return self.builder.load(pointer, align=self.size)
-
-    def accumulate(self, total: Any, a: Any, b: Any) -> None:
-        """total += a b."""
-        term = self.builder.fmul(a, b, flags=_FAST)
-        self.builder.store(self.builder.fadd(self.builder.load(total), term, flags=_FAST), total)
-
-    def sum(self, vector: Any) -> Any:
-        """Of all lanes, by halves."""
-        width = LANES
-        while width > 1:
-            width //= 2
-            upper = ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(width, 2 * width)))
-            lower = ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(width)))
-            halves = [self.builder.shuffle_vector(vector, vector, half) for half in (lower, upper)]
-            vector = self.builder.fadd(*halves, flags=_FAST)
-        return self.builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))

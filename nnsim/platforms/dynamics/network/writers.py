@@ -12,9 +12,10 @@ import numpy as np
 from nnsim.networks.operations import Operation
 from nnsim.platforms.dynamics.network import activations, joins, passes
 from nnsim.platforms.dynamics.network.builder import Builder, Unknown, Value
-from nnsim.platforms.dynamics.network.lanes import LANES
+from nnsim.platforms.dynamics.network.lanes import LANES as LANES_OF_SPARSE
+from nnsim.platforms.dynamics.network.registers import LANES
 
-DIRECT_CHANNELS = 32  # up to which loops over rows are faster than a matrix product of strips
+DIRECT_CHANNELS = 96  # up to which sums over taps are faster than a matrix product of strips
 STRIP_NUMBERS = 32_768  # of a strip's matrix, about what the second cache takes
 # Of these the output is not needed for their gradients, so that an activation may take its place.
 _OUTPUT_FREE = (
@@ -42,7 +43,7 @@ def _linear(b: Builder, one: Operation, reads: list[Value], number: int) -> Valu
     own = [b.place(weight), b.place(one.parameters.get("bias")), inputs, outputs]
     if value.of_points and b.listed:
         own += [len(b.full), b.list(b.full)]
-        b.rooms.append(lambda points: max(LANES * (inputs + points + 2), outputs * len(b.full)))
+        b.rooms.append(lambda points: max(LANES_OF_SPARSE * (inputs + points + 2), outputs * len(b.full)))
         return b.write(passes.SPARSE_LINEAR, [value], b.new((outputs,)), own)
     return b.write(passes.LINEAR, [value], b.new((outputs,)), own)
 
@@ -67,9 +68,9 @@ def _convolution(b: Builder, one: Operation, reads: list[Value], number: int) ->
 
     def room(points: int) -> int:
         if direct:
-            return (max(channels, outputs) + 1) * (height + tall + kernel[0]) * (width + kernel[1]) * points + (
-                outputs * channels * math.prod(kernel)
-            )
+            padded = max(channels, outputs) * (height + tall + kernel[0]) * (width + wide + kernel[1]) * points
+            packed = max(outputs, channels) * (max(outputs, channels) * math.prod(kernel) + 1)
+            return padded + max(outputs * taps * LANES, packed)
         return taps * strip * wide * points
 
     if not direct:
