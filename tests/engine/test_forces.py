@@ -167,6 +167,9 @@ RIGHT: dict[str, Callable[[], Simulation]] = {
     "module for single precision": lambda: simulation(network(HalfPrecision, potential=LossPotential(9.0))),
     "padding that is masked": lambda: simulation(network(Masked, TOKENS, potential=LossPotential(9.0))),
     "a flat bottom": lambda: simulation(analytic(lambda q: torch.relu(q.norm(dim=1) - 1) ** 2, 0.45), walkers=1),
+    "what is left of larger numbers": lambda: simulation(
+        analytic(lambda q: 0.5 + 1e-9 * q.sin().sum(1) - 0.5, 0.45), walkers=1
+    ),
     "training beside any potential": lambda: simulation(network(potential=squares_by_numpy), Adam(0.01)),
     "Monte Carlo of any potential": lambda: simulation(network(potential=squares_by_numpy), MonteCarlo()),
     "Monte Carlo of numpy alone": lambda: simulation(

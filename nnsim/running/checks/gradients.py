@@ -143,7 +143,9 @@ class Slopes:
         every = torch.stack(values)
         in_single = bool((every.float().double() == every).all())  # whatever the type is that they come in
         eps = max(self.eps, SINGLE) if in_single else self.eps
-        return max(1e-4, 4 * eps ** (1 / 3)) * self.sizes[name] + ROUNDING * eps * every.abs().amax(0) / h
+        # What is added up to a small value may be as large as 1: slopes below some 1e-9 are not judged.
+        rounding = (eps * every.abs().amax(0)).clamp(min=DOUBLE)
+        return max(1e-4, 4 * eps ** (1 / 3)) * self.sizes[name] + ROUNDING * rounding / h
 
 
 def drawn(positions: Tensor, seed: int) -> Tensor:

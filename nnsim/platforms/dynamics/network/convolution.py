@@ -58,7 +58,9 @@ def direct_forward(theta, weight, bias, x, first, y, out, shape, points, room): 
         _pack(room, packed, theta, weight + o * channels * taps, taps, 0, 1, o, outputs, channels, taps)
         place = _packed(packed, o, outputs, channels * taps)
         room[place] = theta[bias + o] if bias >= 0 else theta.dtype.type(0)
-    _correlate(room, packed, channels, tall, wide, y, out, False, outputs, out_height, out_width, kernel_h, kernel_w, points)
+    _correlate(
+        room, packed, channels, tall, wide, y, out, False, outputs, out_height, out_width, kernel_h, kernel_w, points
+    )
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""Sums over the channels and taps of a convolution that stay in registers, for some outputs and `LANES` numbers at once.
+"""Sums over the channels and taps of a convolution that stay in registers, for some outputs and `LANES` numbers.
 
 A number of the input that is loaded serves all outputs of a tile, a weight `LANES` numbers. Rows of an image and the
 points of a block lie side by side, so that a step of one pixel is one of `points` numbers.
@@ -20,7 +20,9 @@ def _correlation(outputs: int) -> Any:
     """The sums of so many outputs."""
 
     @intrinsic
-    def correlate(typingctx, packed, at, x, source, channels, by_channel, tall, by_row, wide, points, add, y, to, plane, n):  # type: ignore[no-untyped-def]
+    def correlate(  # type: ignore[no-untyped-def]
+        typingctx, packed, at, x, source, channels, by_channel, tall, by_row, wide, points, add, y, to, plane, n
+    ):
         """y[to + o plane + k] <- the sum over c, u, v of weights x x[source + c by_channel + u by_row + v points + k].
 
         For k < `n`, all outputs o of the tile, c < `channels`, u < `tall` and v < `wide`; plus what is there with
@@ -68,17 +70,22 @@ def _overlap(outputs: int, taps: int) -> Any:
     """The sums of so many outputs and taps side by side."""
 
     @intrinsic
-    def overlap(typingctx, sums, at, by_output, x, source, x_row, points, g, to, plane, g_row, rows, n):  # type: ignore[no-untyped-def]
-        """sums[at + o by_output + v LANES ...] += the sum over i, k of g[to + o plane + ...] x x[source + v points + ...].
+    def overlap(  # type: ignore[no-untyped-def]
+        typingctx, sums, at, by_output, x, source, x_row, points, g, to, plane, g_row, rows, n
+    ):
+        """sums[at + o by_output + v LANES] += the sum of g[to + o plane + ...] x x[source + v points + ...].
 
-        For i < `rows`, of `g_row` and `x_row` numbers, k < `n`, and all outputs o and taps v of the tile; lanes apart.
+        Over k < `n` numbers of i < `rows` rows, which are `g_row` and `x_row` numbers apart, lanes apart; for all
+        outputs o and taps v of the tile.
         """
         return types.void(sums, at, by_output, x, source, x_row, points, g, to, plane, g_row, rows, n), _code
 
     def _code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         s = Code(context, builder, signature, args)
         sums, x, g = s.data(0), s.data(3), s.data(7)
-        at, by_output, source, x_row, points, to, plane, g_row, rows, n = map(s.index, (1, 2, 4, 5, 6, 8, 9, 10, 11, 12))
+        at, by_output, source, x_row, points, to, plane, g_row, rows, n = map(
+            s.index, (1, 2, 4, 5, 6, 8, 9, 10, 11, 12)
+        )
         totals = [[cgutils.alloca_once(builder, s.vector) for _ in range(taps)] for _ in range(outputs)]
 
         def kept(o: int, v: int) -> Any:
