@@ -1,7 +1,8 @@
 """The operations of integrators that act on each parameter by itself, compiled: one function for each.
 
 They are carried out for `TILE` parameters after each other, all that follow each other at once, while the numbers are
-in the cache; see `nnsim.program` for what they mean.
+in the cache; see `nnsim.program` for what they mean. The first and the last parameter, `low` and `high`, are unsigned:
+indices that cannot be counted from the end are what lets the compiler take many at once.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ TILE = 4 * philox.TILE
 @inline
 def at(array, place, w, i):  # type: ignore[no-untyped-def]
     """A mass or mobility of walker w and parameter i; `place` is its begin and the steps between the two."""
-    return array[place[0] + w * place[1] + i * place[2]]
+    return array[np.uint64(place[0] + w * place[1]) + np.uint64(i) * np.uint64(place[2])]
 
 
 @kernel
@@ -46,7 +47,7 @@ def kick(v, f, w, low, high, dt, masses, place):  # type: ignore[no-untyped-def]
         for i in range(low, high):
             v[w, i] += factor * f[w, i]
     else:
-        begin = place[0] + w * place[1]
+        begin = np.uint64(place[0] + w * place[1])
         for i in range(low, high):
             v[w, i] += v.dtype.type(dt * f[w, i] / masses[begin + i])
 
@@ -112,7 +113,7 @@ def ornstein_uhlenbeck(v, w, low, high, decay, kT, masses, place, noise):  # typ
         for i in range(low, high):
             v[w, i] = v[w, i] * c + scale * v.dtype.type(noise[i - low])
     else:
-        begin = place[0] + w * place[1]
+        begin = np.uint64(place[0] + w * place[1])
         for i in range(low, high):
             v[w, i] = v[w, i] * c + v.dtype.type(math.sqrt(variance / masses[begin + i]) * noise[i - low])
 
@@ -125,7 +126,7 @@ def kinetic_energy(v, w, low, high, masses, place):  # type: ignore[no-untyped-d
         for i in range(low, high):
             total += v[w, i] * v[w, i]
         return 0.5 * at(masses, place, w, 0) * total
-    begin = place[0] + w * place[1]
+    begin = np.uint64(place[0] + w * place[1])
     for i in range(low, high):
         total += masses[begin + i] * v[w, i] * v[w, i]
     return 0.5 * total

@@ -120,15 +120,16 @@ def _by_parameter(first, last, w, now, k, seen, program, schedule, random, walke
     heat, kinetic, doubt = 0.0, 0.0, 0.0
     q, v, f, masses, noise = walkers.positions, walkers.velocities, walkers.forces, program.arrays, scratch.tile
     key, stream = random[0], random[1] + np.uint64(w)
-    for low in range(0, n, op.TILE):
-        high = min(low + op.TILE, n)
+    for begin in range(0, n, op.TILE):
+        end = min(begin + op.TILE, n)
+        low, high = np.uint64(begin), np.uint64(end)
         for o in range(first, last):
             code, place = program.codes[o], program.array[o]
             a = _number(program, schedule, walkers, o, 0, w, k)
             b = _number(program, schedule, walkers, o, 1, w, k)
             if program.draws[o] >= 0:
                 op.normal_numbers(
-                    noise, stream, now, program.draws[o], key, low, high - low, scratch.counters, scratch.words,
+                    noise, stream, now, program.draws[o], key, begin, end - begin, scratch.counters, scratch.words,
                     scratch.normals,
                 )  # fmt: skip
             if code == op.KICK:
@@ -195,7 +196,7 @@ def _whole(o, w, now, k, program, schedule, random, walkers, problem, batch, scr
         )  # fmt: skip
     elif code == op.EXTENDED:
         kinetic = op.kinetic_energy(
-            walkers.velocities, w, 0, walkers.velocities.shape[1], program.arrays, program.array[o]
+            walkers.velocities, w, np.uint64(0), np.uint64(walkers.velocities.shape[1]), program.arrays, program.array[o]
         )
         walkers.kinetic[w] = kinetic
         own = chains.extended_energy(walkers, w, a, program.inertia, program.freedom)
@@ -207,7 +208,7 @@ def _whole(o, w, now, k, program, schedule, random, walkers, problem, batch, scr
         walkers.drawn[w, 0], walkers.drawn[w, 1] = a * (1 + b * (2 * one - 1)), two
     else:
         kinetic = op.kinetic_energy(
-            walkers.velocities, w, 0, walkers.velocities.shape[1], program.arrays, program.array[o]
+            walkers.velocities, w, np.uint64(0), np.uint64(walkers.velocities.shape[1]), program.arrays, program.array[o]
         )
         _accept(walkers, w, kinetic, a, potentials.inside(problem[5], walkers.cvs[w]))
 
