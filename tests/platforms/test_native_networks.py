@@ -120,6 +120,10 @@ NETWORKS = {
     "convolution along a line": lambda: with_data(
         nn.Sequential(nn.Conv1d(2, 5, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(50, 3)), points(20, 2, 10), 3
     ),
+    "convolutions of other kernels, to nine and seven channels": lambda: with_data(
+        images(nn.Conv2d(4, 9, 1), nn.Tanh(), nn.Conv2d(9, 7, (4, 5), padding=(1, 2)), nn.Tanh(), flat=392),
+        points(20, 2, 8, 8), 3,
+    ),
     "wide convolution": lambda: with_data(
         images(nn.Conv2d(4, 40, 3), nn.Tanh(), nn.Conv2d(40, 30, 3), nn.Tanh(), flat=480), points(12, 2, 8, 8), 3
     ),
@@ -137,6 +141,7 @@ NETWORKS = {
     "group norm": lambda: with_data(images(nn.GroupNorm(2, 4), nn.Tanh(), flat=256), points(12, 2, 8, 8), 3),
     "channel norm": lambda: with_data(images(ChannelNorm(4), nn.Tanh(), flat=256), points(12, 2, 8, 8), 3),
     "residual block": lambda: with_data(images(ResidualBlock(4, 6, 2), flat=96), points(12, 2, 8, 8), 3),
+    "residual block of one size": lambda: with_data(images(ResidualBlock(4, 4, 1), flat=256), points(12, 2, 8, 8), 3),
     "sums and products": lambda: with_data(Gate(), points(31, 3), 6),
 }  # fmt: skip
 
@@ -145,6 +150,14 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_layers(name: str) -> None:
     torch.manual_seed(4)
+    check(NETWORKS[name]())
+
+
+@pytest.mark.parametrize("name", ["wide convolution", "residual block of one size"])
+def test_convolutions_by_the_blas(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of many channels are, with strides of 1 too."""
+    torch.manual_seed(4)
+    monkeypatch.setattr("nnsim.platforms.dynamics.network.writers.DIRECT_CHANNELS", 0)
     check(NETWORKS[name]())
 
 

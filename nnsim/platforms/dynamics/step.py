@@ -196,7 +196,12 @@ def _whole(o, w, now, k, program, schedule, random, walkers, problem, batch, scr
         )  # fmt: skip
     elif code == op.EXTENDED:
         kinetic = op.kinetic_energy(
-            walkers.velocities, w, np.uint64(0), np.uint64(walkers.velocities.shape[1]), program.arrays, program.array[o]
+            walkers.velocities,
+            w,
+            np.uint64(0),
+            np.uint64(walkers.velocities.shape[1]),
+            program.arrays,
+            program.array[o],
         )
         walkers.kinetic[w] = kinetic
         own = chains.extended_energy(walkers, w, a, program.inertia, program.freedom)
@@ -208,7 +213,12 @@ def _whole(o, w, now, k, program, schedule, random, walkers, problem, batch, scr
         walkers.drawn[w, 0], walkers.drawn[w, 1] = a * (1 + b * (2 * one - 1)), two
     else:
         kinetic = op.kinetic_energy(
-            walkers.velocities, w, np.uint64(0), np.uint64(walkers.velocities.shape[1]), program.arrays, program.array[o]
+            walkers.velocities,
+            w,
+            np.uint64(0),
+            np.uint64(walkers.velocities.shape[1]),
+            program.arrays,
+            program.array[o],
         )
         _accept(walkers, w, kinetic, a, potentials.inside(problem[5], walkers.cvs[w]))
 
