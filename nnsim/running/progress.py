@@ -53,7 +53,8 @@ class Progress:
         self.begin = time.monotonic()
         self._looks: deque[tuple[float, int]] = deque([(self.begin, self.first_step)], maxlen=RECENT)
         if self.show:
-            logging.getLogger("nnsim").info(_platform(self.simulation))
+            if self.simulation.platform_reason is None:  # which was said already
+                logging.getLogger("nnsim").info(_platform(self.simulation))
             self._display = _display(self.first_step, self.target)
         return self
 
@@ -224,8 +225,9 @@ def summary(simulation: Simulation) -> dict[str, str]:
 
 def _platform(simulation: Simulation) -> str:
     """What makes the steps, and why."""
-    otherwise = "the fastest for all parts" if simulation.automatic_platform else "as asked for"
-    return f"{simulation.platform.summary()} ({simulation.platform_reason or otherwise})"
+    if simulation.platform_reason:
+        return f"{simulation.platform.name} ({simulation.platform_reason})"
+    return f"{simulation.platform.summary()} ({'the fastest' if simulation.automatic_platform else 'as asked for'})"
 
 
 def _temperature_of(kT: Setting, step: int) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from nnsim.jit import is_finite
 from nnsim.platforms.dynamics import potentials, variables
 from nnsim.platforms.dynamics.network.compile import kernel
-from nnsim.platforms.dynamics.network.indirect import addresses_of
+from nnsim.platforms.dynamics.network.indirect import addresses_of, held
 
 BIASED, OF_LOSS, OF_BATCH = range(3)
 
@@ -20,8 +20,9 @@ def addresses(which: int, arguments: tuple[Any, ...]) -> np.ndarray[Any, Any]:
 
 
 @kernel
-def energies_and_forces(w, step, problem, batch, walkers, scratch, places):  # type: ignore[no-untyped-def]
+def energies_and_forces(w, step, parts):  # type: ignore[no-untyped-def]
     """U, V, the CVs and f of walker w at its positions; all biases are those of a step."""
+    _, _, _, walkers, _, problem, _, scratch, places = held(parts)
     network, points, quantities, cvs, potential, grids, restraints = problem
     q, coefficients, s = walkers.positions, scratch.coefficients, walkers.cvs[w]
     copy_positions(q, w, scratch.theta)
@@ -44,8 +45,9 @@ def energies_and_forces(w, step, problem, batch, walkers, scratch, places):  # t
 
 
 @kernel
-def loss_forces(w, step, problem, batch, walkers, scratch, places):  # type: ignore[no-untyped-def]
+def loss_forces(w, step, parts):  # type: ignore[no-untyped-def]
     """U of all points, and minus the gradient of the train loss, of a mini-batch if there is one."""
+    _, _, _, walkers, _, problem, batch, scratch, places = held(parts)
     network, points, quantities, _, potential, _, _ = problem
     q = walkers.positions
     copy_positions(q, w, scratch.theta)
@@ -63,8 +65,9 @@ def loss_forces(w, step, problem, batch, walkers, scratch, places):  # type: ign
 
 
 @kernel
-def batch_forces(w, step, problem, batch, walkers, scratch, places):  # type: ignore[no-untyped-def]
+def batch_forces(w, step, parts):  # type: ignore[no-untyped-def]
     """Estimates of U and f on a mini-batch."""
+    _, _, _, walkers, _, problem, batch, scratch, places = held(parts)
     network, _, _, _, potential, _, _ = problem
     q = walkers.positions
     copy_positions(q, w, scratch.theta)

@@ -9,7 +9,7 @@ import numpy as np
 from nnsim.platforms.dynamics import chains, film, forces, potentials
 from nnsim.platforms.dynamics import operations as op
 from nnsim.platforms.dynamics.network.compile import entry, kernel
-from nnsim.platforms.dynamics.network.indirect import addresses_of, call
+from nnsim.platforms.dynamics.network.indirect import Holding, addresses_of, call, held, hold
 from nnsim.platforms.dynamics.threads import arrive, wait
 from nnsim.random import philox
 
@@ -18,10 +18,10 @@ BY_PARAMETER, WHOLE, WEIGH, LEARN, KEEP_WALKER, KEEP_BIASES = range(6)
 
 def addresses(program, schedule, random, walkers, box, problem, learning, batch, kept, scratch, places):  # type: ignore[no-untyped-def]
     """Where the parts of a step are, for arguments of certain types."""
-    common = program, schedule, random, walkers
+    parts = Holding((program, schedule, random, walkers, box, problem, batch, scratch, places))
     of_parts = (
-        (_by_parameter, (0, 0, 0, 0, 0, False, *common, box, scratch)),
-        (_whole, (0, 0, 0, 0, *common, problem, batch, scratch, places)),
+        (_by_parameter, (0, 0, 0, 0, 0, False, parts)),
+        (_whole, (0, 0, 0, 0, parts)),
         (potentials.weigh, (problem[5], learning.deposits, 0, (0, 0, 0), walkers.cvs, scratch)),
         (potentials.learn, (problem[5], learning.deposits, problem[6], 0, 0, 0, walkers.cvs, scratch)),
         (film.keep_walker, (0, 0, kept, problem, walkers, scratch, places)),
@@ -43,16 +43,14 @@ def advance(  # type: ignore[no-untyped-def]
     Returns:
         How many steps were made; with a minus sign, if then something of a walker is not finite.
     """
-    turn = 0
+    turn, parts = 0, hold((program, schedule, random, walkers, box, problem, batch, scratch, places))
     for k in range(steps):
         now, fine = step + k + 1, True
         shown = kept.every > 0 and now % kept.every == 0
         for w in range(own[0], own[1]):
             scratch.doubt[0] = 0.0
             seen = k == steps - 1 or shown or not program.watched
-            one_step(
-                w, now, k, seen, program, schedule, random, walkers, box, problem, batch, team, turn, scratch, places
-            )
+            one_step(w, now, k, seen, program, team, turn, parts, places)
             fine = (forces.settled(walkers, w, scratch) if program.watched else forces.finite(walkers, w)) and fine
         if not fine:
             team.failed[0] = k + 1
@@ -80,26 +78,16 @@ def advance(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def one_step(  # type: ignore[no-untyped-def]
-    w, now, k, seen, program, schedule, random, walkers, box, problem, batch, team, turn, scratch, places
-):
+def one_step(w, now, k, seen, program, team, turn, parts, places):  # type: ignore[no-untyped-def]
     """The operations of one step of walker w, group by group; `seen` if anybody will see the kinetic energy."""
     groups = program.groups
     for g in range(groups.size - 1):
         first, last = groups[g], groups[g + 1]
         if program.codes[first] < op.FORCES:
-            call(
-                places.step,
-                BY_PARAMETER,
-                (first, last, w, now, k, seen, program, schedule, random, walkers, box, scratch),
-            )
+            call(places.step, BY_PARAMETER, (first, last, w, now, k, seen, parts))
         else:
             wait(team, turn)
-            call(
-                places.step,
-                WHOLE,
-                (first, w, now, k, program, schedule, random, walkers, problem, batch, scratch, places),
-            )
+            call(places.step, WHOLE, (first, w, now, k, parts))
 
 
 @kernel
@@ -114,8 +102,9 @@ def _number(program, schedule, walkers, o, slot, w, k):  # type: ignore[no-untyp
 
 
 @kernel
-def _by_parameter(first, last, w, now, k, seen, program, schedule, random, walkers, box, scratch):  # type: ignore[no-untyped-def]
+def _by_parameter(first, last, w, now, k, seen, parts):  # type: ignore[no-untyped-def]
     """Operations `first` to `last`, all of them for one tile of parameters after the other."""
+    program, schedule, random, walkers, box, _, _, scratch, _ = held(parts)
     n, counts, takes = walkers.positions.shape[1], walkers.heat.size > 0, False
     heat, kinetic, doubt = 0.0, 0.0, 0.0
     q, v, f, masses, noise = walkers.positions, walkers.velocities, walkers.forces, program.arrays, scratch.tile
@@ -179,8 +168,9 @@ def _by_parameter(first, last, w, now, k, seen, program, schedule, random, walke
 
 
 @kernel
-def _whole(o, w, now, k, program, schedule, random, walkers, problem, batch, scratch, places):  # type: ignore[no-untyped-def]
+def _whole(o, w, now, k, parts):  # type: ignore[no-untyped-def]
     """An operation on a whole walker."""
+    program, schedule, random, walkers, _, problem, batch, _, places = held(parts)
     code = program.codes[o]
     a = _number(program, schedule, walkers, o, 0, w, k)
     b = _number(program, schedule, walkers, o, 1, w, k)
@@ -188,7 +178,7 @@ def _whole(o, w, now, k, program, schedule, random, walkers, problem, batch, scr
         which = forces.OF_LOSS
         if code == op.FORCES:
             which = forces.OF_BATCH if batch.points.counts.size else forces.BIASED
-        call(places.forces, which, (w, now, problem, batch, walkers, scratch, places))
+        call(places.forces, which, (w, now, parts))
     elif code == op.CHAIN:
         substeps = np.int64(_number(program, schedule, walkers, o, 2, w, k))
         chains.chain(

@@ -21,6 +21,7 @@ from nnsim.platforms.dynamics.biases import LearntGrids, Restrained
 from nnsim.platforms.dynamics.integrate import Compiled
 from nnsim.platforms.dynamics.kept import Kept
 from nnsim.platforms.dynamics.network import blas, losses, passes
+from nnsim.platforms.dynamics.network.indirect import Holding
 from nnsim.platforms.dynamics.threads import alone, announced, single_blas
 from nnsim.platforms.obstacles import changed, follows_learning
 from nnsim.platforms.reference import check_finite
@@ -196,14 +197,14 @@ class Team:
         kept: to.Film,
     ) -> None:
         """The parts of a step, for the types of the first call."""
-        arguments = 0, 0, problem, batch, walkers, self.scratch[0], self.places
+        scratch = self.scratch[0]
         with announced():
-            self.places = self.places._replace(forces=forces.addresses(self._way, arguments))
-            parts = compiled_step.addresses(
-                program, schedule, self.random, walkers, self.box, problem, learning, batch, kept, self.scratch[0],
-                self.places,
-            )  # fmt: skip
-            self.places = self.places._replace(step=parts)
+            parts = Holding((program, schedule, self.random, walkers, self.box, problem, batch, scratch, self.places))
+            self.places = self.places._replace(forces=forces.addresses(self._way, (0, 0, parts)))
+            step = compiled_step.addresses(
+                program, schedule, self.random, walkers, self.box, problem, learning, batch, kept, scratch, self.places
+            )
+            self.places = self.places._replace(step=step)
 
     def _known(self, state: State, steps: int) -> int:
         """For how many steps nothing happens that is done outside: swaps of temperatures, new orders of the points."""
