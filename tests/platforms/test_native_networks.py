@@ -103,6 +103,9 @@ NETWORKS = {
         nn.Sequential(nn.Linear(3, 5, bias=False), nn.Tanh(), ResidualSum(5), nn.Linear(5, 3, bias=False)),
         points(31, 3), 3,
     ),
+    "linear, few outputs": lambda: with_data(
+        nn.Sequential(nn.Linear(90, 13), nn.Tanh(), nn.Linear(13, 3)), points(150, 90), 3
+    ),
     "linear, by the BLAS": lambda: with_data(
         nn.Sequential(nn.Linear(30, 40), nn.Tanh(), nn.Linear(40, 33, bias=False), nn.Tanh(), nn.Linear(33, 3)),
         points(150, 30), 3,

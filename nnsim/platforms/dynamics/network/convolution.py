@@ -15,15 +15,8 @@ import numpy as np
 from nnsim.platforms.dynamics.network.blas import PLAIN, TRANSPOSED, product
 from nnsim.platforms.dynamics.network.compile import inline, kernel
 from nnsim.platforms.dynamics.network.registers import LANES
-from nnsim.platforms.dynamics.network.taps import (
-    correlate_1,
-    correlate_2,
-    correlate_6,
-    overlap_1_1,
-    overlap_1_3,
-    overlap_4_1,
-    overlap_4_3,
-)
+from nnsim.platforms.dynamics.network.taps import overlap_1_1, overlap_1_3, overlap_4_1, overlap_4_3
+from nnsim.platforms.dynamics.network.tiles import correlate, pack, packed_place, tile_of
 
 # The integers of a convolution after the places of w and b: `shape`.
 SHAPE = (
@@ -43,7 +36,6 @@ def shape_of(a):  # type: ignore[no-untyped-def]
 # ---------------------------------------------------------------------------------------------- direct
 
 ROW_NUMBERS = 1024  # of the output that are gone through before sums over them are put away
-TILE, SMALL_TILE = 6, 2  # outputs that are summed up at once
 GRADIENTS, TAPS = 4, 3  # outputs and taps whose gradients are
 
 
@@ -55,8 +47,8 @@ def direct_forward(theta, weight, bias, x, first, y, out, shape, points, room): 
     _pad(x, first, channels, height, width, points, room, tall, wide, top, left)
     packed, taps = channels * tall * wide * points, kernel_h * kernel_w
     for o in range(outputs):
-        _pack(room, packed, theta, weight + o * channels * taps, taps, 0, 1, o, outputs, channels, taps)
-        place = _packed(packed, o, outputs, channels * taps)
+        pack(room, packed, theta, weight + o * channels * taps, taps, 0, 1, o, outputs, channels, taps)
+        place = packed_place(packed, o, outputs, channels * taps)
         room[place] = theta[bias + o] if bias >= 0 else theta.dtype.type(0)
     _correlate(
         room, packed, channels, tall, wide, y, out, False, outputs, out_height, out_width, kernel_h, kernel_w, points
@@ -83,8 +75,8 @@ def direct_backward(theta, weight, bias, x, first, gradient, g, out, gx, needs, 
     _pad(g, out, outputs, out_height, out_width, points, room, tall, wide, kernel_h - 1 - top, kernel_w - 1 - left)
     packed = outputs * tall * wide * points
     for c in range(channels):
-        _pack(room, packed, theta, weight + c * taps, channels * taps, taps - 1, -1, c, channels, outputs, taps)
-        room[_packed(packed, c, channels, outputs * taps)] = theta.dtype.type(0)
+        pack(room, packed, theta, weight + c * taps, channels * taps, taps - 1, -1, c, channels, outputs, taps)
+        room[packed_place(packed, c, channels, outputs * taps)] = theta.dtype.type(0)
     _correlate(
         room, packed, outputs, tall, wide, gx, first, needs == 2, channels, height, width, kernel_h, kernel_w, points
     )
@@ -113,34 +105,6 @@ def _pad(x, first, channels, height, width, points, room, tall, wide, top, left)
                 room[to + k] = zero
 
 
-@inline
-def _tile(o, outputs):  # type: ignore[no-untyped-def]
-    """First output of the tile to which o belongs, and how many there are in it."""
-    large = outputs // TILE * TILE
-    if o < large:
-        return o // TILE * TILE, TILE
-    small = large + (outputs - large) // SMALL_TILE * SMALL_TILE
-    return (large + (o - large) // SMALL_TILE * SMALL_TILE, SMALL_TILE) if o < small else (o, 1)
-
-
-@inline
-def _packed(packed, o, outputs, products):  # type: ignore[no-untyped-def]
-    """Where what is added to output o is, in tiles of outputs with so many products each."""
-    begin, _ = _tile(o, outputs)
-    return packed + begin * (products + 1) + o - begin
-
-
-@kernel
-def _pack(room, packed, theta, weight, by_channel, begin, by_tap, o, outputs, channels, taps):  # type: ignore[no-untyped-def]
-    """The weights of output o to its place among those of its tile."""
-    _, size = _tile(o, outputs)
-    to = _packed(packed, o, outputs, channels * taps) + size
-    for c in range(channels):
-        for t in range(taps):
-            room[to] = theta[weight + c * by_channel + begin + t * by_tap]
-            to += size
-
-
 @kernel
 def _correlate(room, packed, channels, tall, wide, y, out, add, outputs, height, width, kernel_h, kernel_w, points):  # type: ignore[no-untyped-def]
     """y [outputs, height, width] <- or += sums over channels and taps of padded numbers, from 0 on in `room`."""
@@ -149,20 +113,11 @@ def _correlate(room, packed, channels, tall, wide, y, out, add, outputs, height,
     for i in range(height):
         o = 0
         while o < outputs:
-            _, size = _tile(o, outputs)
-            at, to = packed + o * (products + 1), out + (o * height + i) * n
-            if size == TILE:
-                correlate_6(
-                    room, at, room, i * row, channels, tall * row, kernel_h, row, kernel_w, points, add, y, to, plane, n
-                )
-            elif size == SMALL_TILE:
-                correlate_2(
-                    room, at, room, i * row, channels, tall * row, kernel_h, row, kernel_w, points, add, y, to, plane, n
-                )
-            else:
-                correlate_1(
-                    room, at, room, i * row, channels, tall * row, kernel_h, row, kernel_w, points, add, y, to, plane, n
-                )
+            _, size = tile_of(o, outputs)
+            correlate(
+                size, room, packed + o * (products + 1), room, i * row, channels, tall * row, kernel_h, row, kernel_w,
+                points, add, y, out + (o * height + i) * n, plane, n,
+            )  # fmt: skip
             o += size
 
 

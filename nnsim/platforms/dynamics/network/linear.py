@@ -1,7 +1,8 @@
 """Linear layers: y <- W x + b.
 
-Large ones are matrix products, small ones loops over the points, which take four inputs at a time to save traffic; with
-few points both cost too much before they begin, see `nnsim.platforms.dynamics.network.small`.
+Large ones are matrix products, those with few outputs for their inputs sums in registers, small ones loops over the
+points, which take four inputs at a time to save traffic; with few points all of these cost too much before they begin,
+see `nnsim.platforms.dynamics.network.small`.
 """
 
 from __future__ import annotations
@@ -10,18 +11,24 @@ from nnsim.platforms.dynamics.network.blas import PLAIN, TRANSPOSED, product
 from nnsim.platforms.dynamics.network.compile import inline, kernel
 from nnsim.platforms.dynamics.network.registers import LANES
 from nnsim.platforms.dynamics.network.small import MOST_POINTS, products_of_rows, weighted_sums
+from nnsim.platforms.dynamics.network.tiles import correlate, pack, packed_place, tile_of
 
+MOST_OUTPUTS, FLAT = 64, 4  # up to how many outputs, of so many inputs each, sums are kept in registers
+PANEL = 32  # points
 SMALL = 400  # numbers of a weight matrix up to which loops are faster than a call of the BLAS
 
 
 @kernel
-def forward(theta, weight, bias, x, first, inputs, y, out, outputs, points, blas):  # type: ignore[no-untyped-def]
+def forward(theta, weight, bias, x, first, inputs, y, out, outputs, points, room, blas):  # type: ignore[no-untyped-def]
     """Rows from `out` on of y <- W times the rows from `first` on of x, plus b; both are [*, points].
 
     W [outputs, inputs] is in theta from `weight` on, and b from `bias` on (-1: none).
     """
     if few(inputs, outputs, points):
         weighted_sums(theta, weight, inputs, 1, bias, x, first, inputs, False, y, out, outputs, points)
+        return
+    if flat(inputs, outputs):
+        _by_tiles(theta, weight, bias, x, first, inputs, y, out, outputs, points, room)
         return
     for o in range(outputs):
         b = theta[bias + o] if bias >= 0 else theta.dtype.type(0)
@@ -35,6 +42,30 @@ def forward(theta, weight, bias, x, first, inputs, y, out, outputs, points, blas
         return
     for o in range(outputs):
         combine(theta, weight + o * inputs, 1, x, first, inputs, y, out + o, points)
+
+
+@inline
+def flat(inputs, outputs):  # type: ignore[no-untyped-def]
+    """Whether a layer has so few outputs for its inputs that sums in registers are faster than the BLAS."""
+    return SMALL < inputs * outputs and outputs <= MOST_OUTPUTS and inputs >= FLAT * outputs
+
+
+@kernel
+def _by_tiles(theta, weight, bias, x, first, inputs, y, out, outputs, points, room):  # type: ignore[no-untyped-def]
+    """Some outputs and points after the other; `room` takes the weights."""
+    x, y = x.reshape(x.size), y.reshape(y.size)
+    for o in range(outputs):
+        pack(room, 0, theta, weight + o * inputs, 1, 0, 1, o, outputs, inputs, 1)
+        room[packed_place(0, o, outputs, inputs)] = theta[bias + o] if bias >= 0 else theta.dtype.type(0)
+    for p in range(0, points, PANEL):
+        o = 0
+        while o < outputs:
+            _, size = tile_of(o, outputs)
+            correlate(
+                size, room, o * (inputs + 1), x, first * points + p, inputs, points, 1, 0, 1, 0, False, y,
+                (out + o) * points + p, points, min(PANEL, points - p),
+            )  # fmt: skip
+            o += size
 
 
 @inline

@@ -72,7 +72,7 @@ def addresses(kinds: set[int], kind: Any) -> tuple[np.ndarray[Any, Any], np.ndar
 @kernel
 def _linear(op, tables, theta, x, first, begin, count, y, room, blas):  # type: ignore[no-untyped-def]
     a, out, n = op[OWN:], op[OUTPUT], y.shape[1]
-    linear.forward(theta, a[0], a[1], x, first, a[2], y, out, a[3], n, blas)
+    linear.forward(theta, a[0], a[1], x, first, a[2], y, out, a[3], n, room, blas)
     if a[4]:  # with its activation, which takes the same rows
         activations.forward(a[4] - 1, y, out, y, out, a[3], n, True)
 

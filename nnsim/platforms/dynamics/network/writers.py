@@ -45,6 +45,7 @@ def _linear(b: Builder, one: Operation, reads: list[Value], number: int) -> Valu
         own += [len(b.full), b.list(b.full)]
         b.rooms.append(lambda points: max(LANES_OF_SPARSE * (inputs + points + 2), outputs * len(b.full)))
         return b.write(passes.SPARSE_LINEAR, [value], b.new((outputs,)), own)
+    b.rooms.append(lambda points: outputs * (inputs + 1))
     return b.write(passes.LINEAR, [value], b.new((outputs,)), own)
 
 
