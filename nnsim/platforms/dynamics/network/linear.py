@@ -47,7 +47,7 @@ def forward(theta, weight, bias, x, first, inputs, y, out, outputs, points, room
 @inline
 def flat(inputs, outputs):  # type: ignore[no-untyped-def]
     """Whether a layer has so few outputs for its inputs that sums in registers are faster than the BLAS."""
-    return SMALL < inputs * outputs and outputs <= MOST_OUTPUTS and inputs >= FLAT * outputs
+    return inputs * outputs > SMALL and outputs <= MOST_OUTPUTS and inputs >= FLAT * outputs
 
 
 @kernel
