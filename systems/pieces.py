@@ -28,6 +28,9 @@ MOST_BYTES = 2**30  # of a piece, which keeps the processor busy; less where the
 SHARE = 0.25  # of the memory that is free, which a piece may take
 TRIAL_POINTS = 8, 16
 GAIN = 1.5  # by which a loop must be faster than vmap to be taken: a choice by the clock should be no toss-up
+LEAST_SECONDS = (
+    0.01  # of a trial: below, it is the calls that take the time, of which vmap makes fewer for many walkers
+)
 
 
 @dataclass(frozen=True)
@@ -198,11 +201,13 @@ def _check_walkers(positions: Tensor, least: float, free: float) -> None:
 
 
 def _faster(forward: Forward, loop: Forward, positions: Tensor, x: Tensor, gradients: bool) -> str:
-    """`"loop"` where it is clearly faster than vmap on a few walkers and points."""
-    best = {}
+    """`"loop"` where it is clearly faster than vmap on a few walkers and points, and these take some time."""
+    best: dict[str, float] = {}
     for one in (forward, loop):
         times = []
         for _ in range(3):
+            if best.get(forward.kind, LEAST_SECONDS) < LEAST_SECONDS:
+                return forward.kind
             begin = time.perf_counter()
             with torch.set_grad_enabled(gradients):
                 leaf = positions.detach().clone().requires_grad_(gradients)

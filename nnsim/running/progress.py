@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import os
 import sys
@@ -54,7 +53,8 @@ class Progress:
         self._looks: deque[tuple[float, int]] = deque([(self.begin, self.first_step)], maxlen=RECENT)
         if self.show:
             if self.simulation.platform_reason is None:  # which was said already
-                logging.getLogger("nnsim").info(_platform(self.simulation))
+                with unread():
+                    print(_platform(self.simulation), flush=True)
             self._display = _display(self.first_step, self.target)
         return self
 

@@ -140,6 +140,13 @@ def test_the_clock_decides_only_where_there_is_much_to_gain(monkeypatch: pytest.
     assert prepared("vmap", Odd).plan_evaluation(start, None, True)["way"] == "vmap"  # which was asked for
 
 
+def test_what_is_quick_is_not_decided_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(np.cumsum([x for cost in (0.009, 0.001) for x in 3 * (0.0, cost)]))
+    monkeypatch.setattr("nnsim.systems.pieces.time.perf_counter", lambda: next(times))
+    one = prepared("auto", Odd)
+    assert one.plan_evaluation(torch.zeros(3, one.size, dtype=torch.float64), None, True)["way"] == "vmap"
+
+
 def test_walkers_that_cannot_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "free_bytes", lambda device: 100_000)
     with pytest.raises(InputError, match=r"500 walkers of 66 parameters take about 2.1\d MB, and 100 kB of memory are"):
@@ -179,5 +186,5 @@ def test_the_memory_of_a_run_is_bounded() -> None:
             [sys.executable, "-c", SCRIPT, str(most)], capture_output=True, text=True, check=True, timeout=300
         )
         peak[most] = float(run.stdout) / 1e3  # MB
-    assert peak[5 * 10**7] < 700
+    assert peak[5 * 10**7] < 900
     assert peak[10**12] > peak[5 * 10**7] + 300
