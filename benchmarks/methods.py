@@ -140,7 +140,7 @@ PROBLEMS = {
 # Monte Carlo is compiled: 20 times the evaluations take it less time than the dynamics need for theirs.
 PROBLEMS["spiral_long"] = replace(PROBLEMS["spiral"], budget=2e8, mc=(0.001, 0.025, 0.0))
 # Dynamics is compiled: four runs of each method take half an hour of two cores. Low losses are stiff: at friction 1 the
-# kinetic temperature there was 1.19 with this dt and 1.6 with 0.004, and S as much too low.
+# kinetic temperature below -5 was 1.19 with this dt and 2.6 with 0.004, and S much too low.
 PROBLEMS["spiral_dynamics"] = replace(
     PROBLEMS["spiral"], budget=5.5e7, dt=0.002, margin=(0.5, 0.5), wall=300.0, md=(0.004, 0.3, 0.95)
 )

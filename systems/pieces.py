@@ -28,9 +28,7 @@ MOST_BYTES = 2**30  # of a piece, which keeps the processor busy; less where the
 SHARE = 0.25  # of the memory that is free, which a piece may take
 TRIAL_POINTS = 8, 16
 GAIN = 1.5  # by which a loop must be faster than vmap to be taken: a choice by the clock should be no toss-up
-LEAST_SECONDS = (
-    0.01  # of a trial: below, it is the calls that take the time, of which vmap makes fewer for many walkers
-)
+LEAST_SECONDS = 0.01  # of a trial; below, it measures calls, of which vmap makes fewer for many walkers
 
 
 @dataclass(frozen=True)

@@ -284,6 +284,10 @@ NO_GRADIENT: dict[str, tuple[Callable[[], NeuralNetwork], str]] = {
         potential(lambda e: e.loss("train") * e.loss("train").detach()),
         "the gradient of the potential <lambda> is not its derivative",
     ),
+    "detached factor, in joules": (
+        potential(lambda e: 4e-21 * e.loss("train") * e.loss("train").detach()),
+        "the gradient of the potential <lambda> is not its derivative",
+    ),
     "rounded": (
         potential(lambda e: torch.round(100 * e.loss("train"))), "the potential <lambda> is constant in pieces"
     ),

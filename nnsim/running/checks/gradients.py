@@ -143,9 +143,16 @@ class Slopes:
         every = torch.stack(values)
         in_single = bool((every.float().double() == every).all())  # whatever the type is that they come in
         eps = max(self.eps, SINGLE) if in_single else self.eps
-        # What is added up to a small value may be as large as 1: slopes below some 1e-9 are not judged.
-        rounding = (eps * every.abs().amax(0)).clamp(min=DOUBLE)
+        # What is left of numbers as large as 1 is as coarse as they are; what is small by itself is not.
+        rounding = eps * every.abs().amax(0)
+        rounding = torch.where(_is_rest(every).all(0), rounding.clamp(min=DOUBLE), rounding)
         return max(1e-4, 4 * eps ** (1 / 3)) * self.sizes[name] + ROUNDING * rounding / h
+
+
+def _is_rest(values: Tensor) -> Tensor:
+    """Whether values may be differences of numbers of size 1: multiples of the spacing of those."""
+    multiples = values * 2.0**54
+    return ((multiples - multiples.round()).abs() < 1e-3) & ((values == 0) | (multiples.abs() > 0.5))
 
 
 def drawn(positions: Tensor, seed: int) -> Tensor:
