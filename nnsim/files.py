@@ -76,22 +76,27 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, write: Callable[[BinaryIO], object], *, previous: Path | None = None) -> None:
+def replace_file(
+    path: Path, write: Callable[[BinaryIO], object], *, previous: Path | None = None, durable: bool = True
+) -> None:
     """Replace `path` by what `write` puts into a file; at every moment the old or the new content is there, whole.
 
     What is replaced is kept as `previous`, if that is given. Where the file system has no hard links, only that file is
-    there for the moment between two renames.
+    there for the moment between two renames. After a power cut it is there if `durable`, else if the caller has synced
+    file and folder.
     """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
         with partial.open("wb") as file:
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         if previous is not None and path.exists():
             _keep(path, previous)
         partial.replace(path)
-        sync(path.parent)
+        if durable:
+            sync(path.parent)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

@@ -35,7 +35,7 @@ from nnsim.running.checks.integrators import check_conserved, check_integrator, 
 from nnsim.running.film import Film, FrameReporter
 from nnsim.running.interrupt import GO_ON, Interrupt
 from nnsim.running.monitor import Monitor
-from nnsim.running.plan import Recording, check_recording, recording_plan
+from nnsim.running.plan import Recording, check_recording, recording_plan, with_snapshots
 from nnsim.running.recording import History, Recorder, filming, particle_series, standard_series
 from nnsim.running.step_error.watch import StepError
 from nnsim.running.store import Store, called, require_path, require_store
@@ -79,7 +79,8 @@ class Simulation:
             the first frame is that of step `every`.
         positions_every: interval of the positions; None is `every` on disk and never in memory, 0 is never.
         velocities_every: interval of the velocities; None or 0 is never.
-        snapshot_every: interval of snapshots of the biases' tables; None is 100 x `every`.
+        snapshot_every: interval of snapshots of the biases' tables; None is 100 x `every` and, of large tables, at
+            least one step for each of their bytes per position of all walkers.
         checkpoint_every: interval of checkpoints in steps; None is every 30 seconds, and the first after 2.
         precision: `"single"`, `"mixed"` or `"double"`, see `nnsim.precision`.
         device: of torch, such as `"cpu"` or `"cuda"`.
@@ -199,6 +200,8 @@ class Simulation:
         check_conserved(self.integrator, self.state)
         checks.check_observables(self.state, self.force_field, observed)
         self.force_field.start_biases(self.state.cvs)
+        tables = sum(table.nbytes for one in biases for table in one.tables().values())
+        self.recording = with_snapshots(self.recording, tables, positions.numel())
         self.platform, self.platform_reason = choose(self, platforms)
         self._begun_on = self.platform.name
         self.automatic_platform = isinstance(platform, str) and platform == AUTO

@@ -22,7 +22,7 @@ from nnsim.export.walker_frames import (
     walkers,
 )
 from nnsim.files import whole, write_json
-from nnsim.trajectory.columns import Column, SeriesColumns, create_array
+from nnsim.trajectory.columns import Column, SeriesColumns, write_array
 from nnsim.trajectory.layout import ensure_group, read_attributes
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _write_groups(root: Path, trajectory: Trajectory) -> None:
 
 def _write_positions(root: Path, frames: WalkerFrames) -> None:
     order = frames.columns
-    create_array(root / GROUP / "id", order.shape, order.shape, order.dtype)[...] = order
+    write_array(root / GROUP / "id", order)
     blocks = ((block.step, block.time, block.xyz) for block in frames.blocks())
     _write_element(ensure_group(root, f"{GROUP}/position"), blocks, unit="Angstrom")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nnsim.errors import require_flag, require_integer
 from nnsim.forcefield import ForceField
@@ -18,7 +19,7 @@ class Recording:
     every: int
     positions_every: int | None
     velocities_every: int | None
-    snapshot_every: int
+    snapshot_every: int  # 0 is not decided yet
     observables: tuple[tuple[Observable, int], ...]
     start: bool = False
 
@@ -43,10 +44,27 @@ def recording_plan(
         every=every,
         positions_every=interval("positions_every", positions_every),
         velocities_every=interval("velocities_every", velocities_every),
-        snapshot_every=interval("snapshot_every", snapshot_every) or 100 * every,
+        snapshot_every=interval("snapshot_every", snapshot_every) or 0,
         observables=tuple(pairs),
         start=start,
     )
+
+
+def with_snapshots(plan: Recording, table_bytes: int, numbers: int) -> Recording:
+    """The plan with an interval of snapshots that takes little of a run's time and place, where none was asked for.
+
+    It is 100 frames and, for tables of so many bytes, at least a step for each byte per number that a step moves: else
+    a table of a million cells, written for every hundred frames of a small network, would take longer than its steps.
+
+    Args:
+        plan: what was asked for.
+        table_bytes: of the tables of all biases.
+        numbers: positions of all walkers, n W.
+    """
+    if plan.snapshot_every:
+        return plan
+    interval = 100 * plan.every
+    return replace(plan, snapshot_every=interval * max(1, math.ceil(table_bytes / max(numbers, 100) / interval)))
 
 
 def check_recording(plan: Recording, force_field: ForceField) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from nnsim.errors import InputError
-from nnsim.trajectory.layout import COLUMNS, StoredArray, check_codecs, import_zarr, read_json
+from nnsim.files import json_bytes, remove, replace_file
+from nnsim.trajectory.layout import COLUMNS, StoredArray, check_codecs, read_json
 
 CHUNK_BYTES = 4_000_000
 MOST_FRAMES = 16384
@@ -27,7 +28,7 @@ class Column:
         self.start = count - count % len(buffer)  # first frame of the buffer: writes are whole chunks, never merged
         self.on_disk = count
         self.touched: set[Path] = set()
-        self._array: Any = None
+        self._metadata: dict[str, Any] | None = None
 
     @classmethod
     def new(cls, folder: Path, frame: np.ndarray) -> Column:
@@ -41,8 +42,8 @@ class Column:
         column = cls(folder, np.empty((stored.chunks[0], *stored.shape[1:]), stored.dtype), count)
         if count > column.start:
             column.buffer[: count - column.start] = stored.read(count // stored.chunks[0], count)
-        column._open().resize((count, *stored.shape[1:]))
-        column.touched.add(folder / ".zarray")
+        column._metadata = read_json(folder / ".zarray")
+        column._resize(count)
         return column
 
     @property
@@ -57,26 +58,24 @@ class Column:
         self.count += len(frames)
 
     def write(self) -> None:
-        """Bring the buffered frames to the disk; a file that exists is replaced atomically by zarr's LocalStore."""
+        """Bring the buffered frames to the disk: their chunk, then how many there are. Files are replaced atomically."""
         if self.on_disk == self.count:
             return
-        array = self._open()
-        array.resize((self.count, *self.buffer.shape[1:]))
-        self.touched.add(self.folder / ".zarray")
+        if self._metadata is None:
+            self._metadata = create_array(self.folder, (0, *self.buffer.shape[1:]), self.buffer.shape, self.buffer.dtype)
         if self.buffer[0].size:
-            array[self.start : self.count] = self.buffer[: self.count - self.start]
-            self.touched.add(StoredArray.chunk_name(self.folder, self.start // len(self.buffer), self.buffer.ndim))
+            self.buffer[self.count - self.start :] = missing_value(self.buffer.dtype)
+            self.touched.add(write_chunk(self.folder, self.start // len(self.buffer), self.buffer))
+        self._resize(self.count)
         self.on_disk = self.count
         if not self.room:
             self.start = self.count
 
-    def _open(self) -> Any:
-        if self._array is None and self.on_disk:
-            self._array = open_array(self.folder)
-        elif self._array is None:
-            shape = self.buffer.shape
-            self._array = create_array(self.folder, (0, *shape[1:]), shape, self.buffer.dtype)
-        return self._array
+    def _resize(self, count: int) -> None:
+        assert self._metadata is not None
+        self._metadata["shape"] = [count, *self.buffer.shape[1:]]
+        write_metadata(self.folder, self._metadata)
+        self.touched.add(self.folder / ".zarray")
 
 
 class SeriesColumns:
@@ -124,29 +123,61 @@ class SeriesColumns:
                 column.write()
 
 
-def create_array(folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype) -> Any:
-    """Make an empty zarr array, replacing one that is there."""
-    zarr = import_zarr()
+def create_array(folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype) -> dict[str, Any]:
+    """Make an empty zarr array, replacing one that is there; returns its metadata.
+
+    The checksum finds bits that went bad; level 1, since noise hardly compresses. Other programs, which do not look for
+    the files of chunks, get no plausible numbers in place of a lost one.
+    """
+    remove(folder)
+    folder.mkdir()
+    metadata = {
+        "zarr_format": 2,
+        "shape": list(shape),
+        "chunks": [max(size, 1) for size in chunks],
+        "dtype": dtype.str,
+        "compressor": _codec().get_config(),
+        "fill_value": {"f": "NaN", "c": ["NaN", 0.0]}.get(dtype.kind, missing_value(dtype)),
+        "order": "C",
+        "filters": None,
+        "dimension_separator": ".",
+    }
+    write_metadata(folder, metadata)
+    return metadata
+
+
+def write_metadata(folder: Path, metadata: dict[str, Any]) -> None:
+    """Replace the metadata of an array atomically."""
+    path = folder / ".zarray"
+    text = json_bytes(path, metadata)
+    replace_file(path, lambda file: file.write(text), durable=False)
+
+
+def write_chunk(folder: Path, index: int, values: np.ndarray) -> Path:
+    """Replace a whole chunk of an array, split along its first axis only, atomically; returns its file.
+
+    Written here and not by zarr, which takes ten times as long for a chunk of small numbers; zarr reads it.
+    """
+    path = StoredArray.chunk_name(folder, index, values.ndim)
+    content = _codec().encode(np.ascontiguousarray(values))
+    replace_file(path, lambda file: file.write(content), durable=False)
+    return path
+
+
+def write_array(folder: Path, array: np.ndarray) -> None:
+    """Make an array of a single chunk, replacing one that is there."""
+    create_array(folder, array.shape, array.shape, array.dtype)
+    if array.size:
+        write_chunk(folder, 0, array)
+
+
+def _codec() -> Any:
     from numcodecs import Zstd  # type: ignore[import-untyped]
 
-    # A store of its own for each array: zarr then leaves the attributes of the groups above alone. The checksum finds
-    # bits that went bad; level 1, since noise hardly compresses. Without write_empty_chunks an all-zero chunk would
-    # have no file and could not be told from a lost one. Other programs, which do not look for the files of chunks, get
-    # no plausible numbers in place of a lost one.
-    return zarr.create_array(
-        zarr.storage.LocalStore(folder),
-        shape=shape,
-        chunks=tuple(max(size, 1) for size in chunks),
-        dtype=dtype,
-        compressors=Zstd(level=1, checksum=True),
-        fill_value=_fill_value(dtype),
-        zarr_format=2,
-        overwrite=True,
-        config={"write_empty_chunks": True},
-    )
+    return Zstd(level=1, checksum=True)
 
 
-def _fill_value(dtype: np.dtype) -> Any:
+def missing_value(dtype: np.dtype) -> Any:
     """What stands for a number that is missing: NaN, -1, the largest of unsigned ones, False."""
     match dtype.kind:
         case "f" | "c":
@@ -154,13 +185,5 @@ def _fill_value(dtype: np.dtype) -> Any:
         case "i":
             return -1
         case "u":
-            return np.iinfo(dtype).max
+            return int(np.iinfo(dtype).max)
     return False
-
-
-def open_array(folder: Path) -> Any:
-    """Open a zarr array for writing."""
-    check_codecs(folder, read_json(folder / ".zarray"))
-    zarr = import_zarr()
-    with zarr.config.set({"array.write_empty_chunks": True}):  # open_array has a `config`, but ignores it
-        return zarr.open_array(zarr.storage.LocalStore(folder), mode="r+", zarr_format=2)

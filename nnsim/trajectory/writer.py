@@ -1,9 +1,9 @@
 """Writing a trajectory: frames are buffered, written in whole chunks and committed at a flush.
 
-Order is what keeps a killed run readable. zarr enlarges the metadata of an array before the data are there, so a kill
-leaves arrays of unequal length. Hence a flush writes and fsyncs all frames first and, last, the `committed` number of
-frames of each series in the record (`trajectory_record`), one small file that is replaced atomically. Readers stop
-there; resume truncates to the counts of the checkpoint, which are never above it.
+Order is what keeps a killed run readable. A kill leaves arrays of unequal length. Hence a flush writes and fsyncs all
+frames first and, last, the `committed` number of frames of each series in the record (`trajectory_record`), one small
+file that is replaced atomically. Readers stop there; resume truncates to the counts of the checkpoint, which are never
+above it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nnsim.describe import check_name
 from nnsim.errors import InputError, TrajectoryError
 from nnsim.files import PARTIAL, json_bytes, remove, remove_leftovers, sync, write_json, writing
 from nnsim.lock import OutputLock, released_on_error
-from nnsim.trajectory.columns import SeriesColumns, create_array, open_array
+from nnsim.trajectory.columns import SeriesColumns, write_array, write_chunk
 from nnsim.trajectory.layout import (
     BIASES,
     COLUMNS,
@@ -191,7 +191,7 @@ class TrajectoryWriter:
             if not _same_array(folder, array):
                 self._put_new(folder, array)
             elif array.size:
-                open_array(folder)[...] = array
+                write_chunk(folder, 0, array)
             if attrs is not None:
                 self._write_attributes(folder, attrs)
         self._touched |= {folder / ".zarray"}
@@ -203,9 +203,7 @@ class TrajectoryWriter:
         parent = self._group(folder.parent.relative_to(self._root).as_posix())
         fresh = parent / f".{folder.name}.{uuid.uuid4().hex}{PARTIAL}"
         try:
-            made = create_array(fresh, array.shape, array.shape, array.dtype)
-            if array.size:
-                made[...] = array
+            write_array(fresh, array)
             inside = folder.relative_to(self._root).as_posix()
             coming = {f"{inside}/{name}": state_of(fresh, name, f"{inside}/{name}") for name in metadata_files(fresh)}
             self._record.announce(coming, gap=True)

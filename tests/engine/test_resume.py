@@ -16,7 +16,6 @@ import torch
 from command_line import arrays_of, committed, ended, error_of, killed, launch, nnsim, python, read_all, wait_for
 from torch import Tensor
 from warm import Copy
-from zarr.storage import _local
 
 from nnsim import (
     Box,
@@ -504,7 +503,7 @@ def test_too_large_a_time_step_diverges_without_an_output() -> None:
 @pytest.mark.parametrize("writes", [0, 3, 10, 60, 200])
 def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
     """After some writes the disk is full: one line, what was committed is readable, and with space it goes on."""
-    path, left, real = tmp_path / "run.zarr", [writes], _local._put
+    path, left, real = tmp_path / "run.zarr", [writes], trajectory_columns.replace_file
     analytic().run(90, output=tmp_path / "whole.zarr", progress=False)
 
     def put(*arguments: Any, **options: Any) -> int:
@@ -513,14 +512,14 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(*arguments, **options)
 
-    monkeypatch.setattr(_local, "_put", put)
+    monkeypatch.setattr(trajectory_columns, "replace_file", put)
     with pytest.raises(
         TrajectoryError, match=r"run\.zarr: No space left on device; free some space, then continue"
     ) as caught:
         analytic().run(90, output=path, progress=False)
     assert "\n" not in str(caught.value)
     read_all(path)
-    monkeypatch.setattr(_local, "_put", real)
+    monkeypatch.setattr(trajectory_columns, "replace_file", real)
     analytic().run(90, output=path, resume=True, progress=False)
     assert_equals(path, tmp_path / "whole.zarr")
 

@@ -1,5 +1,6 @@
 """A chunk that is lost is named, and never read as numbers."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,12 +8,14 @@ import numpy as np
 import pytest
 import zarr
 from command_line import error_of, nnsim
+from numcodecs import Zstd
 
 from nnsim import Simulation, Trajectory, TrajectoryError, cv, report
 from nnsim.cli.info import describe_trajectory
 from nnsim.integrators import Langevin
 from nnsim.systems import AnalyticSystem, Harmonic
 from nnsim.trajectory import columns as trajectory_columns
+from nnsim.trajectory.columns import Column, missing_value
 from nnsim.trajectory.writer import TrajectoryWriter
 
 
@@ -92,3 +95,34 @@ def test_other_programs_find_no_plausible_number(tmp_path: Path, dtype: str, mis
         file.unlink()
         read = np.asarray(zarr.open_array(str(folder), mode="r", zarr_format=2)[...])
         np.testing.assert_array_equal(read, np.full(read.shape, missing, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", ["?", "i1", "i8", "u1", "u8", "f2", "f4", "f8", "c8", "c16", ">f8"])
+def test_metadata_are_those_of_zarr(tmp_path: Path, dtype: str) -> None:
+    """A growing array is, file by file, what zarr would have written, and zarr reads it."""
+    values = np.arange(14).reshape(7, 2).astype(dtype)
+    column = Column(tmp_path / "ours", np.empty((3, 2), dtype))
+    for row in values:
+        column.add(row[None])
+        if not column.room:
+            column.write()
+    column.write()
+    theirs = zarr.create_array(
+        zarr.storage.LocalStore(tmp_path / "theirs"),
+        shape=values.shape,
+        chunks=(3, 2),
+        dtype=values.dtype,
+        compressors=Zstd(level=1, checksum=True),
+        fill_value=missing_value(values.dtype),
+        zarr_format=2,
+        config={"write_empty_chunks": True},
+    )
+    theirs[...] = values
+    ours = zarr.open_array(str(tmp_path / "ours"), mode="r", zarr_format=2)
+    assert np.array_equal(ours[...], values) and ours.dtype == values.dtype
+    known, expected = (json.loads((tmp_path / name / ".zarray").read_text()) for name in ("ours", "theirs"))
+    assert known == expected
+    chunks = {f"{index}.0" for index in range(3)}
+    for name in sorted(chunks):
+        assert (tmp_path / "ours" / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
+    assert {file.name for file in (tmp_path / "ours").iterdir()} == chunks | {".zarray"}

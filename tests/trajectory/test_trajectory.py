@@ -17,7 +17,6 @@ from unittest import mock
 import numpy as np
 import pytest
 import zarr
-from zarr.storage import _local
 
 from nnsim.errors import InputError, TrajectoryError
 from nnsim.trajectory import columns as trajectory_columns
@@ -665,13 +664,13 @@ def test_unknown_names_list_what_there_is(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("writes", [0, 1, 2, 5, 9, 14, 40, 75])
 def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
-    """The disk is full after some writes of zarr, then has space again: nothing is lost, nothing doubled."""
+    """The disk is full after some writes, then has space again: nothing is lost, nothing doubled."""
     path = tmp_path / "run.zarr"
     finished(tmp_path / "straight.zarr", 60)
     writer = TrajectoryWriter.create(path, {"seed": 1})
     advance(writer, 0, 25)
     writer.flush()
-    left, real = [writes], _local._put
+    left, real = [writes], trajectory_columns.replace_file
 
     def put(*arguments: Any, **options: Any) -> int:
         left[0] -= 1
@@ -679,7 +678,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(*arguments, **options)
 
-    monkeypatch.setattr(_local, "_put", put)
+    monkeypatch.setattr(trajectory_columns, "replace_file", put)
     stopped = 25
 
     def run_on() -> None:
@@ -693,7 +692,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int)
         run_on()
     assert_holds(path, stopped)
     assert not list(path.rglob("*.partial"))
-    monkeypatch.setattr(_local, "_put", real)
+    monkeypatch.setattr(trajectory_columns, "replace_file", real)
     writer.release()
     writer = TrajectoryWriter.resume(path, {name: stopped // every for name, every in EVERY.items()})
     advance(writer, stopped, 60)
@@ -705,7 +704,7 @@ def test_a_table_that_a_full_disk_breaks_off_leaves_nothing(tmp_path: Path, monk
     path = tmp_path / "run.zarr"
     writer = TrajectoryWriter.create(path, {})
     fails = mock.Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    for what in (_local, "_put"), (trajectory_writer, "state_of"):
+    for what in (trajectory_columns, "replace_file"), (trajectory_writer, "state_of"):
         with monkeypatch.context() as patch:
             patch.setattr(*what, fails)
             with pytest.raises(TrajectoryError, match="No space left on device"):
@@ -718,7 +717,7 @@ def test_a_table_that_a_full_disk_breaks_off_leaves_nothing(tmp_path: Path, monk
 
 @pytest.mark.usefixtures("small_chunks")
 def test_a_failed_write_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, real = tmp_path / "run.zarr", _local._put
+    path, real = tmp_path / "run.zarr", trajectory_columns.replace_file
     writer = TrajectoryWriter.create(path, {})
 
     def full(*_: Any, **__: Any) -> int:
@@ -726,12 +725,12 @@ def test_a_failed_write_is_tried_again(tmp_path: Path, monkeypatch: pytest.Monke
 
     for step in range(1, 41):
         if step == 10:  # the tenth frame fills a chunk of values
-            monkeypatch.setattr(_local, "_put", full)
+            monkeypatch.setattr(trajectory_columns, "replace_file", full)
             with pytest.raises(TrajectoryError, match="No space left"):
                 writer.append(LOSS, step, 0.25 * step, frame(LOSS, step))
             with pytest.raises(TrajectoryError, match="No space left"):
                 writer.append(LOSS, 11, 0.25 * 11, frame(LOSS, 11))
-            monkeypatch.setattr(_local, "_put", real)
+            monkeypatch.setattr(trajectory_columns, "replace_file", real)
         else:
             writer.append(LOSS, step, 0.25 * step, frame(LOSS, step))
     writer.close()
