@@ -9,7 +9,7 @@ import numpy as np
 
 from nnsim.errors import InputError
 from nnsim.files import json_bytes, remove, replace_file
-from nnsim.trajectory.layout import COLUMNS, StoredArray, check_codecs, read_json
+from nnsim.trajectory.layout import COLUMNS, StoredArray, read_json
 
 CHUNK_BYTES = 4_000_000
 MOST_FRAMES = 16384
@@ -58,11 +58,12 @@ class Column:
         self.count += len(frames)
 
     def write(self) -> None:
-        """Bring the buffered frames to the disk: their chunk, then how many there are. Files are replaced atomically."""
+        """Bring the buffered frames to the disk: their chunk, then how many there are; replacing files atomically."""
         if self.on_disk == self.count:
             return
         if self._metadata is None:
-            self._metadata = create_array(self.folder, (0, *self.buffer.shape[1:]), self.buffer.shape, self.buffer.dtype)
+            shape = self.buffer.shape
+            self._metadata = create_array(self.folder, (0, *shape[1:]), shape, self.buffer.dtype)
         if self.buffer[0].size:
             self.buffer[self.count - self.start :] = missing_value(self.buffer.dtype)
             self.touched.add(write_chunk(self.folder, self.start // len(self.buffer), self.buffer))

@@ -316,7 +316,7 @@ def test_round_trips_may_begin_at_the_start(tmp_path: Path) -> None:
     [(50, 2, None, 1000), (300, 2, None, 15_000), (300, 20, None, 2000), (300, 2, 70, 70)],
 )
 def test_snapshots_of_large_tables_are_seldom(bins: int, walkers: int, asked: int | None, expected: int) -> None:
-    """Two tables of 300 x 300 numbers are 1.44 MB: 14400 steps for 100 numbers, 1440 for 1000, in hundreds of frames."""
+    """Two tables of 300 x 300 numbers, 1.44 MB: 14400 steps for 100 positions, 1440 for 1000, in hundreds of frames."""
     two = [cv.WeightNorm(), cv.Parameter(0)]
     bias = WangLandau(two, Grid((0, -2), (9, 2), bins=(bins, bins)), InverseTime(0.1, 100.0), kernel=0.3)
     system = AnalyticSystem(50, Harmonic(), start=0.1)

@@ -119,7 +119,8 @@ def test_metadata_are_those_of_zarr(tmp_path: Path, dtype: str) -> None:
     )
     theirs[...] = values
     ours = zarr.open_array(str(tmp_path / "ours"), mode="r", zarr_format=2)
-    assert np.array_equal(ours[...], values) and ours.dtype == values.dtype
+    assert np.array_equal(ours[...], values)
+    assert ours.dtype == values.dtype
     known, expected = (json.loads((tmp_path / name / ".zarray").read_text()) for name in ("ours", "theirs"))
     assert known == expected
     chunks = {f"{index}.0" for index in range(3)}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 EARLY = 100  # step of the first look that is judged by its mean values
 SHORTEST, LONGEST, LONGEST_COPY = 8, 100, 40  # lags, in steps
 OWN_SHARE, COPY_SHARE = 1 / 4, 1 / 25  # of the steps: the run's own cost little to measure, copies cost as much again
-COMPILED_SHARE = 1 / 1000  # where a step of the run costs a small part of one of a copy
+COMPILED_SHARE = 1 / 3000  # where a step of a copy takes as long as up to two hundred of the run
 SPAN, SPAN_COPY = 6, 3  # lags in a window
 UNSTABLE = 3.0  # kT of work on each degree of freedom in a single step
 MOST_SAVED = 2_000_000  # numbers of an unfinished window, beyond which a checkpoint leaves it out
