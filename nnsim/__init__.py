@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from nnsim.evaluation import Evaluation
     from nnsim.forcefield import ForceField
     from nnsim.grid.grid import Grid
+    from nnsim.integrators.minimise import Minimum, minimise
     from nnsim.lattice import Lattice
     from nnsim.protocols import Bias, CollectiveVariable, Integrator, Observable, Platform, Reporter, System
+    from nnsim.running.starts import States
     from nnsim.running.store import Store
     from nnsim.simulation import Simulation
     from nnsim.state import State
     from nnsim.trajectory.reader import Trajectory
     from nnsim.trajectory.runs import Trajectories
+    from nnsim.trajectory.states import states
 
 _HOMES = {
     "nnsim.analysis.landscape.landscape": ["EntropyLandscape"],
@@ -36,6 +39,7 @@ _HOMES = {
     "nnsim.evaluation": ["Evaluation"],
     "nnsim.forcefield": ["ForceField"],
     "nnsim.grid.grid": ["Grid"],
+    "nnsim.integrators.minimise": ["Minimum", "minimise"],
     "nnsim.lattice": ["Lattice"],
     "nnsim.protocols": [
         "Bias",
@@ -46,11 +50,13 @@ _HOMES = {
         "Reporter",
         "System",
     ],
+    "nnsim.running.starts": ["States"],
     "nnsim.running.store": ["Store"],
     "nnsim.simulation": ["Simulation"],
     "nnsim.state": ["State"],
     "nnsim.trajectory.reader": ["Trajectory"],
     "nnsim.trajectory.runs": ["Trajectories"],
+    "nnsim.trajectory.states": ["states"],
 }
 _MODULES = ("analysis", "bias", "cv", "export", "integrators", "plotting", "report", "schedules", "systems")
 
@@ -66,6 +72,7 @@ __all__ = [
     "InputError",
     "Integrator",
     "Lattice",
+    "Minimum",
     "NNSimError",
     "NNSimWarning",
     "Observable",
@@ -73,12 +80,15 @@ __all__ = [
     "Reporter",
     "Simulation",
     "State",
+    "States",
     "Store",
     "System",
     "Trajectories",
     "Trajectory",
     "TrajectoryError",
+    "minimise",
     "per_tensor_limits",
+    "states",
 ]
 
 

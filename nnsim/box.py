@@ -94,6 +94,12 @@ class Box:
         """Whether each walker [W] lies inside, for positions [W, n]."""
         return ((positions >= self.lower) & (positions <= self.upper)).all(-1)
 
+    def project(self, positions: Tensor) -> Tensor:
+        """The nearest positions inside, for positions [..., n]; where nothing is a wall they stay as they are."""
+        if self.kind != "reflecting":
+            return positions
+        return positions.clamp(self.lower.to(positions), self.upper.to(positions))
+
     def confine_(self, positions: Tensor, velocities: Tensor | None = None) -> None:
         """Bring positions [W, n] back into the box in place, reversing velocities [W, n] where they are mirrored."""
         if self.kind == "open":

@@ -154,6 +154,18 @@ class ForceField:
         return self._plain(energy, positions), forces
 
     @undisturbed
+    def value_and_gradient(self, positions: Tensor, of: str) -> tuple[Tensor, Tensor, Tensor]:
+        """The train loss or U, as `of` is "loss" or "potential", [W], its gradient [W, n], and U [W]."""
+        leaf = _leaf(positions)
+        with torch.enable_grad():
+            evaluation = self.evaluate(leaf)
+            energy = self.system.energy(evaluation)
+            value = evaluation.loss("train") if of == "loss" else energy
+            assert value is not None
+            gradient = -_descent(value, leaf)
+        return value.detach().double(), gradient, self._plain(energy, positions)
+
+    @undisturbed
     def __call__(self, positions: Tensor, step: int, previous_cvs: Tensor | None = None) -> Forces:
         """Energies and forces at positions [W, n]; `step` is the time of moving biases, and says which are due.
 

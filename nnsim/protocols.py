@@ -421,6 +421,14 @@ class Integrator(Protocol):
         """
         return None
 
+    def finished(self, state: State) -> bool:
+        """Whether further steps would change nothing, as those of a minimisation that has converged: runs end then."""
+        return False
+
+    def summary(self, state: State) -> Mapping[str, str]:
+        """What the table at the end of a run says of it, by name."""
+        return {}
+
     def refresh(self, state: State, force_field: ForceField) -> None:
         """Energies, CVs and forces anew at the same positions: the potential is another than in the step before."""
         if self.needs_gradients:

@@ -37,6 +37,7 @@ from nnsim.running.interrupt import GO_ON, Interrupt
 from nnsim.running.monitor import Monitor
 from nnsim.running.plan import Recording, check_recording, recording_plan, with_snapshots
 from nnsim.running.recording import History, Recorder, filming, particle_series, standard_series
+from nnsim.running.starts import starting_positions
 from nnsim.running.step_error.watch import StepError
 from nnsim.running.store import Store, called, require_path, require_store
 
@@ -70,7 +71,9 @@ class Simulation:
         integrator: how the walkers move.
         bias: a bias or several, or pairs (bias, interval k in steps); the walkers share them.
         observe: what else to record: observables, or pairs (observable, interval in steps).
-        walkers: number of independent copies W, at least 1.
+        positions: where the walkers start, in place of the system's own start: [W, n], or [n] for all of them, or
+            `nnsim.states(...)`, a frame of a trajectory or networks.
+        walkers: number of independent copies W, at least 1; None is as many as there are `positions`, or 1.
         seed: of all random numbers, at least 0 and below 2^64: each follows from (seed, purpose, walker, step), see
             `nnsim.random.RandomStreams`, which lives in the state.
         steps: length of the run; `run` and the command line may override it.
@@ -119,7 +122,8 @@ class Simulation:
         *,
         bias: Bias | tuple[Bias, int] | Sequence[Bias | tuple[Bias, int]] = (),
         observe: Sequence[Observable | tuple[Observable, int]] = (),
-        walkers: int = 1,
+        positions: Any = None,
+        walkers: int | None = None,
         seed: int = 0,
         steps: int | None = None,
         every: int = 100,
@@ -138,7 +142,8 @@ class Simulation:
         self.threads = None if threads is None else require_integer("Simulation", "threads", threads, least=1)
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        self.walkers = require_integer("Simulation", "walkers", walkers, least=1)
+        if walkers is not None:
+            walkers = require_integer("Simulation", "walkers", walkers, least=1)
         self.seed = require_seed("Simulation", seed)
         self.steps = None if steps is None else require_integer("Simulation", "steps", steps, least=0)
         self.checkpoint_every = (
@@ -182,12 +187,30 @@ class Simulation:
         self.system.prepare(self.precision, self.device)
         for one in biases:
             one.prepare(self.device)
-        generator = RandomStreams(self.seed, self.device)
+        self._platforms = platforms
+        self._start(positions, walkers)
+        tables = sum(table.nbytes for one in biases for table in one.tables().values())
+        self.recording = with_snapshots(self.recording, tables, self.state.positions.numel())
+        self._begun_on = self.platform.name
+        self.automatic_platform = isinstance(platform, str) and platform == AUTO
+        standard_series(self)  # refuses different things of one name
+        with remembering(checksums):
+            self._description = describe_parts(self)  # now, because parts may count what they do
+        ownership.take(self)
+
+    def _start(self, given: Any, walkers: int | None) -> None:
+        """The state at step 0, of walkers at given positions or where the system lets them start."""
+        generator, biases = RandomStreams(self.seed, self.device), self.force_field.biases
         for one in biases:
             one.attach(self.integrator, generator)
-        positions = self.system.initial_positions(self.walkers, generator)
+        if given is None:
+            self.walkers, self.start_record = walkers or 1, self.system.start_record()
+            positions = self.system.initial_positions(self.walkers, generator)
+        else:
+            positions, self.start_record = starting_positions(given, walkers, self.system)
+            self.walkers = len(positions)
         positions = positions.to(self.device, self.precision.state).contiguous()
-        if note := self.system.start_record().get("unseeded"):
+        if note := self.start_record.get("unseeded"):
             logging.getLogger("nnsim").info(note)
         gradients, size = self.integrator.needs_gradients, self.integrator.batch_size
         self.evaluation = self.system.plan_evaluation(positions, size, gradients)
@@ -198,17 +221,27 @@ class Simulation:
         self.state = started(self.integrator, positions, self.force_field, generator)
         check_finite(self.state)
         check_conserved(self.integrator, self.state)
-        checks.check_observables(self.state, self.force_field, observed)
+        checks.check_observables(self.state, self.force_field, [thing for thing, _ in self.recording.observables])
         self.force_field.start_biases(self.state.cvs)
-        tables = sum(table.nbytes for one in biases for table in one.tables().values())
-        self.recording = with_snapshots(self.recording, tables, positions.numel())
-        self.platform, self.platform_reason = choose(self, platforms)
-        self._begun_on = self.platform.name
-        self.automatic_platform = isinstance(platform, str) and platform == AUTO
-        standard_series(self)  # refuses different things of one name
-        with remembering(checksums):
-            self._description = describe_parts(self)  # now, because parts may count what they do
-        ownership.take(self)
+        self.platform, self.platform_reason = choose(self, self._platforms)
+
+    @undisturbed
+    def set_positions(self, positions: Any) -> Simulation:
+        """Let the walkers start elsewhere, as `Simulation(positions=...)` does; before the first step only.
+
+        Args:
+            positions: [W, n], or [n] for all walkers, or `nnsim.states(...)`.
+
+        Raises:
+            InputError: steps were made already, or as when the simulation is made.
+        """
+        if self.state.step:
+            raise InputError(
+                f"Simulation: positions are where a run starts, but this one is at step {self.state.step}; make "
+                "another simulation"
+            )
+        self._start(positions, self.walkers)
+        return self
 
     def resume_on(self, recorded: str | None) -> None:
         """Stay on the platform that a run has had so far, as its header calls it, unless told otherwise."""
@@ -345,10 +378,10 @@ class Simulation:
                 if storage and time.monotonic() > due:
                     (storage.save if self.checkpoint_every is None else storage.commit)()
                     due = time.monotonic() + CHECKPOINT_SECONDS
-                return interrupt.requested
+                return interrupt.requested or self._finished()
 
             start = self.state.step
-            while self.state.step < target and not interrupt.requested:
+            while self.state.step < target and not (interrupt.requested or self._finished()):
                 stop = target
                 if self.checkpoint_every is not None:
                     step = self.state.step
@@ -399,6 +432,10 @@ class Simulation:
         elapsed = time.perf_counter() - begin
         fitting = int(LOOK_UP_SECONDS / max(elapsed / steps, 1e-9))
         self._slice_steps = max(1, min(fitting, 2 * self._slice_steps + 8))
+
+    def _finished(self) -> bool:
+        """Whether nothing moves any more, and the last frame has been recorded."""
+        return self.state.step % self.recording.every == 0 and self.integrator.finished(self.state)
 
     def _report(self, reporters: Sequence[Reporter]) -> None:
         step = self.state.step

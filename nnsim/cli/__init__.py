@@ -14,6 +14,7 @@ import click
 from nnsim.cli.analyze import analyze
 from nnsim.cli.export import export
 from nnsim.cli.info import info
+from nnsim.cli.minimise import minimise
 from nnsim.cli.movie import movie
 from nnsim.cli.options import debug_option
 from nnsim.cli.plot import plot
@@ -53,6 +54,7 @@ def cli() -> None:
       nnsim run input.py --set width=100 --steps 1e6
       nnsim run input.py --resume               go on after a stop or a crash
       nnsim tune input.py                       what runs it fastest
+      nnsim minimise input.py                   its minima, by L-BFGS in the box
       nnsim sweep input.py --grid width=10,30 --seeds 3 --jobs 2
       nnsim info input.zarr                     what is in a trajectory
       nnsim plot landscape input.zarr -o S.png  the entropy landscape
@@ -63,7 +65,7 @@ def cli() -> None:
     """
 
 
-for command in (run, tune, sweep, info, plot, analyze, export, movie, report):
+for command in (run, tune, minimise, sweep, info, plot, analyze, export, movie, report):
     cli.add_command(command)
 
 

@@ -50,6 +50,7 @@ def describe_trajectory(trajectory: Trajectory) -> dict[str, str]:
         "system": f"{system.get('type')}, {size} parameters, {header.get('walkers')} walkers",
         "integrator": _flat(header.get("integrator", {})),
         "precision, seed": f"{header.get('precision')}, {header.get('seed')}",
+        "started from": _start(header.get("start")),
         "platform": _platform(header),
         "error of time step": _step_error(header),
         "settings": _flat(header.get("settings", {})) or "none",
@@ -124,6 +125,16 @@ def _platform(header: dict[str, Any]) -> str:
     """The platform, and why it was not the fastest for such an integrator."""
     name, reason = str(header.get("platform")), header.get("platform_reason")
     return f"{name} ({reason})" if reason else name
+
+
+def _start(start: object) -> str:
+    """Where the walkers started, if not where the system lets them."""
+    told = start if isinstance(start, dict) else {}
+    if "trajectory" in told:
+        return f"frame {told.get('frame')}, of step {told.get('step')}, of {told['trajectory']}"
+    if "networks" in told:
+        return f"{told['networks']} networks"
+    return "given positions" if "positions" in told else ""
 
 
 def _step_error(header: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import click
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
+    from nnsim.running.starts import States
     from nnsim.trajectory.reader import Trajectory
 
 
@@ -59,6 +60,9 @@ def save_table(rows: Sequence[Mapping[str, Any]], output: Path | None) -> None:
 debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
 picture_option = click.option("-o", "--output", type=OutputPath(), help="The picture to write, .png, .pdf or .svg.")
 table_option = click.option("-o", "--output", type=OutputPath(), help="Also write the table to this CSV file.")
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a setting of the script."
+)
 trajectory_argument = click.argument("trajectory", type=click.Path(path_type=Path))
 bias_option = click.option("--bias", help="Name of the Wang-Landau bias, if there are several.")
 between_option = click.option(
@@ -68,6 +72,41 @@ between_option = click.option(
     metavar="LOW HIGH",
     help="Count round trips of the first CV between these values; by default its 10 % and 90 % points.",
 )
+
+
+def start_options(command: Any) -> Any:
+    """The options --start and --start-frame, which `start_states` takes."""
+    frame = click.option(
+        "--start-frame", type=int, metavar="N", help="With --start, another frame of its positions than the last."
+    )
+    start = click.option(
+        "--start", type=click.Path(path_type=Path), help="Start the walkers from those of this trajectory."
+    )
+    return start(frame(command))
+
+
+def start_states(start: Path | None, frame: int | None, resume: bool) -> States | None:
+    """What the walkers are to start from, if that was asked for."""
+    if start is None:
+        if frame is not None:
+            raise InputError("--start-frame is the frame of a trajectory to start from; give that with --start")
+        return None
+    if resume:
+        raise InputError("--start is for a new run, but with --resume one goes on; leave one of them out")
+    from nnsim.trajectory.states import states
+
+    return states(start, -1 if frame is None else frame)
+
+
+def length_of(text: str) -> int:
+    """The number of steps of --steps."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not number.is_integer() or number < 0:
+        raise InputError(f"--steps {text}: must be a whole number of at least 0, such as 20000 or 1e6")
+    return int(number)
 
 
 def open_runs(paths: Sequence[Path]) -> list[Trajectory]:

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import click
 
-from nnsim.cli.options import OutputPath, debug_option
+from nnsim.cli.options import OutputPath, debug_option, length_of, set_option, start_options, start_states
 from nnsim.cli.terminal import say
 from nnsim.errors import InputError
 
 
 @click.command(add_help_option=False)
 @click.argument("script", type=click.Path(path_type=Path), required=False)
-@click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a setting of the script.")
+@set_option
 @click.option("--steps", metavar="N", help="Total length of the run in steps (1e6 is fine), also with --resume.")
+@start_options
 @click.option(
     "-o",
     "--output",
@@ -35,6 +36,8 @@ def run(
     script: Path | None,
     overrides: tuple[str, ...],
     steps: str | None,
+    start: Path | None,
+    start_frame: int | None,
     output: Path | None,
     resume: bool,
     accept_changes: bool,
@@ -49,13 +52,14 @@ def run(
       nnsim run examples/spiral_wlmd.py
       nnsim run examples/spiral_wlmd.py --set walkers=16 --set seed=3 --steps 2e4 -o short.zarr
       nnsim run examples/spiral_wlmd.py --steps 1e5 --resume
+      nnsim run examples/spiral_wlmd.py --start trained.zarr
     """
     if wants_help:
         _run_help(context, script)
         return
     if script is None:
         raise click.UsageError("nnsim run needs the path of an input script; see nnsim run --help")
-    length = None if steps is None else _length(steps)
+    length = None if steps is None else length_of(steps)
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other; choose one")
     if accept_changes and not resume:
@@ -66,8 +70,11 @@ def run(
     with Claim(output or default, resume=resume, overwrite=overwrite, certain=output is not None) as claim:
         from nnsim.running.script import Script
 
+        starts = start_states(start, start_frame, resume)  # before the script, which may go to another folder
         loaded = Script(script)
         simulation = loaded.simulation(loaded.settings(overrides, steps=length))
+        if starts is not None:
+            simulation.set_positions(starts)
         path = output or Path(simulation.output or default)
         simulation.run(
             length,
@@ -90,13 +97,3 @@ def _run_help(context: click.Context, script: Path | None) -> None:
         from nnsim.running.script import Script
 
         say("\n" + Script(script).help())
-
-
-def _length(text: str) -> int:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not number.is_integer() or number < 0:
-        raise InputError(f"--steps {text}: must be a whole number of at least 0, such as 20000 or 1e6")
-    return int(number)

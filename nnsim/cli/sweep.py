@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nnsim.cli.options import OutputPath, debug_option
-from nnsim.cli.run import _length
+from nnsim.cli.options import OutputPath, debug_option, length_of
 from nnsim.cli.terminal import cell, say
 from nnsim.errors import NNSimError, printable
 
@@ -68,7 +67,7 @@ def sweep(
       nnsim sweep input.py --grid "hidden=6,6;12,12" --set walkers=4 --steps 1e4 -o shapes
       nnsim plot map input-sweep --x width --y depth --value ln_loss_train_last
     """
-    length = None if steps is None else _length(steps)
+    length = None if steps is None else length_of(steps)
     from nnsim.running.script import Script
     from nnsim.running.sweep import Sweep
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from nnsim.cli.options import debug_option
+from nnsim.cli.options import debug_option, set_option
 from nnsim.cli.terminal import say
 from nnsim.errors import InputError
 
 
 @click.command()
 @click.argument("script", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a setting of the script.")
+@set_option
 @click.option("--walkers", metavar="N,N,...", help="Numbers of walkers to try; the script needs a setting `walkers`.")
 @click.option("--seconds", type=float, default=3.0, show_default=True, help="For each measurement.")
 @debug_option

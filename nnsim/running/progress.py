@@ -215,6 +215,7 @@ def summary(simulation: Simulation) -> dict[str, str]:
         values = state.cvs[:, column]
         mean = "" if comes_round(cv, simulation.system.box) else f"mean {float(values.mean()):.4g}, "
         rows[cv.name] = f"{mean}from {float(values.min()):.4g} to {float(values.max()):.4g}"
+    rows |= simulation.integrator.summary(state)
     for bias in simulation.force_field.biases:
         for key, value in bias_numbers(bias).items():
             rows[f"{bias.name}: {_LABELS.get(key, key)}"] = f"{value:.4g}"

@@ -173,7 +173,7 @@ def header(simulation: Simulation) -> dict[str, Any]:
         "script": simulation.script,
         "time_step": simulation.integrator.time_step,
         "kT": describe(simulation.integrator.kT),
-        "start": simulation.system.start_record(),
+        "start": simulation.start_record,
         **_described(simulation),
         "platform_reason": simulation.platform_reason,
         "evaluation": simulation.evaluation,

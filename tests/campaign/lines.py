@@ -19,6 +19,7 @@ WORKING: dict[str, tuple[str, ...]] = {
     "run": ("SCRIPT", "--steps", "20", "-o", "out.zarr", "--no-progress"),
     "sweep": ("SCRIPT", "--grid", "steps=20", "-o", "out", "--no-progress"),
     "tune": ("SCRIPT", "--seconds", "0.02"),
+    "minimise": ("SCRIPT", "--steps", "3", "-o", "out.zarr", "--no-progress"),
     "info": ("PLANE",),
     "plot evolution": ("TRAINING", "--quantity", "loss", "--split", "train", "-o", "a.png"),
     "plot growth": ("PLANE", "-o", "a.png"),

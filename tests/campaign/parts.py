@@ -116,6 +116,7 @@ INTEGRATORS: dict[str, Call] = {
         moves.HybridMonteCarlo,
         {"dt": 0.1, "steps": 5, "kT": 1.0, "jitter": 0.2, "refreshment": 1.0, "masses": 1.0},
     ),
+    "LBFGS": (moves.LBFGS, {"of": "potential", "gradient_norm": 1e-6, "memory": 5}),
     "MonteCarlo": (moves.MonteCarlo, {"step": 0.1, "kT": 1.0, "move": "one"}),
     "FixedStep": (moves.FixedStep, {"size": 0.1}),
     "MixedStep": (moves.MixedStep, {"smallest": 0.1, "largest": 1.0}),
@@ -261,6 +262,13 @@ SYSTEMS: dict[str, Call] = {
     "AnalyticSystem": (AnalyticSystem, {"n": 3, "potential": Harmonic(), "box": Box(1.0), "start": 0.5}),
 }  # fmt: skip
 CORE: dict[str, Call] = {
+    "minimise": (
+        nnsim.minimise,
+        {"system": AnalyticSystem(2, Harmonic(), start=0.5), "positions": torch.ones(2, 2), "of": "potential",
+         "gradient_norm": 1e-6, "steps": 5, "memory": 3, "observe": (), "walkers": 2, "seed": 0, "every": 1,
+         "precision": "double", "device": "cpu", "threads": 1, "output": None, "overwrite": False, "progress": False},
+    ),
+    "states": (nnsim.states, {"source": [mlp((2, 3, 2)), mlp((2, 3, 2))], "frame": -1, "step": None, "walkers": 0}),
     "Box": (Box, {"limit": 1.0, "kind": "reflecting"}),
     "Box of edges": (Box, {"lower": -1.0, "upper": 1.0, "kind": "periodic"}),
     "per_tensor_limits": (per_tensor_limits, {"shapes": [(3, 2), (3,)], "scale": 1.0}),
@@ -270,9 +278,9 @@ CORE: dict[str, Call] = {
     "Simulation": (
         nnsim.Simulation,
         {"system": AnalyticSystem(2, Harmonic(), start=0.5), "integrator": Langevin(0.1, 1.0), "bias": (),
-         "observe": (), "walkers": 2, "seed": 0, "steps": 10, "every": 5, "record_start": False,
-         "positions_every": 5, "velocities_every": 5, "snapshot_every": 5, "checkpoint_every": 5, "output": None,
-         "reporters": (), "precision": "mixed", "device": "cpu", "threads": 1},
+         "observe": (), "positions": torch.zeros(2, 2), "walkers": 2, "seed": 0, "steps": 10, "every": 5,
+         "record_start": False, "positions_every": 5, "velocities_every": 5, "snapshot_every": 5,
+         "checkpoint_every": 5, "output": None, "reporters": (), "precision": "mixed", "device": "cpu", "threads": 1},
     ),
 }  # fmt: skip
 LANDSCAPES: dict[str, Call] = {

@@ -30,8 +30,8 @@ NOT_THROWN_AT = {
     "COLORS STYLE STYLES WIDTH EXTENSIONS": "constants",
     "Alignment AutocorrelationTime BlockAverages ConditionalMean ConvergenceRecord Diagnosis Diffusion EntropyChange "
     "EntropyDifference EquilibriumTable Evolution FinalAdvantage FrameSample FrameWeights HistogramFlatness "
-    "LayerTemperature LogarithmicLaw MeanSquaredDisplacement Overlap PowerLaw PrincipalComponents Profile Rmsd Rmsf "
-    "Scaling SweepGrid SweepTable TrainingCurve VelocityAutocorrelation": "results, which functions give",
+    "LayerTemperature LogarithmicLaw MeanSquaredDisplacement Minimum Overlap PowerLaw PrincipalComponents Profile Rmsd "
+    "Rmsf Scaling States SweepGrid SweepTable TrainingCurve VelocityAutocorrelation": "results, which functions give",
 }  # fmt: skip
 
 

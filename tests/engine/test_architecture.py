@@ -29,14 +29,14 @@ MAY_IMPORT = {
     "running": ("identity", "program", "random", "trajectory", "networks", "analysis"),  # a sweep's table
     "platforms": ("grid", "networks", "program", "random", "running"),
     "cv": ("networks",),
-    "integrators": ("program", "random"),
+    "integrators": ("program", "random", "running"),  # a minimisation is a run
     "bias": ("grid", "random"),
     "systems": ("cv", "networks", "platforms", "random"),
     "analysis": ("grid", "trajectory", "networks"),
     "export": ("analysis", "networks", "trajectory"),
     "plotting": ("analysis", "grid", "networks"),
     "report": ("analysis", "plotting", "trajectory"),
-    "cli": ("analysis", "export", "platforms", "plotting", "report", "running", "trajectory"),
+    "cli": ("analysis", "export", "integrators", "platforms", "plotting", "report", "running", "trajectory"),
 }
 
 # Those that deal with parts; in the others what is asked for is that of arrays, files and code.
