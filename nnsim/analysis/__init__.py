@@ -17,6 +17,7 @@ from nnsim.analysis.averages.equilibrium import (
 )
 from nnsim.analysis.averages.kinds import teach
 from nnsim.analysis.averages.profile import Profile, profile
+from nnsim.analysis.averages.two_sided import Compared, TwoSided, sides_of, start_of, two_sided
 from nnsim.analysis.averages.weights import FrameWeights, frame_weights
 from nnsim.analysis.landscape.axes import Axis, Curve, natural_value
 from nnsim.analysis.landscape.convergence import ConvergenceRecord, Diagnosis, convergence_records, diagnose
@@ -72,6 +73,7 @@ __all__ = [
     "AutocorrelationTime",
     "Axis",
     "BlockAverages",
+    "Compared",
     "ConditionalMean",
     "ConvergenceRecord",
     "Curve",
@@ -99,6 +101,7 @@ __all__ = [
     "SweepGrid",
     "SweepTable",
     "TrainingCurve",
+    "TwoSided",
     "VelocityAutocorrelation",
     "align",
     "autocorrelation",
@@ -146,9 +149,12 @@ __all__ = [
     "round_trips_by",
     "running_average",
     "scaling",
+    "sides_of",
+    "start_of",
     "steps_per_epoch",
     "sweep_runs",
     "teach",
     "training_curve",
+    "two_sided",
     "velocity_autocorrelation",
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nnsim.cli.analyze_scaling import scaling
+from nnsim.cli.analyze_two_sided import two_sided
 from nnsim.cli.options import (
     OutputPath,
     between_option,
@@ -40,11 +41,13 @@ def analyze() -> None:
       nnsim analyze equilibrium run.zarr --given ln_loss_train --of accuracy_test
       nnsim analyze advantage run.zarr --training sgd.zarr --of accuracy_test
       nnsim analyze reweight run.zarr --along accuracy_test --bins values
+      nnsim analyze two-sided trained.zarr random.zarr
       nnsim analyze scaling input-sweep --x width --value ntk_trace_train_first
     """
 
 
-analyze.add_command(scaling)
+for command in (scaling, two_sided):
+    analyze.add_command(command)
 
 
 @analyze.command()

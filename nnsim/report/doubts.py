@@ -44,6 +44,7 @@ class Doubts:
         checks: dict[str, Callable[[], list[Notice]]] = {
             "lost files": self._missing,
             "convergence": self._unconverged,
+            "the two sides": self._two_sides,
             "the time step": self._time_step,
             "the temperature": self._temperature,
             "the edges of the grid": self._outside,
@@ -93,6 +94,14 @@ class Doubts:
         details = tuple(f"{self._of(place)}{problem}" for place, one in doubtful for problem in one.problems())
         worst_of = "the worst run has " if len(self.runs.all) > 1 else ""
         return [Notice(WARNING, "Not converged", f"{worst_of}{worst}.", details)]
+
+    def _two_sides(self) -> list[Notice]:
+        if self.runs.sides is None:
+            return []
+        found = self.runs.two_sided
+        if not found.problems:
+            return [Notice(NOTE, "Two-sided test", f"{found.verdict}.")]
+        return [Notice(WARNING, "Not at equilibrium", "runs from two kinds of starts disagree.", tuple(found.problems))]
 
     def _temperature(self) -> list[Notice]:
         found = []

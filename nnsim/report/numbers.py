@@ -37,6 +37,8 @@ class Numbers:
         """What tables there are to make, with their names."""
         runs = self.runs
         found: list[Maker] = []
+        if runs.sides is not None:
+            found.append(("the two-sided test", self.two_sided))
         if runs.is_training or not (runs.has_landscape or runs.has_states):
             found.append(("the table of recorded values", self.recorded))
         if runs.has_landscape:
@@ -52,6 +54,23 @@ class Numbers:
         if found[0][1] != self.recorded:
             found.append(("the table of recorded values", self.recorded))
         return found
+
+    def two_sided(self) -> list[Table]:
+        """Each observable on both sides."""
+        assert self.runs.sides is not None
+        found, sides = self.runs.two_sided, self.runs.sides
+        rows = [
+            [
+                one.name,
+                *(with_error(mean, error) for mean, error in zip(one.mean, one.error, strict=True)),
+                with_error(one.difference, one.standard_error),
+                one.verdict,
+            ]
+            for one in found.observables
+        ]
+        names = [analysis.start_of(side[0]) for side in sides]
+        note = f"Means after {100 * found.since:g} % of the runs, errors by the spread of walkers. {found.verdict}."
+        return [Table("Two kinds of starts", ("Observable", *names, "Difference", "Verdict"), rows, note)]
 
     # ------------------------------------------------------------------ landscapes
 

@@ -33,6 +33,8 @@ class Pictures:
     def makers(self) -> list[Maker]:
         """What pictures there are to make, with their names."""
         runs, found = self.runs, list[Maker]()
+        if runs.sides is not None:
+            found.append(("the picture of the two sides", self.two_sided))
         if runs.has_landscape:
             found.append(("the picture of the landscape", self.landscape))
         if runs.has_states:
@@ -55,6 +57,16 @@ class Pictures:
         if runs.first.positions is not None:
             found.append(("the picture of the parameters", self.layers))
         return found
+
+    def two_sided(self) -> list[Picture]:
+        """How the two sides went towards each other."""
+        from nnsim import plotting
+
+        assert self.runs.sides is not None
+        drawn = plotting.plot_two_sided(*self.runs.sides, self.runs.two_sided, note="")
+        names = " and ".join(analysis.start_of(side[0]) for side in self.runs.sides)
+        text = f"Means over the walkers {names}, with two standard errors. Grey: left out of the comparison."
+        return [_picture(drawn, text, text)]
 
     # ------------------------------------------------------------------ landscapes
 

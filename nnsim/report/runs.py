@@ -11,6 +11,7 @@ from typing import Any
 
 from nnsim.analysis.averages.equilibrium import averaged_bias
 from nnsim.analysis.averages.kinds import bias_settings, word
+from nnsim.analysis.averages.two_sided import TwoSided, sides_of, two_sided
 from nnsim.analysis.landscape.landscape import EntropyLandscape
 from nnsim.analysis.landscape.learnt import grid_bias_name
 from nnsim.errors import InputError
@@ -155,6 +156,17 @@ class Runs:
         """S of one run, or the average of several."""
         single = [EntropyLandscape.from_trajectory(run, self.bias) for run in self.all]
         return single[0] if len(single) == 1 else EntropyLandscape.average(single)
+
+    @cached_property
+    def sides(self) -> tuple[list[Trajectory], list[Trajectory]] | None:
+        """The runs by their two kinds of starts, if they are a two-sided test of equilibrium."""
+        return sides_of(self.all) if len(self.all) > 1 else None
+
+    @cached_property
+    def two_sided(self) -> TwoSided:
+        """What the two sides have shown."""
+        assert self.sides is not None
+        return two_sided(*self.sides)
 
     @cached_property
     def scalars(self) -> list[str]:

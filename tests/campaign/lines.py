@@ -37,12 +37,18 @@ WORKING: dict[str, tuple[str, ...]] = {
     "analyze reweight": ("PLANE", "--along", "weight_norm", "--bins", "4"),
     "analyze boltzmann": ("BOLTZMANN", "--of", "accuracy_test"),
     "analyze advantage": ("RECORDED", "--training", "TRAINING", "--of", "accuracy_test", "--width", "0.2"),
+    "analyze two-sided": ("SIDE", "OTHER"),
     "export": ("RECORDED", "out.npz"),
     "movie": ("PLANE", "-o", "a.gif", "--fps", "2", "--seconds", "0.5"),
     "report": ("RECORDED", "-o", "a.html"),
 }
 # Options whose words have parts: these are tried as well.
-INSIDE = {"--set": ("steps=*",), "--grid": ("steps=*", "steps=10,*"), "--where": ("width=*", "*=10")}
+INSIDE = {
+    "--set": ("steps=*",),
+    "--grid": ("steps=*", "steps=10,*"),
+    "--where": ("width=*", "*=10"),
+    "--tolerance": ("loss_train=*", "*=0.1"),
+}
 
 
 class Line(NamedTuple):

@@ -23,13 +23,15 @@ OBSERVED = [cv.LogLoss("train"), cv.Loss("train"), cv.Accuracy("test")]
 
 @dataclass(frozen=True)
 class Runs:
-    """Finished runs: of a recorded script, one with known numbers, a training, a Boltzmann sampling; and a sweep."""
+    """Finished runs: of a recorded script, one with known numbers, a training, a Boltzmann sampling, sides; sweep."""
 
     recorded: Path
     plane: Path
     training: Path
     boltzmann: Path
     sweep: Path
+    side: Path
+    other: Path
 
     @classmethod
     def made(cls, folder: Path) -> Runs:
@@ -42,9 +44,13 @@ class Runs:
         trained.run(output=training, progress=False)
         sampled.run(output=boltzmann, progress=False)
         make_run(folder / "plane.zarr")
+        sides = folder / "side.zarr", folder / "other.zarr"
+        for seed, path in enumerate(sides):
+            moved = nnsim.Simulation(system(), MonteCarlo(0.1), seed=seed, steps=100, **settings)
+            moved.set_positions(moved.state.positions * seed).run(output=path, progress=False)
         recorded, sweep = folder / "recorded" / "input.zarr", _sweep(folder / "sweep")
         shutil.copytree(finished("monte_carlo").parent, recorded.parent)
-        return cls(recorded, folder / "plane.zarr", training, boltzmann, sweep)
+        return cls(recorded, folder / "plane.zarr", training, boltzmann, sweep, *sides)
 
 
 def _sweep(folder: Path) -> Path:
@@ -72,7 +78,23 @@ def uses(runs: Runs) -> dict[str, Call]:
         **_sweeps(swept, runs.sweep),
         **_pictures(Trajectory(runs.recorded), plane, trained, swept),
         **_exports(Trajectory(runs.recorded)),
+        **_two_sides(Trajectory(runs.side), Trajectory(runs.other)),
     }
+
+
+def _two_sides(a: Trajectory, b: Trajectory) -> dict[str, Call]:
+    found = analysis.two_sided(a, b)
+    return {
+        "two_sided": (
+            analysis.two_sided,
+            {"a": a, "b": [b], "of": ["loss_train"], "since": 0.5, "tolerance": {"loss_train": 0.1}},
+        ),
+        "sides_of": (analysis.sides_of, {"runs": [a, b]}),
+        "start_of": (analysis.start_of, {"run": a}),
+        "plot_two_sided": (
+            plotting.plot_two_sided, {"a": a, "b": [b], "result": found, "ax": None, "max_panels": 2, "note": None}
+        ),
+    }  # fmt: skip
 
 
 def _methods(run: Trajectory) -> dict[str, Call]:

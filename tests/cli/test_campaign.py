@@ -28,10 +28,11 @@ NOT_THROWN_AT = {
     "setting_at temperature_at seeded shapes_of hidden_sizes equal_sizes": "helpers of other parts",
     "ChannelNorm ResidualBlock": "layers of a network",
     "COLORS STYLE STYLES WIDTH EXTENSIONS": "constants",
-    "Alignment AutocorrelationTime BlockAverages ConditionalMean ConvergenceRecord Diagnosis Diffusion EntropyChange "
-    "EntropyDifference EquilibriumTable Evolution FinalAdvantage FrameSample FrameWeights HistogramFlatness "
-    "LayerTemperature LogarithmicLaw MeanSquaredDisplacement Minimum Overlap PowerLaw PrincipalComponents Profile Rmsd "
-    "Rmsf Scaling States SweepGrid SweepTable TrainingCurve VelocityAutocorrelation": "results, which functions give",
+    "Alignment AutocorrelationTime BlockAverages Compared ConditionalMean ConvergenceRecord Diagnosis Diffusion "
+    "EntropyChange EntropyDifference EquilibriumTable Evolution FinalAdvantage FrameSample FrameWeights "
+    "HistogramFlatness LayerTemperature LogarithmicLaw MeanSquaredDisplacement Minimum Overlap PowerLaw "
+    "PrincipalComponents Profile Rmsd Rmsf Scaling States SweepGrid SweepTable TrainingCurve TwoSided "
+    "VelocityAutocorrelation": "results, which functions give",
 }  # fmt: skip
 
 
