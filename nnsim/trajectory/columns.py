@@ -9,7 +9,7 @@ import numpy as np
 
 from nnsim.errors import InputError
 from nnsim.files import json_bytes, remove, replace_file
-from nnsim.trajectory.layout import COLUMNS, StoredArray, read_json
+from nnsim.trajectory.layout import COLUMNS, StoredArray, missing_zarr, read_json
 
 CHUNK_BYTES = 4_000_000
 MOST_FRAMES = 16384
@@ -173,8 +173,10 @@ def write_array(folder: Path, array: np.ndarray) -> None:
 
 
 def _codec() -> Any:
-    from numcodecs import Zstd  # type: ignore[import-untyped]
-
+    try:
+        from numcodecs import Zstd  # type: ignore[import-untyped]
+    except ImportError:
+        raise missing_zarr() from None
     return Zstd(level=1, checksum=True)
 
 

@@ -34,8 +34,13 @@ def import_zarr() -> ModuleType:
     try:
         import zarr
     except ImportError:
-        raise TrajectoryError("trajectories need the package zarr, which is missing; pip install 'zarr>=3.1'") from None
+        raise missing_zarr() from None
     return zarr
+
+
+def missing_zarr() -> TrajectoryError:
+    """Make the error for an installation without zarr, or numcodecs that comes with it."""
+    return TrajectoryError("trajectories need the package zarr, which is missing; pip install 'zarr>=3.1'")
 
 
 # ------------------------------------------------------------------------------------------- groups and attributes

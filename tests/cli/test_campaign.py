@@ -39,7 +39,7 @@ NOT_THROWN_AT = {
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("campaign", "count"),
-    [(kills, 6), (flips, 12), (inputs, 60), (disks, 3)],
+    [(kills, 4), (flips, 12), (inputs, 60), (disks, 2)],
     ids=["kills", "flips", "inputs", "disks"],
 )
 def test_nothing_is_lost_silent_or_raw(campaign: Campaign, count: int) -> None:

@@ -201,7 +201,7 @@ def test_both_platforms_take_the_same_path(name: str) -> None:
         )
         for platform in PLATFORMS
     ]  # fmt: skip
-    total = int((1500 if runs[0].force_field.biases else 4000) * statistics_scale(0.5))
+    total = int((1500 if runs[0].force_field.biases else 4000) * statistics_scale(0.3))
     for moves in (100, total - 100):
         reference, native = (run.advance(moves).state for run in runs)
         accepted = native.integrator_state["accepted"]

@@ -135,12 +135,17 @@ def test_shadow_work_falls_as_the_order_of_the_step_says(potential: Callable[[Te
 
 @pytest.mark.slow
 def test_the_error_bar_is_the_spread_of_independent_runs() -> None:
-    """24 seeds: the spread of the estimates is the mean error told, within 3 of the 15 % by which that is known."""
-    found = [numbers(measured(mixed, Langevin(0.3, 1.0), steps=2000, walkers=32, seed=s)[0]) for s in range(24)]
+    """24 seeds in full: the spread of the estimates is the mean error told, within 4 of the 15 % by which it is known.
+
+    Of 12 seeds it is known to 21 %.
+    """
+    seeds = round(24 * statistics_scale(0.5))
+    known = 1 / np.sqrt(2 * (seeds - 1))
+    found = [numbers(measured(mixed, Langevin(0.3, 1.0), steps=2000, walkers=32, seed=s)[0]) for s in range(seeds)]
     for name in ("energy", "spread"):
         spread = np.std([one[name] for one in found], ddof=1)
         told = np.sqrt(np.mean([one[f"{name}_error"] ** 2 for one in found]))
-        assert 0.55 < spread / told < 1.6
+        assert abs(np.log(spread / told)) < 4 * known
 
 
 # ---------------------------------------------------------------------- warned of, or not
@@ -177,6 +182,7 @@ SMALL = [
     *((mixed, Langevin(dt, 1.0)) for dt in (0.1, 0.2, 0.3, 0.4)),
     (mixed, Brownian(0.2, 1.0)),
 ]
+FEW = slice(None, None, 1 if statistics_scale() == 1 else 2)  # every second of them, else it takes a minute
 
 
 @pytest.mark.slow
@@ -191,7 +197,7 @@ def test_too_large_a_step_is_told_with_one_to_try(potential: Callable[[Tensor], 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("potential", "integrator"), SMALL, ids=lambda one: getattr(one, "__name__", ""))
+@pytest.mark.parametrize(("potential", "integrator"), SMALL[FEW], ids=lambda one: getattr(one, "__name__", ""))
 def test_a_step_that_is_right_is_silent(potential: Callable[[Tensor], Tensor], integrator: Any) -> None:
     simulation, warned = measured(potential, integrator)
     assert not warned
