@@ -2,10 +2,14 @@
 
 import os
 import signal
+from collections.abc import Iterable
+from typing import TypeVar
 
 import pytest
 import torch
 from command_line import hear_signals
+
+Case = TypeVar("Case")
 
 
 def statistics_scale(reduced: float = 0.1) -> float:
@@ -14,6 +18,11 @@ def statistics_scale(reduced: float = 0.1) -> float:
     Tolerances follow from the sample size, so what a test asserts holds for both.
     """
     return 1.0 if os.environ.get("NNSIM_FULL_STATISTICS") == "1" else reduced
+
+
+def few(cases: Iterable[Case]) -> list[Case]:
+    """Of statistics that take seconds for each of many cases: all with NNSIM_FULL_STATISTICS=1, else every second."""
+    return list(cases)[:: 1 if statistics_scale() == 1 else 2]
 
 
 @pytest.fixture(scope="session", autouse=True)

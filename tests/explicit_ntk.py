@@ -213,12 +213,11 @@ def entropy(jacobian, outputs="mean"):
 
 def central_differences(function, theta, step=2e-5):
     """Gradient [n] by differences of fourth order: errors step^4 and rounding / step."""
-    gradient = np.empty(len(theta))
-    for k in range(len(theta)):
-        values = []
-        for factor in (-2, -1, 1, 2):
-            shifted = theta.copy()
-            shifted[k] += factor * step
-            values.append(function(shifted))
-        gradient[k] = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * step)
-    return gradient
+    return differences_together(lambda shifted: np.array([function(one) for one in shifted]), theta, step)
+
+
+def differences_together(function, theta, step=2e-5):
+    """The same of a function from many positions [P, n] to their values [P]."""
+    shifts = step * np.eye(len(theta))
+    values = [np.asarray(function(theta + factor * shifts)) for factor in (-2, -1, 1, 2)]
+    return (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * step)

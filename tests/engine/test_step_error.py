@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import nnsim
-from conftest import statistics_scale
+from conftest import few, statistics_scale
 from torch import Tensor
 
 from nnsim import Box, Grid, NNSimWarning, Simulation, Trajectory, cv
@@ -111,7 +111,7 @@ def test_the_covariance_of_boa() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("potential", [harmonic, quartic, mixed])
+@pytest.mark.parametrize("potential", few([mixed, harmonic, quartic]))
 def test_shadow_work_falls_as_the_order_of_the_step_says(potential: Callable[[Tensor], Tensor]) -> None:
     """|w| of a step, heat not counted, falls with a power of dt.
 
@@ -182,11 +182,10 @@ SMALL = [
     *((mixed, Langevin(dt, 1.0)) for dt in (0.1, 0.2, 0.3, 0.4)),
     (mixed, Brownian(0.2, 1.0)),
 ]
-FEW = slice(None, None, 1 if statistics_scale() == 1 else 2)  # every second of them, else it takes a minute
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("potential", "integrator"), TOO_LARGE, ids=lambda one: getattr(one, "__name__", ""))
+@pytest.mark.parametrize(("potential", "integrator"), few(TOO_LARGE), ids=lambda one: getattr(one, "__name__", ""))
 def test_too_large_a_step_is_told_with_one_to_try(potential: Callable[[Tensor], Tensor], integrator: Any) -> None:
     simulation, warned = measured(potential, integrator)
     assert len(warned) == 1
@@ -197,7 +196,7 @@ def test_too_large_a_step_is_told_with_one_to_try(potential: Callable[[Tensor], 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("potential", "integrator"), SMALL[FEW], ids=lambda one: getattr(one, "__name__", ""))
+@pytest.mark.parametrize(("potential", "integrator"), few(SMALL), ids=lambda one: getattr(one, "__name__", ""))
 def test_a_step_that_is_right_is_silent(potential: Callable[[Tensor], Tensor], integrator: Any) -> None:
     simulation, warned = measured(potential, integrator)
     assert not warned

@@ -9,14 +9,15 @@ for autocorrelation. What physical_validation is given are frames far enough apa
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import statistics_scale
+from conftest import few, statistics_scale
 from physical_validation import ensemble, kinetic_energy
 from physical_validation.data import EnsembleData, ObservableData, SimulationData, SystemData, UnitData
 
@@ -27,6 +28,13 @@ from nnsim.systems import AnalyticSystem, DoubleWell
 # ---------------------------------------------------------------- averages, extrapolated to a time step of zero
 
 SCALE = statistics_scale(0.25)
+
+
+def turns(names: Iterable[str], two: tuple[Any, Any]) -> list[tuple[str, Any]]:
+    """Each name with both, so that every second pair has all names, and each of the two about as often."""
+    return [(name, one) for place, name in enumerate(names) for one in (two if place % 2 else two[::-1])]
+
+
 PAIR, PAIR_KT = DoubleWell(barrier=1.5, coupling=2.0), 0.9
 
 
@@ -176,8 +184,7 @@ def record(name: str, kT: float, stated: float | None = None, kinetic: int = 0) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kT", [COLD, HOT])
-@pytest.mark.parametrize("name", THERMOSTATS)
+@pytest.mark.parametrize(("name", "kT"), few(turns(THERMOSTATS, (COLD, HOT))))
 def test_kinetic_energies_have_the_maxwell_boltzmann_distribution(name, kT):
     """Kolmogorov-Smirnov on 10 frames of each walker: p of 5e-5 is that of 4 standard errors; 10 % in kT are found out.
 
@@ -197,8 +204,7 @@ def test_kinetic_energies_have_the_maxwell_boltzmann_distribution(name, kT):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("energy", ["potential", "total"])
-@pytest.mark.parametrize("name", THERMOSTATS)
+@pytest.mark.parametrize(("name", "energy"), few(turns(THERMOSTATS, ("potential", "total"))))
 def test_ensembles_at_two_temperatures_have_the_right_ratio(name, energy):
     """ln(P_hot(E) / P_cold(E)) is linear in E with the slope 1 / kT_cold - 1 / kT_hot, to 4.5 of its standard errors.
 

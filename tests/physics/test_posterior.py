@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from conftest import few
 from scipy.linalg import solve_discrete_lyapunov
 
 from nnsim import Integrator, Simulation
@@ -174,7 +175,7 @@ def moments(case: Case, simulation: Simulation) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", few(CASES))
 def test_law_of_the_time_step(name):
     """Mean and covariance, and the variances of velocities, to 2 % of each value or better, within 5 errors."""
     case = CASES[name]

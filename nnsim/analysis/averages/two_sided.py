@@ -370,8 +370,8 @@ def _compared(
 def _of_run(run: Trajectory, name: str, since: float) -> Floats:
     """Of each walker the first value, and the means of the two halves of what is used, [3, W]."""
     series = run[name]
-    values = np.asarray(series[:], dtype=np.float64)
-    used = np.flatnonzero(series.step > since * run.steps)
+    step, values = series.step, np.asarray(series[:], dtype=np.float64)
+    used = np.flatnonzero(step > since * step[-1])
     if len(used) < 4:
         raise InputError(
             f"two_sided: {run.path} has {len(used)} frames of {name} after the part since = {since:g} that is left "
