@@ -782,7 +782,11 @@ OWN: list[Case] = [
         lambda: moved_by(NoInit()),
         "NoInit: the method init is missing, ... define init(positions, force_field,",
     ),
-    ("stranger", lambda: moved_by(Stranger()), "conserved, refresh is missing; derive the class from nnsim.protocols"),
+    (
+        "stranger",
+        lambda: moved_by(Stranger()),
+        "conserved, finished, summary, refresh is missing; derive the class from nnsim.protocols",
+    ),
     ("step = 3", lambda: own(step=3), "Own: the method step is missing, or takes other arguments; define step(state"),
     (
         "arguments",

@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from nnsim.analysis.averages.common_frames import all_opened
 from nnsim.analysis.averages.kinds import bias_settings
@@ -421,6 +420,8 @@ def _p_value(value: float, error: float, freedom: float) -> float:
     """Of a t-test of 0; numbers without any spread are known exactly."""
     if not error:
         return float(value == 0)
+    from scipy import stats  # half a second, for none but this
+
     return float(2 * stats.t.sf(abs(value) / error, freedom))
 
 
