@@ -8,6 +8,7 @@ from nnsim.analysis.averages.bins import (
     jackknife,
 )
 from nnsim.analysis.averages.boltzmann import boltzmann_averages, boltzmann_settings
+from nnsim.analysis.averages.conditions import sides_of, start_of
 from nnsim.analysis.averages.equilibrium import (
     EquilibriumTable,
     averaged_type,
@@ -17,7 +18,7 @@ from nnsim.analysis.averages.equilibrium import (
 )
 from nnsim.analysis.averages.kinds import teach
 from nnsim.analysis.averages.profile import Profile, profile
-from nnsim.analysis.averages.two_sided import Compared, TwoSided, sides_of, start_of, two_sided
+from nnsim.analysis.averages.two_sided import Compared, TwoSided, two_sided
 from nnsim.analysis.averages.weights import FrameWeights, frame_weights
 from nnsim.analysis.landscape.axes import Axis, Curve, natural_value
 from nnsim.analysis.landscape.convergence import ConvergenceRecord, Diagnosis, convergence_records, diagnose

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from nnsim.analysis.averages.common_frames import all_opened
-from nnsim.analysis.averages.two_sided import TwoSided, start_of
+from nnsim.analysis.averages.conditions import start_of
+from nnsim.analysis.averages.two_sided import TwoSided
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.errors import InputError, require_integer, shown
 from nnsim.plotting.style import COLORS, as_panels, frame, label_steps, readable, styled, write_note

@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nnsim.analysis.averages.conditions import sides_of
 from nnsim.analysis.averages.equilibrium import averaged_bias
 from nnsim.analysis.averages.kinds import bias_settings, word
-from nnsim.analysis.averages.two_sided import TwoSided, sides_of, two_sided
+from nnsim.analysis.averages.two_sided import TwoSided, two_sided
 from nnsim.analysis.landscape.landscape import EntropyLandscape
 from nnsim.analysis.landscape.learnt import grid_bias_name
 from nnsim.errors import InputError
@@ -32,6 +33,7 @@ WORDS = {
     "VelocityVerlet": "Hamiltonian dynamics",
     "GradientDescent": "gradient descent",
     "Adam": "Adam",
+    "LBFGS": "L-BFGS",
 }
 
 

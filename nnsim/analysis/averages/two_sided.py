@@ -30,11 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.averages.common_frames import all_opened
-from nnsim.analysis.averages.kinds import bias_settings
+from nnsim.analysis.averages.conditions import refuse_changing, refuse_other_conditions, states_of
 from nnsim.analysis.checks import require_fraction
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.describe import differences
-from nnsim.errors import InputError, listed, require_number, require_texts, shown
+from nnsim.errors import InputError, listed, require_number, require_texts
 
 if TYPE_CHECKING:
     from nnsim.trajectory.reader import Trajectory
@@ -45,10 +44,6 @@ LEVEL = 0.05  # probability of doubting what is right, of all comparisons togeth
 APART = 3.0  # standard errors
 FEW_WALKERS = 8  # fewer tell their own spread badly
 AGREE, DIFFER, DRIFTING, ALIKE = "agree", "DIFFER", "DRIFTING", "began alike"
-# Their walkers do not stay at one condition, or not at the same as those of another run.
-CHANGING = {"flat_histogram": "learns", "hills": "learns", "ladder": "moves its walkers along a ladder"}
-# Of a system's settings, those that say where walkers start and how they are evaluated.
-OF_STARTS = ("initial", "start", "walkers")
 
 
 @dataclass(frozen=True)
@@ -210,13 +205,13 @@ def two_sided(
     all_opened([*sides[0], *sides[1]], "two_sided")  # no run on both sides
     runs = [*sides[0], *sides[1]]
     for run in runs:
-        _refuse_changing(run)
-        _refuse_other_conditions(runs[0], run)
+        refuse_changing(run)
+        refuse_other_conditions(runs[0], run)
     names = _observables(runs, of)
     asked = _tolerance(tolerance, names)
-    states = _states(runs[0])
+    states = states_of(runs[0])
     walkers = tuple(
-        min(sum(int((_states(run) == k).sum()) for run in side) for k in np.unique(states)) for side in sides
+        min(sum(int((states_of(run) == k).sum()) for run in side) for k in np.unique(states)) for side in sides
     )
     if min(walkers) < 2:
         raise InputError(
@@ -226,95 +221,6 @@ def two_sided(
     found = [one for name in names for one in _compared(sides, name, since, states)]
     found = [one for one in found if of is not None or not one.is_constant]
     return TwoSided(tuple(_judged(found)), (walkers[0], walkers[1]), since, asked)
-
-
-# ---------------------------------------------------------------------------------------------------- conditions
-
-
-def start_of(run: Trajectory) -> str:
-    """From what kind of start a run went out, in a few words; runs of one kind are of one side."""
-    header = run.header
-    start = header.get("start") or {}
-    if "trajectory" in start:
-        return (
-            f"from {Path(str(start['trajectory'])).name} (run {str(start.get('run'))[:8]}, frame {start.get('frame')})"
-        )
-    if "networks" in start or "positions" in start:
-        return "from given networks" if "networks" in start else "from given positions"
-    initial = (header.get("system") or {}).get("initial") or (header.get("system") or {}).get("start")
-    return f"from its own start ({initial[0] if isinstance(initial, list) else initial})"
-
-
-def sides_of(runs: Sequence[Trajectory]) -> tuple[list[Trajectory], list[Trajectory]] | None:
-    """Runs sorted by their kinds of starts, if there are two kinds and the runs can be compared."""
-    kinds: dict[str, list[Trajectory]] = {}
-    for run in runs:
-        kinds.setdefault(start_of(run), []).append(run)
-    try:
-        for run in runs:
-            _refuse_changing(run)
-            _refuse_other_conditions(runs[0], run)
-    except InputError:
-        return None
-    found = list(kinds.values())
-    return (found[0], found[1]) if len(found) == 2 else None
-
-
-def _refuse_changing(run: Trajectory) -> None:
-    """Raise `InputError` unless all frames of each walker belong to one condition."""
-    header = run.header
-    kT = header.get("kT")
-    if kT is None:
-        raise InputError(
-            f"two_sided: {run.path} has no temperature, so there is no equilibrium to be at; give runs with a kT"
-        )
-    if not isinstance(kT, (int, float, list)):
-        raise InputError(
-            f"two_sided: kT of {run.path} changes along the run ({shown(kT)}); give runs at a constant temperature"
-        )
-    for name, settings in bias_settings(run).items():
-        if how := CHANGING.get(str(settings["formula"])):
-            raise InputError(
-                f"two_sided: the bias {name!r} of {run.path} {how}, so its frames do not belong to one condition; give "
-                "runs under biases that stand still"
-            )
-        if settings.get("ramp"):
-            raise InputError(
-                f"two_sided: the bias {name!r} of {run.path} is turned on along the run (ramp = {settings['ramp']}); "
-                "give runs without a ramp"
-            )
-
-
-def _refuse_other_conditions(first: Trajectory, other: Trajectory) -> None:
-    changed = differences(_conditions(first), _conditions(other))
-    if changed:
-        raise InputError(
-            f"two_sided: {first.path} and {other.path} were run at different conditions ({'; '.join(changed[:3])}); "
-            "give runs that differ in their starts only"
-        )
-
-
-def _conditions(run: Trajectory) -> dict[str, Any]:
-    header = run.header
-    system = {name: value for name, value in (header.get("system") or {}).items() if name not in OF_STARTS}
-    states = sorted(set(map(str, _labels(run))))
-    biases = {name: {**one, "beta": None, "kT": None} for name, one in (header.get("bias") or {}).items()}
-    moves = {**(header.get("integrator") or {}), "kT": None}
-    return {"parameters": header.get("parameters"), "system": system, "integrator": moves, "bias": biases, "at": states}
-
-
-def _labels(run: Trajectory) -> list[str]:
-    """The state of each walker, in words."""
-    header = run.header
-    walkers = int(header.get("walkers") or 1)
-    parts = {"kT": header.get("kT")}
-    parts |= {f"beta of {name}": one.get("beta") for name, one in bias_settings(run).items() if "beta" in one}
-    lists = {name: value if isinstance(value, list) else [value] * walkers for name, value in parts.items()}
-    return [", ".join(f"{name} = {lists[name][w]:g}" for name in lists) for w in range(walkers)]
-
-
-def _states(run: Trajectory) -> NDArray[Any]:
-    return np.array(_labels(run))
 
 
 # -------------------------------------------------------------------------------------------------- observables
@@ -359,7 +265,7 @@ def _compared(
     found = []
     for kind in kinds:
         rows = [
-            np.concatenate([one[:, _states(run) == kind] for one, run in zip(part, side, strict=True)], axis=1)
+            np.concatenate([one[:, states_of(run) == kind] for one, run in zip(part, side, strict=True)], axis=1)
             for part, side in zip(parts, sides, strict=True)
         ]
         found.append(_welch(name if len(kinds) == 1 else f"{name} at {kind}", rows))
