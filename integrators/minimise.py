@@ -16,6 +16,7 @@ from nnsim.evaluation import Evaluation
 from nnsim.integrators.lbfgs import CONVERGED, LBFGS
 from nnsim.precision import Precision
 from nnsim.protocols import Observable, System
+from nnsim.running.checks.contract import check_contract
 from nnsim.running.starts import States, numbers
 from nnsim.simulation import Simulation
 
@@ -117,6 +118,7 @@ def minimisation(
     system: System, positions: Any, of: str | None, *, gradient_norm: float, memory: int, **settings: Any
 ) -> Simulation:
     """The simulation that `minimise` runs; the settings are those of `Simulation`."""
+    check_contract("system", system, System)
     what = _of(system) if of is None else of
     kept = LBFGS(what, gradient_norm=gradient_norm, memory=memory)  # type: ignore[abstract]  # it has a step
     return Simulation(system, kept, positions=_inside(positions, system), record_start=True, **settings)

@@ -80,7 +80,10 @@ def starting_positions(given: Any, walkers: int | None, system: System) -> tuple
 def numbers(given: Any) -> Tensor:
     """Positions as float64 on the CPU, or `InputError`."""
     try:
-        return torch.as_tensor(np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given)).double()
+        array = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given)
+        if array.dtype.kind not in "biuf":
+            raise TypeError
+        return torch.as_tensor(array).double()
     except (TypeError, ValueError, RuntimeError):
         raise InputError(
             f"Simulation: positions = {shown(given)} must be numbers [walkers, parameters], or nnsim.states(...); "

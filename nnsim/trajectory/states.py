@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nnsim.errors import InputError, TrajectoryError, shown
+from nnsim.errors import InputError, TrajectoryError, require_integer, shown
 from nnsim.running.starts import States, refuse_others
 from nnsim.trajectory.reader import Trajectory
 
@@ -63,6 +63,7 @@ def _of_trajectory(trajectory: Trajectory, frame: int, step: int | None) -> Stat
             f"{trajectory.path}: no positions were recorded, so nothing can start from them; run with positions_every"
         )
     if step is not None:
+        step = require_integer("states", "step", step, least=0)
         frames = np.flatnonzero(series.step == step)
         if not len(frames):
             raise InputError(

@@ -89,7 +89,7 @@ def _two_sides(a: Trajectory, b: Trajectory) -> dict[str, Call]:
             analysis.two_sided,
             {"a": a, "b": [b], "of": ["loss_train"], "since": 0.5, "tolerance": {"loss_train": 0.1}},
         ),
-        "sides_of": (analysis.sides_of, {"runs": [a, b]}),
+        "sides_of": (analysis.sides_of, {"given": [a, b]}),
         "start_of": (analysis.start_of, {"run": a}),
         "plot_two_sided": (
             plotting.plot_two_sided, {"a": a, "b": [b], "result": found, "ax": None, "max_panels": 2, "note": None}

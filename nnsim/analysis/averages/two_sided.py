@@ -33,7 +33,7 @@ from nnsim.analysis.averages.common_frames import all_opened
 from nnsim.analysis.averages.conditions import refuse_changing, refuse_other_conditions, states_of
 from nnsim.analysis.checks import require_fraction
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.errors import InputError, listed, require_number, require_texts
+from nnsim.errors import InputError, listed, require_number, require_texts, shown
 
 if TYPE_CHECKING:
     from nnsim.trajectory.reader import Trajectory
@@ -248,10 +248,17 @@ def _observables(runs: Sequence[Trajectory], of: str | Sequence[str] | None) -> 
 
 
 def _tolerance(given: Mapping[str, float] | None, names: Sequence[str]) -> dict[str, float]:
-    found = {}
-    for name, value in (given or {}).items():
+    found: dict[str, float] = {}
+    if given is None:
+        return found
+    if not isinstance(given, Mapping):
+        raise InputError(
+            f"two_sided: tolerance = {shown(given)} must give the error asked for by observable, such as "
+            "{'ln_loss_test': 0.03}; change tolerance"
+        )
+    for name, value in given.items():
         if name not in names:
-            raise InputError(f"two_sided: tolerance of {name!r}, which is not compared; there is {listed(names)}")
+            raise InputError(f"two_sided: tolerance of {shown(name)}, which is not compared; there is {listed(names)}")
         found[name] = require_number("two_sided", f"tolerance of {name}", value, above=0.0)
     return found
 
