@@ -12,13 +12,14 @@ from nnsim.analysis.averages.common_frames import all_opened
 from nnsim.analysis.averages.conditions import start_of
 from nnsim.analysis.averages.two_sided import TwoSided
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.errors import InputError, require_integer, shown
+from nnsim.errors import InputError, printable, require_integer, shown
 from nnsim.plotting.style import COLORS, as_panels, frame, label_steps, readable, styled, write_note
 
 if TYPE_CHECKING:
     from nnsim.trajectory.reader import Trajectory
 
 PIECES = 60  # of a record, each of which is a point of the line
+LETTERS = 32  # of the name of a start in the legend
 
 
 def plot_two_sided(
@@ -59,24 +60,31 @@ def plot_two_sided(
             for side, color in zip(sides, (COLORS[1], COLORS[0]), strict=True):
                 step, mean, error = _line(side, name)
                 panel.fill_between(step, mean - 2 * error, mean + 2 * error, color=color, alpha=0.25, linewidth=0)
-                label = f"{start_of(side[0])}, {sum(run.header['walkers'] for run in side)} walkers"
-                panel.plot(step, mean, color=color, label=label)
+                panel.plot(step, mean, color=color, label=_label(side))
                 last = max(last, float(step[-1]))
             panel.axvspan(0, result.since * last, color="0.5", alpha=0.12, linewidth=0)
             panel.set_ylabel(readable(name))
             frame(panel, (0.0, last))
         place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "borderpad": 0.0, "borderaxespad": 0.2}
-        panels[0].legend(frameon=False, handlelength=1.4, **cast(Any, place))
+        legend = panels[0].legend(frameon=False, handlelength=1.4, **cast(Any, place))
+        legend.set_in_layout(False)  # a long name must not make the panels narrow
         label_steps(panels, "step")
         write_note(panels[0], result.verdict if note is None else note, pad=44.0)
     return panels
+
+
+def _label(side: Sequence[Trajectory]) -> str:
+    """From where a side began, in one line as wide as the panels, and its walkers."""
+    name = printable(start_of(side[0]).partition(" (run ")[0])
+    name = name if len(name) <= LETTERS else f"{name[: LETTERS - 3]}..."
+    return f"{name}, {sum(run.header['walkers'] for run in side)} walkers"
 
 
 def _chosen(result: TwoSided, most: int) -> list[str]:
     """The observables that say most, each once."""
     doubted = [one.name for one in result.observables if one.verdict.isupper()]
     telling = [one.name for one in result.observables if "loss" in one.name or "accuracy" in one.name]
-    names = [*doubted, *telling, *(one.name for one in result.observables)]
+    names = [*doubted, *(telling or [one.name for one in result.observables])]
     return list(dict.fromkeys(name.partition(" at ")[0] for name in names))[:most]
 
 
