@@ -5,6 +5,7 @@ What a new interpreter does by itself is tested with new ones, see `command_line
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pkgutil
@@ -78,9 +79,10 @@ class Copy:
         return out, err
 
     def send_signal(self, number: int) -> None:
-        """To the process, if it is there."""
+        """To the process, if it is there; it may end, and be reaped, in between."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """At once."""
