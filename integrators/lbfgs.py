@@ -59,7 +59,7 @@ class LBFGS(Integrator):
             without data for `"loss"`, or parameters on a lattice.
 
     References: J. Nocedal, Math. Comput. 35, 773 (1980), doi:10.1090/S0025-5718-1980-0572855-7, the recursion of p.
-    779; D. P. Bertsekas, SIAM J. Control Optim. 20, 221 (1982), doi:10.1137/0320018, eqs. 28-32, the projection; A. S.
+    779; D. P. Bertsekas, SIAM J. Control Optim. 20, 221 (1982), doi:10.1137/0320018, the projection; A. S.
     Lewis and M. L. Overton, Math. Program. 141, 135 (2013), doi:10.1007/s10107-012-0514-2, algorithm 2.6, the search;
     W. W. Hager and H. Zhang, SIAM J. Optim. 16, 170 (2005), doi:10.1137/030601880, eq. 4.1, its end.
 

@@ -135,9 +135,9 @@ def test_shadow_work_falls_as_the_order_of_the_step_says(potential: Callable[[Te
 
 @pytest.mark.slow
 def test_the_error_bar_is_the_spread_of_independent_runs() -> None:
-    """24 seeds in full: the spread of the estimates is the mean error told, within 4 of the 15 % by which it is known.
+    """24 seeds in full: the spread of the estimates is the mean error told, between 0.55 and 1.6 times.
 
-    Of 12 seeds it is known to 21 %.
+    That is 4.1 and 3.2 of the 15 % by which it is known; of 12 seeds it is known to 21 %.
     """
     seeds = round(24 * statistics_scale(0.5))
     known = 1 / np.sqrt(2 * (seeds - 1))
@@ -145,7 +145,7 @@ def test_the_error_bar_is_the_spread_of_independent_runs() -> None:
     for name in ("energy", "spread"):
         spread = np.std([one[name] for one in found], ddof=1)
         told = np.sqrt(np.mean([one[f"{name}_error"] ** 2 for one in found]))
-        assert abs(np.log(spread / told)) < 4 * known
+        assert -4.07 * known < np.log(spread / told) < 3.18 * known
 
 
 # ---------------------------------------------------------------------- warned of, or not

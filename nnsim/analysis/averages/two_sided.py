@@ -8,14 +8,14 @@ Of an observable y, for each walker w of side A (such as trained networks) and o
 The walkers of a side are independent and know nothing of the other side, so that the error needs no correlation time
 and holds also where each walker remembers its start for longer than the run: it then is too large a difference, or a
 drift, that tells. Drift is the change from the first to the second half of the frames that are used, of each side.
-Each p-value is that of a t-test (Welch's for the difference), and a verdict counts how many were made, after Holm.
+Each p-value is that of a t-test (Welch's for the difference), and after Holm all differences together are doubted
+wrongly once in twenty times at most, and so are all drifts.
 
 That two sides agree shows something only if they began apart, and no more than their error: `began apart` says whether
 the first frames differed by more than 3 standard errors and by more than three errors of the final difference.
 
-References: the test as such: A. M. Ferrenberg, D. P. Landau and K. Binder, J. Stat. Phys. 63, 867 (1991); A. Gelman and
-D. B. Rubin, Stat. Sci. 7, 457 (1992), doi:10.1214/ss/1177011136, from dispersed starts; B. L. Welch, Biometrika 34, 28
-(1947), doi:10.1093/biomet/34.1-2.28; S. Holm, Scand. J. Stat. 6, 65 (1979).
+References: dispersed starts: A. Gelman and D. B. Rubin, Stat. Sci. 7, 457 (1992), doi:10.1214/ss/1177011136; B. L.
+Welch, Biometrika 34, 28 (1947), doi:10.1093/biomet/34.1-2.28; S. Holm, Scand. J. Stat. 6, 65 (1979).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     Runs = Trajectory | Path | str | Sequence[Trajectory | Path | str]
 
-LEVEL = 0.05  # probability of doubting what is right, of all comparisons together
+LEVEL = 0.05  # probability of doubting what is right, of all differences together, and of all drifts
 APART = 3.0  # standard errors
 FEW_WALKERS = 8  # fewer tell their own spread badly
 AGREE, DIFFER, DRIFTING, ALIKE = "agree", "DIFFER", "DRIFTING", "began alike"
