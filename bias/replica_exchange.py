@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nnsim.bias.boltzmann import Boltzmann
 from nnsim.criteria import FEWEST_TRIPS
-from nnsim.errors import InputError, require_each, require_integer, shown
+from nnsim.errors import InputError, require_each, require_integer, require_number, shown
 from nnsim.protocols import CollectiveVariable, Integrator
 from nnsim.random.streams import Purpose, RandomStreams
 from nnsim.schedules import BiasFunction
@@ -106,6 +106,22 @@ class ReplicaExchange(Boltzmann):
             )
         self.pilot = -(-self.pilot // self.every) * self.every  # it ends with a round of swaps
         self._generator: RandomStreams | None = None
+        self._numbers: list[OfRung] = []  # of the rungs, which are saved with the ladder
+        self._reset()
+
+    def respace(self, beta: Sequence[float]) -> None:
+        """Put other rungs in place of the given ones, equally many, before the first step.
+
+        Raises:
+            InputError: another number of rungs, or a ladder that does not ascend.
+        """
+        rungs = [require_number("ReplicaExchange", "beta", one) for one in beta]
+        if len(rungs) != len(self.beta) or sorted(set(rungs)) != rungs:
+            raise InputError(
+                f"ReplicaExchange: beta = {shown(beta)} must be {len(self.beta)} ascending numbers, as many as before; "
+                "sort them, give each once"
+            )
+        self.beta = rungs
         self._reset()
 
     def _reset(self) -> None:
@@ -147,14 +163,17 @@ class ReplicaExchange(Boltzmann):
         self.rung = torch.arange(walkers, device=self.ladder.device) % len(self.beta)
         self.round_trips, self._been = torch.zeros_like(self.rung), (self.rung == 0).long()
 
-    def each(self, values: Sequence[float]) -> OfRung:
-        """A time step for each rung, as a function of the step that gives each walker that of its present rung.
+    def each(self, values: Sequence[float], begin: Sequence[float] | None = None, ramp: int = 0) -> OfRung:
+        """A time step or friction for each rung, as a function of the step that gives each walker that of its rung.
 
         Args:
             values: of the K rungs, from the lowest beta to the highest, finite: a list, array or tensor [K].
+            begin: those of the first step, from which the values are reached within `ramp` steps, by the same factor at
+                each of them; all above 0. None is the values themselves.
+            ramp: steps, at least 0.
 
         Raises:
-            InputError: more or fewer values than rungs, or one that is no finite number.
+            InputError: more or fewer values than rungs, or a number out of its range.
 
         >>> from nnsim import Simulation, cv
         >>> from nnsim.bias import ReplicaExchange
@@ -167,7 +186,9 @@ class ReplicaExchange(Boltzmann):
         >>> simulation.integrator.dt(1).tolist()
         [0.2, 0.1, 0.05, 0.2, 0.1, 0.05]
         """
-        return OfRung(self, values)
+        found = OfRung(self, values, begin, ramp)
+        self._numbers.append(found)
+        return found
 
     # ------------------------------------------------------------------ swaps
 
@@ -284,12 +305,15 @@ class ReplicaExchange(Boltzmann):
     def state_dict(self) -> dict[str, Any]:
         """A copy of the ladder, where the walkers are on it, and all counts."""
         names = ("ladder", "rung", "offers", "swaps", "_acceptance", "round_trips", "_been")
-        return {name.lstrip("_"): getattr(self, name).clone() for name in names}
+        numbers = {"numbers": [list(map(list, one.rows)) for one in self._numbers]} if self._numbers else {}
+        return {**{name.lstrip("_"): getattr(self, name).clone() for name in names}, **numbers}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         for name in ("ladder", "rung", "offers", "swaps", "_acceptance", "round_trips", "_been"):
             setattr(self, name, saved[name.lstrip("_")].to(self.ladder.device, copy=True))
+        for one, rows in zip(self._numbers, saved.get("numbers", []), strict=False):  # not in version 0.2
+            one.rows = (tuple(rows[0]), tuple(rows[1]))
 
 
 class OfRung(BiasFunction):
@@ -298,25 +322,51 @@ class OfRung(BiasFunction):
     Args:
         exchange: the ladder; the simulation must have it as a bias.
         values: of its K rungs, finite.
+        begin, ramp: see `ReplicaExchange.each`.
+
+    Attributes:
+        rows: what it begins with and the values, of the K rungs.
 
     Raises:
         InputError: as of `ReplicaExchange.each`.
     """
 
-    def __init__(self, exchange: ReplicaExchange, values: Sequence[float]) -> None:
-        found = require_each("ReplicaExchange", "values", values)
-        self.values = (found,) if isinstance(found, float) else found
+    def __init__(
+        self, exchange: ReplicaExchange, values: Sequence[float], begin: Sequence[float] | None = None, ramp: int = 0
+    ) -> None:
         self.bias = exchange
-        if len(self.values) != len(exchange.beta):
-            raise InputError(
-                f"ReplicaExchange: {len(self.values)} values for {len(exchange.beta)} rungs; give each rung one"
-            )
+        self.ramp = require_integer("ReplicaExchange", "ramp", ramp, least=0)
+        self.set(values, begin)
+
+    def set(self, values: Sequence[float], begin: Sequence[float] | None = None) -> None:
+        """Other values, before the first step."""
+        last = self._row("values", values)
+        first = last if begin is None else self._row("begin", begin, above=0.0)
+        if self.ramp and min(last) <= 0:
+            raise InputError("ReplicaExchange: values must be above 0 where they are reached by a ramp; set ramp = 0")
+        self.rows = (first, last)
+
+    def _row(self, name: str, given: Sequence[float], **limit: float) -> tuple[float, ...]:
+        found = require_each("ReplicaExchange", name, given, **limit)
+        row = (found,) if isinstance(found, float) else tuple(found)
+        if len(row) != len(self.bias.beta):
+            raise InputError(f"ReplicaExchange: {len(row)} {name} for {len(self.bias.beta)} rungs; give each rung one")
+        return row
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Of the K rungs, after the ramp."""
+        return self.rows[1]
 
     def __call__(self, step: int) -> Tensor:
         """That of the present rung of each walker, [W]."""
         rung = self.bias.rung
-        return torch.tensor(self.values, dtype=torch.float64, device=rung.device)[rung]
+        first, last = (torch.tensor(row, dtype=torch.float64, device=rung.device) for row in self.rows)
+        if step < self.ramp:
+            last = first * (last / first) ** (step / self.ramp)
+        return last[rung]
 
     def describe(self) -> dict[str, Any]:
         """Settings, for the record."""
-        return {"bias": self.bias.name, "values": self.values}
+        ramp = {"begin": self.rows[0], "ramp": self.ramp} if self.ramp else {}
+        return {"bias": self.bias.name, "values": self.values, **ramp}

@@ -84,6 +84,7 @@ class Brownian(Integrator):
     """
 
     dt: Setting
+    friction: Numbers
     kT: Setting
 
     def __init__(

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError, require_each, require_number, shown
+from nnsim.errors import InputError, require_number, shown
 from nnsim.forcefield import ForceField
 from nnsim.integrators import pieces, settings
 from nnsim.integrators.mini_batches import MiniBatches, check_batch_size
 from nnsim.program import Drift, Forces, Kick, KineticEnergy, Operation, OrnsteinUhlenbeck, Shuffle
 from nnsim.program.operation import Known, at_step
 from nnsim.protocols import Integrator
-from nnsim.schedules import Numbers, Setting
+from nnsim.schedules import Setting
 from nnsim.state import State
 
 
@@ -50,7 +51,8 @@ class Langevin(Integrator):
     Args:
         dt: time step, in reduced time, above 0: one number, one for each walker [W], or a function from the step t = 1,
             2, ... to either, as for a ladder (`ReplicaExchange.each`); time counts steps where it is not one number.
-        friction: per unit of time, at least 0 (0 is Newton's dynamics): one number, or one for each walker [W].
+        friction: per unit of time, at least 0 (0 is Newton's dynamics): one number, one for each walker [W], or a
+            function from the step to either, as for dt.
         kT: temperature, at least 0: one number, or one for each walker [W]; or a schedule of either, such as
             `nnsim.schedules.LinearRamp`, whose kT(t) is that of step t = 1, 2, ... and kT(0) that of the initial
             velocities.
@@ -73,12 +75,13 @@ class Langevin(Integrator):
     """
 
     dt: Setting
+    friction: Setting
     kT: Setting
 
     def __init__(
         self,
         dt: Setting,
-        friction: Numbers,
+        friction: Setting,
         kT: Setting = 1.0,
         splitting: str = "BAOAB",
         *,
@@ -86,7 +89,7 @@ class Langevin(Integrator):
         batch_size: int | None = None,
     ) -> None:
         self.dt = settings.check_time_step("Langevin", dt)
-        self.friction = require_each("Langevin", "friction", friction, least=0.0)
+        self.friction = settings.check_setting("Langevin", "friction", friction, least=0.0)
         self.kT = settings.check_temperature("Langevin", kT, least=0.0)
         self.masses = settings.check_masses("Langevin", masses)
         self.batch_size = check_batch_size("Langevin", batch_size)
@@ -95,7 +98,7 @@ class Langevin(Integrator):
                 f"Langevin: splitting = {shown(splitting)} must be a string of the letters B, A and O in which A and B "
                 "occur, such as 'BAOAB' or 'BOA'; change splitting"
             )
-        free = not any(self.friction if isinstance(self.friction, tuple) else (self.friction,))
+        free = not callable(self.friction) and not np.any(np.asarray(self.friction))
         if not free and "O" not in splitting:
             given = f"{self.friction:g}" if isinstance(self.friction, float) else shown(self.friction)
             raise InputError(
@@ -190,7 +193,7 @@ class Langevin(Integrator):
             lost = friction * (dt / count)
             return torch.exp(-lost) if isinstance(lost, Tensor) else math.exp(-lost)
 
-        return settings.derived(decay, self._dt, self._walkers.number("friction", self.friction))
+        return settings.derived(decay, self._dt, self._walkers.number("friction", self.friction, least=0.0))
 
     @property
     def _dt(self) -> Known:

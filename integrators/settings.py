@@ -21,14 +21,20 @@ from nnsim.schedules import Setting
 
 EXAMPLES = {
     "dt": "the step to a number, or to one for each walker, such as ReplicaExchange.each gives",
+    "friction": "the step to a number, or to one for each walker, such as ReplicaExchange.each gives",
     "kT": "the step to a number, such as nnsim.schedules.LinearRamp(1.0, 0.1, steps=1000), or to one for each walker",
 }
 
 
 def check_time_step(owner: str, dt: object) -> Setting:
     """Return dt as `require_each` does, above 0; a function as it is, since it may not know the walkers yet."""
-    found = _function("dt", owner, dt)
-    return require_each(owner, "dt", dt, above=0.0) if found is None else found
+    return check_setting(owner, "dt", dt, above=0.0)
+
+
+def check_setting(owner: str, name: str, given: object, **limit: float) -> Setting:
+    """Return a setting as `require_each` does; a function as it is, since it may not know the walkers yet."""
+    found = _function(name, owner, given)
+    return require_each(owner, name, given, **limit) if found is None else found
 
 
 def check_temperature(owner: str, kT: object, **limit: float) -> Setting:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nnsim.grid.grid import Grid
     from nnsim.integrators.minimise import Minimum, minimise
     from nnsim.lattice import Lattice
+    from nnsim.methods.tempering import tempering
     from nnsim.protocols import Bias, CollectiveVariable, Integrator, Observable, Platform, Reporter, System
     from nnsim.running.starts import States
     from nnsim.running.store import Store
@@ -41,6 +42,7 @@ _HOMES = {
     "nnsim.grid.grid": ["Grid"],
     "nnsim.integrators.minimise": ["Minimum", "minimise"],
     "nnsim.lattice": ["Lattice"],
+    "nnsim.methods.tempering": ["tempering"],
     "nnsim.protocols": [
         "Bias",
         "CollectiveVariable",
@@ -89,6 +91,7 @@ __all__ = [
     "minimise",
     "per_tensor_limits",
     "states",
+    "tempering",
 ]
 
 

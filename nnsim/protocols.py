@@ -368,6 +368,7 @@ class Integrator(Protocol):
         time_step: time that one step advances.
         dt: time step whose size makes an error, or its acceptance: a number, one for each walker [W], or a function of
             the step that gives either; None is `time_step`, of Metropolis methods none.
+        friction: of the heat bath, per unit of time, in any of these forms; None where there is no such number.
         kT: temperature of the heat bath, in units of energy, in any of these forms; None without one.
         initial_kT: without a heat bath, the temperature of the initial velocities, a number or [W].
         masses: of the parameters, one number, [n], [W, 1] or [W, n].
@@ -382,6 +383,7 @@ class Integrator(Protocol):
     metropolis: bool = False
     multiple_time_stepping: bool = False
     dt: Setting | None = None
+    friction: Setting | None = None
     kT: Setting | None = None
     initial_kT: Numbers = 0.0
     masses: Masses = 1.0

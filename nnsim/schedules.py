@@ -254,9 +254,11 @@ class BiasFunction:
 
     Attributes:
         bias: one of those of the simulation, which saves what the function depends on.
+        ramp: steps until it depends on nothing else.
     """
 
     bias: Any
+    ramp: int = 0
 
     def __call__(self, step: int) -> Tensor:
         """A number for each walker, [W]."""

@@ -73,6 +73,9 @@ class Simulation:
         observe: what else to record: observables, or pairs (observable, interval in steps).
         positions: where the walkers start, in place of the system's own start: [W, n], or [n] for all of them, or
             `nnsim.states(...)`, a frame of a trajectory or networks.
+        preparation: called with the simulation once before the first step of a new run, and never after a resume: it
+            may let the walkers start elsewhere (`set_positions`) and settle what the biases save, such as the ladder of
+            `ReplicaExchange`. See `nnsim.tempering`.
         walkers: number of independent copies W, at least 1; None is as many as there are `positions`, or 1.
         seed: of all random numbers, at least 0 and below 2^64: each follows from (seed, purpose, walker, step), see
             `nnsim.random.RandomStreams`, which lives in the state.
@@ -123,6 +126,7 @@ class Simulation:
         bias: Bias | tuple[Bias, int] | Sequence[Bias | tuple[Bias, int]] = (),
         observe: Sequence[Observable | tuple[Observable, int]] = (),
         positions: Any = None,
+        preparation: Callable[[Simulation], None] | None = None,
         walkers: int | None = None,
         seed: int = 0,
         steps: int | None = None,
@@ -160,6 +164,7 @@ class Simulation:
         check_integrator(self.integrator)
         self.reporters = [check_contract("reporter", one, Reporter) for one in checks.several(reporters)]
         self.output = None if output is None else require_path(output)
+        self._preparation = checks.require_preparation(preparation)
         self._folder = Path.cwd()  # what `output` is relative to, wherever a reporter goes
         self.recording: Recording = recording_plan(
             every, positions_every, velocities_every, snapshot_every, observe, record_start
@@ -184,6 +189,8 @@ class Simulation:
         checksums: dict[int, Any] = {}
         with remembering(checksums):  # before anything runs, since parts may keep what they have seen
             self._identity = identify_parts(self) | _own_platform(platforms[0])
+            if preparation is not None:
+                self._identity["preparation"] = {"function": identity(preparation)}
         self.system.prepare(self.precision, self.device)
         for one in biases:
             one.prepare(self.device)
@@ -250,12 +257,20 @@ class Simulation:
         same = recorded_name(recorded) == self.platform.name
         self._description["platform"] = recorded if same else self.platform.name
 
+    def prepare(self) -> None:
+        """Do what was asked for before the first step, unless that is done."""
+        todo, self._preparation = self._preparation, None
+        if todo is not None:
+            todo(self)
+            self._description = describe_parts(self)
+
     # ------------------------------------------------------------------ running
 
     @undisturbed
     def advance(self, steps: int) -> Simulation:
         """`steps` more steps, calling the reporters that are due; nothing is written to disk."""
         steps = require_integer("Simulation", "steps", steps, least=0)
+        self.prepare()
         self._advance_to(self.state.step + steps, [self._memory_recorder(), *self.reporters])
         return self
 
@@ -329,7 +344,9 @@ class Simulation:
 
     def _run_on(self, storage: Storage | None, target: int, resume: bool, show: bool, interrupt: Interrupt) -> None:
         """Run on an output that is open, and close it; after an error it is left as it is."""
-        if storage is not None:
+        if storage is None:
+            self.prepare()
+        else:
             storage.begin(target)
         recorder = self._memory_recorder() if storage is None else storage.recorder
         if 0 < self.state.step >= target and not resume:
@@ -464,6 +481,7 @@ class Simulation:
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         ownership.use(self)
+        self._preparation = None
         self.evaluation = self.system.follow_plan(saved.get("evaluation", {}))  # not in version 0.2
         self.state.load_state_dict(saved["state"])
         for bias in self.force_field.biases:
@@ -492,7 +510,8 @@ class Simulation:
         found = {name: {**known} for name, known in self._identity.items()}
         found["system"]["flat"] = self.force_field.flat
         described = self._description["integrator"]
-        found["integrator"] |= {name: described[name] for name in ("dt_at", "kT_at") if name in described}
+        functions = ("dt_at", "friction_at", "kT_at")
+        found["integrator"] |= {name: described[name] for name in functions if name in described}
         return {
             "settings": identity(self._own_settings()),
             **{name: self._description[name] for name in plain},

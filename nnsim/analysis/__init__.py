@@ -8,7 +8,7 @@ from nnsim.analysis.averages.bins import (
     jackknife,
 )
 from nnsim.analysis.averages.boltzmann import boltzmann_averages, boltzmann_settings
-from nnsim.analysis.averages.conditions import sides_of, start_of
+from nnsim.analysis.averages.conditions import start_of
 from nnsim.analysis.averages.equilibrium import (
     EquilibriumTable,
     averaged_type,
@@ -18,6 +18,8 @@ from nnsim.analysis.averages.equilibrium import (
 )
 from nnsim.analysis.averages.kinds import teach
 from nnsim.analysis.averages.profile import Profile, profile
+from nnsim.analysis.averages.sides import Side, sides_of
+from nnsim.analysis.averages.tempering import Tempering, tempering
 from nnsim.analysis.averages.two_sided import Compared, TwoSided, two_sided
 from nnsim.analysis.averages.weights import FrameWeights, frame_weights
 from nnsim.analysis.landscape.axes import Axis, Curve, natural_value
@@ -99,8 +101,10 @@ __all__ = [
     "Rmsd",
     "Rmsf",
     "Scaling",
+    "Side",
     "SweepGrid",
     "SweepTable",
+    "Tempering",
     "TrainingCurve",
     "TwoSided",
     "VelocityAutocorrelation",
@@ -155,6 +159,7 @@ __all__ = [
     "steps_per_epoch",
     "sweep_runs",
     "teach",
+    "tempering",
     "training_curve",
     "two_sided",
     "velocity_autocorrelation",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nnsim.cli.analyze_scaling import scaling
+from nnsim.cli.analyze_tempering import tempering
 from nnsim.cli.analyze_two_sided import two_sided
 from nnsim.cli.options import (
     OutputPath,
@@ -41,12 +42,13 @@ def analyze() -> None:
       nnsim analyze equilibrium run.zarr --given ln_loss_train --of accuracy_test
       nnsim analyze advantage run.zarr --training sgd.zarr --of accuracy_test
       nnsim analyze reweight run.zarr --along accuracy_test --bins values
+      nnsim analyze tempering run.zarr
       nnsim analyze two-sided trained.zarr random.zarr
       nnsim analyze scaling input-sweep --x width --value ntk_trace_train_first
     """
 
 
-for command in (scaling, two_sided):
+for command in (scaling, tempering, two_sided):
     analyze.add_command(command)
 
 

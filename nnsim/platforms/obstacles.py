@@ -61,7 +61,7 @@ def follows_learning(integrator: Any) -> bool:
 
     One that changes at its exchanges is known until the next of them.
     """
-    settings = [integrator.dt, integrator.kT]
+    settings = [integrator.dt, integrator.friction, integrator.kT]
     return any(isinstance(one, BiasFunction) and one.bias.native != "exchange" for one in settings)
 
 

@@ -18,6 +18,7 @@ from nnsim.plotting.series import plot_histogram, plot_parameters, plot_timeseri
 from nnsim.plotting.slices import plot_slices
 from nnsim.plotting.spectrum import plot_spectrum
 from nnsim.plotting.style import COLORS, STYLE, STYLES, WIDTH, readable, save, use_style
+from nnsim.plotting.tempering import plot_tempering
 from nnsim.plotting.two_sided import plot_two_sided
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "plot_slices",
     "plot_spectrum",
     "plot_sweep",
+    "plot_tempering",
     "plot_timeseries",
     "plot_two_sided",
     "readable",

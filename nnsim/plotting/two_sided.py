@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from nnsim.analysis.averages.common_frames import all_opened
-from nnsim.analysis.averages.conditions import start_of
+from nnsim.analysis.averages.sides import Side, both_sides, one_side
 from nnsim.analysis.averages.two_sided import TwoSided
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.errors import InputError, printable, require_integer, shown
 from nnsim.plotting.style import COLORS, as_panels, frame, label_steps, readable, styled, write_note
-
-if TYPE_CHECKING:
-    from nnsim.trajectory.reader import Trajectory
 
 PIECES = 60  # of a record, each of which is a point of the line
 LETTERS = 32  # of the name of a start in the legend
@@ -38,7 +34,7 @@ def plot_two_sided(
 
     Args:
         a: runs of the one side, as they were given to `two_sided`.
-        b: runs of the other side.
+        b: runs of the other side; None where the walkers of `a` began on two recorded sides.
         result: what it has found.
         ax: one axes for each panel, or None for a figure of its own.
         max_panels: at most so many observables; those that speak against equilibrium come first, then losses and
@@ -51,7 +47,8 @@ def plot_two_sided(
     """
     if not isinstance(result, TwoSided):
         raise InputError(f"plot_two_sided: result = {shown(result)} must be what two_sided gave; give it")
-    sides = all_opened(a, "plot_two_sided"), all_opened(b, "plot_two_sided")
+    owner = "plot_two_sided"
+    sides = both_sides(a, owner) if b is None else (one_side(a, owner), one_side(b, owner))
     names = _chosen(result, require_integer("plot_two_sided", "max_panels", max_panels, least=1))
     with styled():
         panels = as_panels(ax, len(names), "plot_two_sided")
@@ -73,11 +70,11 @@ def plot_two_sided(
     return panels
 
 
-def _label(side: Sequence[Trajectory]) -> str:
+def _label(side: Sequence[Side]) -> str:
     """From where a side began, in one line as wide as the panels, and its walkers."""
-    name = printable(start_of(side[0]).partition(" (run ")[0])
+    name = printable(side[0].label.partition(" (run ")[0])
     name = name if len(name) <= LETTERS else f"{name[: LETTERS - 3]}..."
-    return f"{name}, {sum(run.header['walkers'] for run in side)} walkers"
+    return f"{name}, {sum(len(part.states) for part in side)} walkers"
 
 
 def _chosen(result: TwoSided, most: int) -> list[str]:
@@ -88,13 +85,12 @@ def _chosen(result: TwoSided, most: int) -> list[str]:
     return list(dict.fromkeys(name.partition(" at ")[0] for name in names))[:most]
 
 
-def _line(side: Sequence[Trajectory], name: str) -> tuple[Floats, Floats, Floats]:
+def _line(side: Sequence[Side], name: str) -> tuple[Floats, Floats, Floats]:
     """Steps, and the mean over walkers with its standard error, in pieces of the runs."""
-    length = min(run.steps for run in side)
+    length = min(part.run.steps for part in side)
     parts: list[Floats] = []
-    for run in side:
-        series = run[name]
-        step, values = series.step, np.asarray(series[:], dtype=np.float64)
+    for part in side:
+        step, values = part.record(name)
         edges = np.linspace(0, length, min(PIECES, len(step)) + 1)
         piece = np.clip(np.searchsorted(edges, step, side="left") - 1, 0, len(edges) - 2)
         known = [index for index in range(len(edges) - 1) if (piece == index).any()]

@@ -45,6 +45,7 @@ class Doubts:
             "lost files": self._missing,
             "convergence": self._unconverged,
             "the two sides": self._two_sides,
+            "the ladder": self._ladder,
             "the time step": self._time_step,
             "the temperature": self._temperature,
             "the edges of the grid": self._outside,
@@ -102,6 +103,16 @@ class Doubts:
         if not found.problems:
             return [Notice(NOTE, "Two-sided test", f"{found.verdict}.")]
         return [Notice(WARNING, "Not at equilibrium", "runs from two kinds of starts disagree.", tuple(found.problems))]
+
+    def _ladder(self) -> list[Notice]:
+        if not self.runs.is_tempering:
+            return []
+        found = self.runs.tempering
+        if not found.problems:
+            return [Notice(NOTE, "Two-sided test", f"{found.verdict}.")]
+        return [
+            Notice(WARNING, "Not at equilibrium", "the numbers of this page are none of it.", tuple(found.problems))
+        ]
 
     def _temperature(self) -> list[Notice]:
         found = []
@@ -181,7 +192,7 @@ class Doubts:
         return [Notice(NOTE, "One run", text)]
 
     def _not_judged(self) -> list[Notice]:
-        if self.runs.is_wang_landau or not (self.runs.has_landscape or self.runs.has_states):
+        if self.runs.is_wang_landau or self.runs.is_tempering or not (self.runs.has_landscape or self.runs.has_states):
             return []
         text = "whether this run is long enough is not checked here, as it is for a Wang-Landau bias: "
         return [Notice(WARNING, "Convergence not judged", text + "compare independent runs, or the halves of one.")]

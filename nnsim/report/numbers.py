@@ -15,6 +15,7 @@ from nnsim.criteria import CONVERGED_CHANGE, CONVERGED_FLATNESS, CONVERGED_INCRE
 from nnsim.errors import InputError, NNSimError
 from nnsim.report.blocks import WARNING, Block, Notice, Table, nice, number, short, with_error
 from nnsim.report.doubts import Doubts
+from nnsim.report.rungs import rung_heading, rung_rows
 from nnsim.report.runs import Runs
 
 LEVELS = 10  # rows of a table along a CV, about
@@ -39,6 +40,8 @@ class Numbers:
         found: list[Maker] = []
         if runs.sides is not None:
             found.append(("the two-sided test", self.two_sided))
+        if runs.is_tempering:
+            return [("the rungs", self.rungs), ("the table of recorded values", self.recorded)]
         if runs.is_training or not (runs.has_landscape or runs.has_states):
             found.append(("the table of recorded values", self.recorded))
         if runs.has_landscape:
@@ -68,9 +71,19 @@ class Numbers:
             ]
             for one in found.observables
         ]
-        names = [analysis.start_of(side[0]) for side in sides]
+        names = [side[0].label for side in sides]
         note = f"Means after {100 * found.since:g} % of the runs, errors by the spread of walkers. {found.verdict}."
         return [Table("Two kinds of starts", ("Observable", *names, "Difference", "Verdict"), rows, note)]
+
+    def rungs(self) -> list[Table]:
+        """Averages and S along a ladder of temperatures."""
+        found = self.runs.tempering
+        by = f"by thermodynamic integration; MBAR is refused, since {found.refused}" if found.refused else "in two ways"
+        note = (
+            f"Averages at the mean ln L_train of each rung, from {found.ladders} independent ladders, whose spread "
+            f"gives the errors; S {by}. {found.trips} round trips along the ladder. {found.verdict}."
+        )
+        return [Table("Rungs of the ladder", rung_heading(found), list(map(list, rung_rows(found))), note)]
 
     # ------------------------------------------------------------------ landscapes
 

@@ -37,7 +37,9 @@ class Pictures:
             found.append(("the picture of the two sides", self.two_sided))
         if runs.has_landscape:
             found.append(("the picture of the landscape", self.landscape))
-        if runs.has_states:
+        if runs.is_tempering:
+            found.append(("the picture of the ladder", self.rungs))
+        elif runs.has_states:
             found.append(("the picture of S", self.profile))
         if runs.is_training:
             found.append(("the picture of the training", self.evolution))
@@ -64,8 +66,18 @@ class Pictures:
 
         assert self.runs.sides is not None
         drawn = plotting.plot_two_sided(*self.runs.sides, self.runs.two_sided, note="")
-        names = " and ".join(analysis.start_of(side[0]) for side in self.runs.sides)
+        names = " and ".join(side[0].label for side in self.runs.sides)
         text = f"Means over the walkers {names}, with two standard errors. Grey: left out of the comparison."
+        return [_picture(drawn, text, text)]
+
+    def rungs(self) -> list[Picture]:
+        """S and averages along a ladder of temperatures."""
+        from nnsim import plotting
+
+        found = self.runs.tempering
+        drawn = plotting.plot_tempering(self.runs.first, found, note="")
+        text = f"S(ln L_train), {found.of} at given ln L_train, both sides along the run. Bars are two standard errors."
+        text += "" if found.at_equilibrium else " Not at equilibrium."
         return [_picture(drawn, text, text)]
 
     # ------------------------------------------------------------------ landscapes

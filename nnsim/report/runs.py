@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nnsim.analysis.averages.conditions import sides_of
 from nnsim.analysis.averages.equilibrium import averaged_bias
 from nnsim.analysis.averages.kinds import bias_settings, word
+from nnsim.analysis.averages.sides import Side, has_sides, ladder_of, sides_of
+from nnsim.analysis.averages.tempering import Tempering, X, tempering
 from nnsim.analysis.averages.two_sided import TwoSided, two_sided
 from nnsim.analysis.landscape.landscape import EntropyLandscape
 from nnsim.analysis.landscape.learnt import grid_bias_name
@@ -22,6 +23,7 @@ from nnsim.trajectory.runs import open_runs
 MOST_NUMBERS = 4_000_000  # of an observable, frames x walkers, that are read; of more only some frames, for the memory
 MOST_WITH_STATES = 2_000_000  # frames x walkers x states that MBAR is given, several times, in a few seconds each
 OF_STATES = ("slope", "ladder", "harmonic")  # formulas of biases whose walkers sample different ensembles
+OF_TEMPERING = "ln_loss_test"  # what is averaged along a ladder
 BOOKKEEPING = ("potential_energy", "bias_energy", "kinetic_temperature", "acceptance")
 # Words for integrators, as in "by Langevin dynamics"; others go by their type.
 WORDS = {
@@ -160,7 +162,7 @@ class Runs:
         return single[0] if len(single) == 1 else EntropyLandscape.average(single)
 
     @cached_property
-    def sides(self) -> tuple[list[Trajectory], list[Trajectory]] | None:
+    def sides(self) -> tuple[list[Side], list[Side]] | None:
         """The runs by their two kinds of starts, if they are a two-sided test of equilibrium."""
         return sides_of(self.all) if len(self.all) > 1 else None
 
@@ -169,6 +171,18 @@ class Runs:
         """What the two sides have shown."""
         assert self.sides is not None
         return two_sided(*self.sides)
+
+    @cached_property
+    def is_tempering(self) -> bool:
+        """Whether it is one ladder of temperatures along the train loss, whose walkers began on two sides."""
+        if len(self.all) > 1 or not has_sides(self.first) or ladder_of(self.first) is None:
+            return False
+        return all(name in self.first for name in (X, OF_TEMPERING))
+
+    @cached_property
+    def tempering(self) -> Tempering:
+        """What the ladder has shown."""
+        return tempering(self.first, OF_TEMPERING)
 
     @cached_property
     def scalars(self) -> list[str]:

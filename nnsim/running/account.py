@@ -59,7 +59,7 @@ def describe_parts(simulation: Simulation) -> dict[str, Any]:
 
 def _schedule_values(integrator: Integrator) -> dict[str, Any]:
     """The values at some steps of functions that do not say how they were set up, such as a lambda for kT."""
-    given = {"dt": integrator.dt, "kT": integrator.kT}
+    given = {"dt": integrator.dt, "friction": integrator.friction, "kT": integrator.kT}
     steps = (0, *(10**power for power in range(7)))
     return {
         f"{name}_at": {str(step): _value_of(function, step) for step in steps}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nnsim.errors import NNSimWarning
 from nnsim.running.film import Film, FrameReporter, Frames, Present
-from nnsim.schedules import Setting, setting_at
+from nnsim.schedules import BiasFunction, Setting, setting_at
 
 if TYPE_CHECKING:
     from nnsim.simulation import Simulation
@@ -62,7 +62,7 @@ class Monitor(FrameReporter):
         if len(self._samples) > MOST_SAMPLES:
             self._stride *= 2
             self._samples = [pair for pair in self._samples if pair[0] // self._every % self._stride == 0]
-        if callable(kT):  # which the kinetic temperature lags behind
+        if callable(kT) or step <= _beginning(simulation):  # which the kinetic temperature lags behind
             return
         given = setting_at(kT, step)
         newest = [float(found.mean())] if isinstance(given, float) else found.tolist()
@@ -118,3 +118,9 @@ class Monitor(FrameReporter):
             NNSimWarning,
             stacklevel=2,
         )
+
+
+def _beginning(simulation: Simulation) -> int:
+    """Step up to which time step and friction are still those of the way to where the walkers are to be sampled."""
+    settings = (simulation.integrator.dt, simulation.integrator.friction)
+    return max([one.ramp for one in settings if isinstance(one, BiasFunction)], default=0)

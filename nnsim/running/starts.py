@@ -59,6 +59,8 @@ def starting_positions(given: Any, walkers: int | None, system: System) -> tuple
         positions, record = given.positions[taken], dict(given.source)
         known = record.get("walkers") or list(range(len(given)))
         record["walkers"] = [known[index] for index in taken.tolist()]
+        if "sides" in record:
+            record["sides"] = [record["sides"][index] for index in taken.tolist()]
     else:
         positions, record = numbers(given), {"positions": "given"}
         if positions.ndim == 1:

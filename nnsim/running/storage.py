@@ -74,6 +74,7 @@ class Storage:
         with released_on_error(store):
             if resume and store.begun():
                 return cls._resume(simulation, store, accept_changes)
+            simulation.prepare()
             # Checkpoints of an earlier trajectory that lie there are not of this run; the first save replaces them.
             run = uuid.uuid4().hex
             store.create({**header(simulation), "run": run}, overwrite=overwrite)
@@ -88,6 +89,7 @@ class Storage:
         changed = changes.accepted_changes(recorded, simulation, store.path, accept)
         warn_of_environment(recorded, store.path)
         if saved is None:
+            simulation.prepare()
             store.resume({})
             return cls(simulation, store, run)._record(changed, recorded)._begin()
         if changed:

@@ -38,6 +38,7 @@ WORKING: dict[str, tuple[str, ...]] = {
     "analyze boltzmann": ("BOLTZMANN", "--of", "accuracy_test"),
     "analyze advantage": ("RECORDED", "--training", "TRAINING", "--of", "accuracy_test", "--width", "0.2"),
     "analyze two-sided": ("SIDE", "OTHER"),
+    "analyze tempering": ("LADDER", "--of", "accuracy_test"),
     "export": ("RECORDED", "out.npz"),
     "movie": ("PLANE", "-o", "a.gif", "--fps", "2", "--seconds", "0.5"),
     "report": ("RECORDED", "-o", "a.html"),

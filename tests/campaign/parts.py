@@ -268,6 +268,12 @@ CORE: dict[str, Call] = {
          "gradient_norm": 1e-6, "steps": 5, "memory": 3, "observe": (), "walkers": 2, "seed": 0, "every": 1,
          "precision": "double", "device": "cpu", "threads": 1, "output": None, "overwrite": False, "progress": False},
     ),
+    "tempering": (
+        nnsim.tempering,
+        {"system": system(), "between": (-1.0, 0.0), "rungs": 3, "ladders": 4, "trained": None, "observe": (),
+         "swap_every": 5, "warmup": 10, "pilot": 100, "steps": 10, "every": 5, "seed": 0, "precision": "double",
+         "device": "cpu", "threads": 1, "platform": "auto"},
+    ),
     "states": (nnsim.states, {"source": [mlp((2, 3, 2)), mlp((2, 3, 2))], "frame": -1, "step": None, "walkers": 0}),
     "Box": (Box, {"limit": 1.0, "kind": "reflecting"}),
     "Box of edges": (Box, {"lower": -1.0, "upper": 1.0, "kind": "periodic"}),
@@ -278,8 +284,8 @@ CORE: dict[str, Call] = {
     "Simulation": (
         nnsim.Simulation,
         {"system": AnalyticSystem(2, Harmonic(), start=0.5), "integrator": Langevin(0.1, 1.0), "bias": (),
-         "observe": (), "positions": torch.zeros(2, 2), "walkers": 2, "seed": 0, "steps": 10, "every": 5,
-         "record_start": False, "positions_every": 5, "velocities_every": 5, "snapshot_every": 5,
+         "observe": (), "positions": torch.zeros(2, 2), "preparation": None, "walkers": 2, "seed": 0, "steps": 10,
+         "every": 5, "record_start": False, "positions_every": 5, "velocities_every": 5, "snapshot_every": 5,
          "checkpoint_every": 5, "output": None, "reporters": (), "precision": "mixed", "device": "cpu", "threads": 1},
     ),
 }  # fmt: skip

@@ -15,8 +15,9 @@ import nnsim
 from campaign.parts import Call, landscape, system
 from campaign.runs import finished
 from nnsim import EntropyLandscape, Trajectories, Trajectory, analysis, cv, export, plotting, report
-from nnsim.bias import Boltzmann
+from nnsim.bias import Boltzmann, ReplicaExchange
 from nnsim.integrators import GradientDescent, MonteCarlo
+from nnsim.running.starts import States
 
 OBSERVED = [cv.LogLoss("train"), cv.Loss("train"), cv.Accuracy("test")]
 
@@ -32,6 +33,7 @@ class Runs:
     sweep: Path
     side: Path
     other: Path
+    ladder: Path
 
     @classmethod
     def made(cls, folder: Path) -> Runs:
@@ -50,7 +52,18 @@ class Runs:
             moved.set_positions(moved.state.positions * seed).run(output=path, progress=False)
         recorded, sweep = folder / "recorded" / "input.zarr", _sweep(folder / "sweep")
         shutil.copytree(finished("monte_carlo").parent, recorded.parent)
-        return cls(recorded, folder / "plane.zarr", training, boltzmann, sweep, *sides)
+        return cls(recorded, folder / "plane.zarr", training, boltzmann, sweep, *sides, _ladder(folder))
+
+
+def _ladder(folder: Path) -> Path:
+    """Four ladders of three rungs along the train loss, of two sides."""
+    network, exchange = system(), ReplicaExchange(cv.Loss("train"), [0.0, 1.0, 2.0], every=5, name="tempering")
+    shape: dict[str, Any] = {"walkers": 12, "every": 5, "steps": 200, "observe": OBSERVED, "threads": 1}
+    one = nnsim.Simulation(network, MonteCarlo(0.1), bias=exchange, **shape)
+    source = {"positions": "given", "sides": ["random"] * 6 + ["trained"] * 6}
+    one.set_positions(States(one.state.positions.double(), dict(network.parameters), source))
+    one.run(output=folder / "ladder.zarr", progress=False)
+    return folder / "ladder.zarr"
 
 
 def _sweep(folder: Path) -> Path:
@@ -79,6 +92,7 @@ def uses(runs: Runs) -> dict[str, Call]:
         **_pictures(Trajectory(runs.recorded), plane, trained, swept),
         **_exports(Trajectory(runs.recorded)),
         **_two_sides(Trajectory(runs.side), Trajectory(runs.other)),
+        **_ladders(Trajectory(runs.ladder)),
     }
 
 
@@ -95,6 +109,14 @@ def _two_sides(a: Trajectory, b: Trajectory) -> dict[str, Call]:
             plotting.plot_two_sided, {"a": a, "b": [b], "result": found, "ax": None, "max_panels": 2, "note": None}
         ),
     }  # fmt: skip
+
+
+def _ladders(run: Trajectory) -> dict[str, Call]:
+    found = analysis.tempering(run, "accuracy_test")
+    return {
+        "analysis.tempering": (analysis.tempering, {"run": run, "of": "accuracy_test", "since": 0.5, "tolerance": 0.1}),
+        "plot_tempering": (plotting.plot_tempering, {"run": run, "result": found, "ax": None, "note": None}),
+    }
 
 
 def _methods(run: Trajectory) -> dict[str, Call]:

@@ -31,7 +31,7 @@ NOT_THROWN_AT = {
     "Alignment AutocorrelationTime BlockAverages Compared ConditionalMean ConvergenceRecord Diagnosis Diffusion "
     "EntropyChange EntropyDifference EquilibriumTable Evolution FinalAdvantage FrameSample FrameWeights "
     "HistogramFlatness LayerTemperature LogarithmicLaw MeanSquaredDisplacement Minimum Overlap PowerLaw "
-    "PrincipalComponents Profile Rmsd Rmsf Scaling States SweepGrid SweepTable TrainingCurve TwoSided "
+    "PrincipalComponents Profile Rmsd Rmsf Scaling Side States SweepGrid SweepTable Tempering TrainingCurve TwoSided "
     "VelocityAutocorrelation": "results, which functions give",
 }  # fmt: skip
 

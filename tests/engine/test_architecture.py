@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "cv": ("networks",),
     "integrators": ("program", "random", "running"),  # a minimisation is a run
     "bias": ("grid", "random"),
+    "methods": ("bias", "cv", "integrators", "random", "running"),  # whole ones, put together from parts
     "systems": ("cv", "networks", "platforms", "random"),
     "analysis": ("grid", "trajectory", "networks"),
     "export": ("analysis", "networks", "trajectory"),

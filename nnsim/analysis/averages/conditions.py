@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsim.analysis.averages.common_frames import all_opened, opened
+from nnsim.analysis.averages.common_frames import opened
 from nnsim.analysis.averages.kinds import bias_settings
 from nnsim.describe import differences
 from nnsim.errors import InputError, shown
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from nnsim.trajectory.reader import Trajectory
 
 # Their walkers do not stay at one condition, or not at the same as those of another run.
-CHANGING = {"flat_histogram": "learns", "hills": "learns", "ladder": "moves its walkers along a ladder"}
+CHANGING = {"flat_histogram": "learns", "hills": "learns"}
 # Of a system's settings, those that say where walkers start and how they are evaluated.
 OF_STARTS = ("initial", "start", "walkers")
 
@@ -31,31 +30,12 @@ def start_of(run: Trajectory | str | Path) -> str:
         return (
             f"from {Path(str(start['trajectory'])).name} (run {str(start.get('run'))[:8]}, frame {start.get('frame')})"
         )
+    if "sides" in start:
+        return f"from {' and '.join(dict.fromkeys(start['sides']))} networks"
     if "networks" in start or "positions" in start:
         return "from given networks" if "networks" in start else "from given positions"
     initial = (header.get("system") or {}).get("initial") or (header.get("system") or {}).get("start")
     return f"from its own start ({initial[0] if isinstance(initial, list) else initial})"
-
-
-def sides_of(given: Sequence[Trajectory | str | Path]) -> tuple[list[Trajectory], list[Trajectory]] | None:
-    """Runs sorted by their kinds of starts, if there are two kinds and the runs can be compared.
-
-    Raises:
-        InputError: no runs, the same one twice, or what is none.
-        TrajectoryError: one that cannot be read.
-    """
-    runs = all_opened(given, "sides_of")
-    kinds: dict[str, list[Trajectory]] = {}
-    for run in runs:
-        kinds.setdefault(start_of(run), []).append(run)
-    try:
-        for run in runs:
-            refuse_changing(run)
-            refuse_other_conditions(runs[0], run)
-    except InputError:
-        return None
-    found = list(kinds.values())
-    return (found[0], found[1]) if len(found) == 2 else None
 
 
 def refuse_changing(run: Trajectory) -> None:
@@ -107,11 +87,22 @@ def _labels(run: Trajectory) -> list[str]:
     header = run.header
     walkers = int(header.get("walkers") or 1)
     parts = {"kT": header.get("kT")}
-    parts |= {f"beta of {name}": one.get("beta") for name, one in bias_settings(run).items() if "beta" in one}
+    parts |= {f"beta of {name}": beta_of(run, name, one) for name, one in bias_settings(run).items() if "beta" in one}
     lists = {name: value if isinstance(value, list) else [value] * walkers for name, value in parts.items()}
-    return [", ".join(f"{name} = {lists[name][w]:g}" for name in lists) for w in range(walkers)]
+    told = [name for name, values in lists.items() if len(set(values)) > 1] or list(lists)
+    return [", ".join(f"{name} = {lists[name][w]:g}" for name in told) for w in range(walkers)]
+
+
+def beta_of(run: Trajectory, name: str, settings: dict[str, Any]) -> list[float]:
+    """Of each walker; on a ladder of each rung, one ladder after the other."""
+    if settings["formula"] != "ladder":
+        return list(settings["beta"])
+    ladders = int(run.header["walkers"]) // int(settings["rungs"])
+    if settings.get("pilot"):  # which has spaced the rungs anew
+        return [float(one) for row in run[f"{name}_beta"][-1].reshape(ladders, -1) for one in sorted(row)]
+    return list(settings["beta"]) * ladders
 
 
 def states_of(run: Trajectory) -> NDArray[Any]:
-    """The state of each walker, [W], in words; walkers of one state sample the same."""
+    """The state of each walker, [W], or of each rung of each ladder, in words; those of one state sample the same."""
     return np.array(_labels(run))

@@ -47,7 +47,7 @@ def solve_mbar(reduced: Floats, counts: Counts, initial: Floats | None = None) -
     """
     if len(counts) == 1:
         return np.zeros(1)
-    found = _minimised(reduced, counts, _neighbours(reduced, counts) if initial is None else initial)
+    found = _minimised(reduced, counts, chained(reduced, counts) if initial is None else initial)
     apart = overlap(reduced, counts, found) < LEAST_OVERLAP
     if apart or not np.abs(_iterated(reduced, counts, found) - found).max() < CONVERGED:
         raise InputError(
@@ -119,22 +119,37 @@ def log_mixture(reduced: Floats, counts: Counts, free_energies: Floats) -> Float
 
 
 def overlap(reduced: Floats, counts: Counts, free_energies: Floats) -> float:
-    r"""Overlap of the states, from 0 (some cannot be compared with others) to 1 (they are all the same).
+    """Overlap of the states, from 0 (some cannot be compared with others) to 1 (they are all the same).
 
-        1 - second largest eigenvalue of O_kl = N_l sum_n w_nk w_nl        w_nk = w_n exp(f_k - u_k(x_n))
-
-    Its inverse is about the number of independent frames of each state that make f_k known to order one.
+    It is 1 - the second largest eigenvalue of `overlap_matrix`; its inverse is about the number of independent frames
+    of each state that make f_k known to order one.
 
     Reference: P. V. Klimovich, M. R. Shirts and D. L. Mobley, J. Comput.-Aided Mol. Des. 29, 397 (2015),
     doi:10.1007/s10822-015-9840-9.
     """
+    if len(counts) < 2:
+        return 1.0
+    gram, root = _gram(reduced, counts, free_energies), np.sqrt(counts)
+    eigenvalues = np.linalg.eigvalsh(root[:, None] * gram * root)  # similar to O, symmetric
+    return float(max(0.0, 1.0 - eigenvalues[-2]))
+
+
+def overlap_matrix(reduced: Floats, counts: Counts, free_energies: Floats) -> Floats:
+    r"""Probability O_kl that a frame of state k could as well be one of state l, [K, K]; its rows add up to 1.
+
+        O_kl = N_l sum_n w_nk w_nl        w_nk = w_n exp(f_k - u_k(x_n))
+
+    Neighbours below 0.03 overlap too little for MBAR. Reference: as of `overlap`.
+    """
+    return _gram(reduced, counts, free_energies) * counts
+
+
+def _gram(reduced: Floats, counts: Counts, free_energies: Floats) -> Floats:
     weights = np.exp(free_energies[:, None] - reduced - log_mixture(reduced, counts, free_energies))
-    root = np.sqrt(counts)
-    eigenvalues = np.linalg.eigvalsh(root[:, None] * (weights @ weights.T) * root)  # similar to O, symmetric
-    return float(max(0.0, 1.0 - eigenvalues[-2])) if len(counts) > 1 else 1.0
+    return np.asarray(weights @ weights.T)
 
 
-def _neighbours(reduced: Floats, counts: Counts) -> Floats:
+def chained(reduced: Floats, counts: Counts) -> Floats:
     """f_k from each state to the next one by Bennett's acceptance ratio, which is MBAR of two states."""
     ends, steps = np.cumsum(counts), [0.0]
     for k in range(len(counts) - 1):

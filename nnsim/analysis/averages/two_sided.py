@@ -24,13 +24,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnsim.analysis.averages.common_frames import all_opened
-from nnsim.analysis.averages.conditions import refuse_changing, refuse_other_conditions, states_of
+from nnsim.analysis.averages.conditions import refuse_changing, refuse_other_conditions
+from nnsim.analysis.averages.sides import Side, both_sides, one_side
 from nnsim.analysis.checks import require_fraction
 from nnsim.analysis.landscape.axes import Floats
 from nnsim.errors import InputError, listed, require_number, require_texts, shown
@@ -38,7 +39,7 @@ from nnsim.errors import InputError, listed, require_number, require_texts, show
 if TYPE_CHECKING:
     from nnsim.trajectory.reader import Trajectory
 
-    Runs = Trajectory | Path | str | Sequence[Trajectory | Path | str]
+    Runs = Trajectory | Path | str | Side | Sequence[Trajectory | Path | str | Side]
 
 LEVEL = 0.05  # probability of doubting what is right, of all differences together, and of all drifts
 APART = 3.0  # standard errors
@@ -85,6 +86,11 @@ class Compared:
         return math.hypot(*self.error)
 
     @property
+    def base(self) -> str:
+        """Name of the observable without the state."""
+        return self.name.partition(" at ")[0]
+
+    @property
     def is_constant(self) -> bool:
         """Whether it is one number everywhere."""
         return not any((*self.error, *self.drift_error, self.difference, *self.drift))
@@ -119,17 +125,16 @@ class TwoSided:
             names = [one.name for one in self.observables if one.verdict == word]
             if names:
                 found.append(f"{what} {listed(names)}")
-        coarse = [one for one in self.observables if one.standard_error > self._allowed(one)]
-        found += [
-            f"the difference in {one.name} is known to {one.standard_error:.2g} only, asked for {self._allowed(one):g}"
-            for one in coarse
-        ]
+        for name, allowed in self.tolerance.items():
+            coarse = [one for one in self.observables if one.base == name and one.standard_error > allowed]
+            if coarse:
+                worst = max(coarse, key=lambda one: one.standard_error)
+                more = f", and in {len(coarse) - 1} more states," if len(coarse) > 1 else ""
+                told = f"is known to {worst.standard_error:.2g} only, asked for {allowed:g}"
+                found.append(f"the difference in {worst.name}{more} {told}")
         if not any(one.apart for one in self.observables):
             found.append("the two sides began alike, so that their agreement shows nothing")
         return found
-
-    def _allowed(self, one: Compared) -> float:
-        return self.tolerance.get(one.name.partition(" at ")[0], math.inf)
 
     @property
     def at_equilibrium(self) -> bool:
@@ -141,12 +146,12 @@ class TwoSided:
         """In a sentence."""
         if self.problems:
             return "not at equilibrium: " + "; ".join(self.problems)
-        apart = [one for one in self.observables if one.apart]
+        apart = list(dict.fromkeys(one.base for one in self.observables if one.apart))
+        states = len(self.observables) // len(dict.fromkeys(one.base for one in self.observables))
         few = min(self.walkers)
         doubt = f" ({few} walkers a side, {FEW_WALKERS} or more tell an error well)" if few < FEW_WALKERS else ""
-        return (
-            f"at equilibrium as far as seen: the two sides met in all of {listed([one.name for one in apart])}{doubt}"
-        )
+        everywhere = f" in all {states} states" if states > 1 else ""
+        return f"at equilibrium as far as seen: the two sides met in all of {listed(apart)}{everywhere}{doubt}"
 
     def rows(self) -> list[dict[str, float | str]]:
         """One dictionary for each observable."""
@@ -174,7 +179,7 @@ class TwoSided:
 
 def two_sided(
     a: Runs,
-    b: Runs,
+    b: Runs | None = None,
     *,
     of: str | Sequence[str] | None = None,
     since: float = 0.5,
@@ -184,13 +189,14 @@ def two_sided(
 
     Args:
         a: a run, or several, of one side; trajectories or their paths.
-        b: of the other side.
+        b: of the other side; None where the walkers of `a` began on two recorded sides, as those of `nnsim.tempering`.
         of: which observables; None is every recorded one that has a number for each walker and no period, but for those
             that are the same number everywhere.
         since: part of each run that is left out at its beginning, from 0 to below 1.
         tolerance: standard error of the difference that is asked for, by observable; what is known less well is named.
 
-    Walkers that sample different states (each its own kT or beta) are compared state by state.
+    Walkers that sample different states (each its own kT or beta) are compared state by state. On a ladder, whose
+    walkers swap, the rungs of independent ladders take the place of walkers.
 
     Returns:
         The comparison; `verdict` is a sentence, `at_equilibrium` whether nothing speaks against it.
@@ -201,24 +207,24 @@ def two_sided(
         TrajectoryError: a run that cannot be read.
     """
     since = require_fraction("two_sided", since)
-    sides = all_opened(a, "two_sided"), all_opened(b, "two_sided")
-    all_opened([*sides[0], *sides[1]], "two_sided")  # no run on both sides
-    runs = [*sides[0], *sides[1]]
+    sides = both_sides(a, "two_sided") if b is None else (one_side(a, "two_sided"), one_side(b, "two_sided"))
+    parts = [*sides[0], *sides[1]]
+    if b is not None:
+        all_opened([part.run for part in parts if part.only is None], "two_sided")  # no run on both sides
+    runs = [part.run for part in parts]
     for run in runs:
         refuse_changing(run)
         refuse_other_conditions(runs[0], run)
     names = _observables(runs, of)
     asked = _tolerance(tolerance, names)
-    states = states_of(runs[0])
-    walkers = tuple(
-        min(sum(int((states_of(run) == k).sum()) for run in side) for k in np.unique(states)) for side in sides
-    )
+    states = np.unique(parts[0].states)
+    walkers = tuple(min(sum(int((part.states == k).sum()) for part in side) for k in states) for side in sides)
     if min(walkers) < 2:
         raise InputError(
             f"two_sided: {min(walkers)} walker of a state on a side does not tell its spread; give 2 or more, best "
             f"{FEW_WALKERS} (walkers=... of the run, or several runs)"
         )
-    found = [one for name in names for one in _compared(sides, name, since, states)]
+    found = [one for name in names for one in _compared(sides, name, since)]
     found = [one for one in found if of is not None or not one.is_constant]
     return TwoSided(tuple(_judged(found)), (walkers[0], walkers[1]), since, asked)
 
@@ -263,31 +269,28 @@ def _tolerance(given: Mapping[str, float] | None, names: Sequence[str]) -> dict[
     return found
 
 
-def _compared(
-    sides: tuple[list[Trajectory], list[Trajectory]], name: str, since: float, states: NDArray[Any]
-) -> list[Compared]:
+def _compared(sides: tuple[list[Side], list[Side]], name: str, since: float) -> list[Compared]:
     """The observable in each state."""
-    parts = [[_of_run(run, name, since) for run in side] for side in sides]
-    kinds = list(dict.fromkeys(states.tolist()))
+    parts = [[_halves(part, name, since) for part in side] for side in sides]
+    kinds = list(dict.fromkeys(sides[0][0].states.tolist()))
     found = []
     for kind in kinds:
         rows = [
-            np.concatenate([one[:, states_of(run) == kind] for one, run in zip(part, side, strict=True)], axis=1)
+            np.concatenate([one[:, each.states == kind] for one, each in zip(part, side, strict=True)], axis=1)
             for part, side in zip(parts, sides, strict=True)
         ]
         found.append(_welch(name if len(kinds) == 1 else f"{name} at {kind}", rows))
     return found
 
 
-def _of_run(run: Trajectory, name: str, since: float) -> Floats:
+def _halves(part: Side, name: str, since: float) -> Floats:
     """Of each walker the first value, and the means of the two halves of what is used, [3, W]."""
-    series = run[name]
-    step, values = series.step, np.asarray(series[:], dtype=np.float64)
-    used = np.flatnonzero(step > since * step[-1])
+    step, values = part.record(name)
+    used = np.flatnonzero(step > max(since * step[-1], part.after))
     if len(used) < 4:
         raise InputError(
-            f"two_sided: {run.path} has {len(used)} frames of {name} after the part since = {since:g} that is left "
-            "out, but 4 or more are needed; run longer, or record more often"
+            f"two_sided: {part.run.path} has {len(used)} frames of {name} after the part since = {since:g} that is "
+            "left out, but 4 or more are needed; run longer, or record more often"
         )
     halves = np.array_split(used, 2)
     return np.stack([values[0], *(values[half].mean(axis=0) for half in halves)])

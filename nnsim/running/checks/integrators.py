@@ -52,7 +52,7 @@ def started(integrator: Integrator, positions: Tensor, force_field: ForceField, 
     state = _answer(f"{owner}: init()", lambda: integrator.init(positions, force_field, streams))
     require_state(f"{owner}: init()", state)
     require_number(owner, "time_step", integrator.time_step, above=0.0)
-    for name, given in (("dt", integrator.dt), ("kT", integrator.kT)):
+    for name, given in (("dt", integrator.dt), ("friction", integrator.friction), ("kT", integrator.kT)):
         if given is not None and not callable(given):
             _require_walkers(owner, name, setting_at(given, 0), state.walkers)
     if integrator.is_program:

@@ -53,6 +53,15 @@ def with_intervals(what: str, things: Any, protocol: Any, default: int) -> list[
     return found
 
 
+def require_preparation(given: Any) -> Any:
+    """What is done before the first step of a run, if anything."""
+    if given is not None and not callable(given):
+        raise InputError(
+            f"Simulation: preparation = {shown(given)} must be a function of the simulation; give one, or leave it out"
+        )
+    return given
+
+
 def torch_device(name: str) -> torch.device:
     """The device, after trying it."""
     try:
@@ -73,7 +82,7 @@ def check_parts(integrator: Integrator, force_field: ForceField, observed: Seque
     who, dynamics, kT = type(integrator).__name__, integrator.needs_gradients, integrator.kT
     if force_field.system.box.kind == "lattice" and dynamics:
         raise InputError(f"{who} moves continuously, but the parameters live on a lattice; use MonteCarlo")
-    for name, given in (("dt", integrator.dt), ("kT", kT)):
+    for name, given in (("dt", integrator.dt), ("friction", integrator.friction), ("kT", kT)):
         if isinstance(given, BiasFunction) and not any(given.bias is one for one in force_field.biases):
             raise InputError(
                 f"{who}: {name} follows the bias {given.bias.name!r}, which is none of this simulation's; give that "

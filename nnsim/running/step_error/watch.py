@@ -15,18 +15,15 @@ import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
 from nnsim.errors import NNSimWarning
 from nnsim.protocols import Reporter
+from nnsim.running.step_error.curvature import largest_curvature
 from nnsim.running.step_error.meters import (
     AcceptanceMeter,
     CurvatureMeter,
     Meter,
     NoMeter,
     Verdict,
-    displacement,
     not_common,
     present_kT,
     time_step,
@@ -35,8 +32,6 @@ from nnsim.running.step_error.work import WorkMeter
 
 if TYPE_CHECKING:
     from nnsim.simulation import Simulation
-
-POWER_STEPS = 8  # of the power iteration for the largest curvature
 
 
 class StepError(Reporter):
@@ -138,18 +133,7 @@ def meter_of(simulation: Simulation) -> Meter:
 def _half_stable(simulation: Simulation, dt: float) -> float:
     """Half of 1 / omega, with omega^2 the largest curvature of U + V over a mass: a quarter of the limit of stability.
 
-    By a power iteration with differences of forces. Where nothing is curved upwards it is a tenth of dt.
+    Where nothing is curved upwards it is a tenth of dt.
     """
-    state, force_field = simulation.state, simulation.force_field
-    masses = simulation.integrator.masses
-    inverse = 1 / (masses.to(state.positions) if isinstance(masses, Tensor) else float(masses))
-    direction = state.forces + torch.finfo(state.forces.dtype).eps
-    size = displacement(state)
-    frequency = torch.zeros(state.walkers)
-    for _ in range(POWER_STEPS):
-        direction = direction / torch.linalg.vector_norm(direction, dim=1, keepdim=True)
-        ahead, behind = (force_field(state.positions + sign * size * direction, state.step) for sign in (1, -1))
-        curved = inverse * (behind.forces - ahead.forces) / (2 * size)
-        frequency, direction = torch.linalg.vecdot(curved, direction), curved
-    largest = float(frequency.max())
+    largest = float(largest_curvature(simulation).max())
     return 0.5 / math.sqrt(largest) if math.isfinite(largest) and largest > 0 else dt / 10

@@ -98,6 +98,10 @@ class WorkMeter(Meter):
         self._short = None if found is None else found.window()
         return self._short is not None
 
+    def look_ahead(self, simulation: Simulation, lag: int) -> bool:
+        """Go some steps on with a copy at once, and follow the response over `lag` steps, at least 2."""
+        return self._keep(_on_a_copy(simulation, lag, self._centre(simulation.state)))
+
     def _drop(self, state: State) -> None:
         state.heat, self._open, self._next = None, None, state.step
 

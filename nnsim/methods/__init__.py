@@ -1,0 +1,1 @@
+"""Whole methods, put together from integrators, biases and analyses."""
