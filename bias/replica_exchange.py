@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nnsim.bias.boltzmann import Boltzmann
 from nnsim.criteria import FEWEST_TRIPS
-from nnsim.errors import InputError, require_each, require_integer, require_number, shown
+from nnsim.errors import InputError, require_each, require_integer, shown
 from nnsim.protocols import CollectiveVariable, Integrator
 from nnsim.random.streams import Purpose, RandomStreams
 from nnsim.schedules import BiasFunction
@@ -115,7 +115,8 @@ class ReplicaExchange(Boltzmann):
         Raises:
             InputError: another number of rungs, or a ladder that does not ascend.
         """
-        rungs = [require_number("ReplicaExchange", "beta", one) for one in beta]
+        given = require_each("ReplicaExchange", "beta", beta)
+        rungs = [given] if isinstance(given, float) else list(given)
         if len(rungs) != len(self.beta) or sorted(set(rungs)) != rungs:
             raise InputError(
                 f"ReplicaExchange: beta = {shown(beta)} must be {len(self.beta)} ascending numbers, as many as before; "

@@ -19,7 +19,8 @@ from nnsim.methods.pilot import CAREFUL, QUENCH, Pilot
 from nnsim.protocols import Observable, System
 from nnsim.random.streams import RandomStreams
 from nnsim.running.checks.contract import check_contract
-from nnsim.running.starts import States
+from nnsim.running.checks.parts import several
+from nnsim.running.starts import States, starting_positions
 from nnsim.simulation import Simulation
 
 RANDOM, TRAINED = "random", "trained"
@@ -108,12 +109,13 @@ def tempering(
     ones = [1.0] * count  # until the pilot run knows better
     integrator = Langevin(dt=exchange.each(ones, ones, warmup), friction=exchange.each(ones, ones, warmup), kT=1.0)
     settings: dict[str, Any] = {"precision": precision, "device": device, "threads": threads, "platform": platform}
-    return Simulation(
+    preparation = Preparation(system, test, None, (low, high), count, ladders, pilot, seed, settings)
+    simulation = Simulation(
         system,
         integrator,
         bias=exchange,
-        observe=[cv.LogLoss("train"), test, *observe],
-        preparation=Preparation(system, test, trained, (low, high), count, ladders, pilot, seed, settings),
+        observe=[cv.LogLoss("train"), test, *several(observe)],
+        preparation=preparation,
         walkers=count * ladders,
         steps=steps,
         every=every,
@@ -122,6 +124,9 @@ def tempering(
         **settings,
         **recording,
     )
+    if trained is not None:
+        preparation.trained, _ = starting_positions(trained, None, simulation.system)
+    return simulation
 
 
 def _between(given: Any) -> tuple[float, float]:
@@ -142,7 +147,7 @@ class Preparation:
 
     system: System
     of: Observable
-    trained: Any
+    trained: Tensor | None
     between: tuple[float, float]
     rungs: int
     ladders: int
@@ -174,9 +179,8 @@ class Preparation:
 
     def _trained(self, count: int) -> Tensor:
         """Networks that have been given, or trained by L-BFGS from the system's own start, [S, n]."""
-        given = self.trained
-        if given is not None:
-            return given.positions if isinstance(given, States) else torch.as_tensor(given, dtype=torch.float64)
+        if self.trained is not None:
+            return self.trained
         settings = {name: value for name, value in self.settings.items() if name != "platform"}
         found = minimise(self.system, of="loss", steps=MINIMISATION, walkers=count, seed=self.seed, **settings)
         logs = found.value.log()

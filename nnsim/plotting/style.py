@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -332,7 +332,11 @@ def as_panels(ax: Axes | Sequence[Axes] | None, count: int, owner: str, height: 
         raise InputError(f"{owner}: no names; give at least one")
     if ax is None:
         return new_axes(count, 3.2 if count == 1 else 0.9 + height * count)
-    panels = [ax] if isinstance(ax, Axes) else list(ax)
+    panels = [ax] if isinstance(ax, Axes) else list(ax) if isinstance(ax, Iterable) else [ax]
+    if not all(isinstance(panel, Axes) for panel in panels):
+        raise InputError(
+            f"{owner}: ax = {shown(ax)} must be matplotlib axes, one for each of {count} panels; give them"
+        )
     if len(panels) != count:
         raise InputError(f"{owner}: {len(panels)} axes for {count} panels; give one for each, or none")
     return panels

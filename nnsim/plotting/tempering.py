@@ -44,7 +44,7 @@ def plot_tempering(
         raise InputError(f"plot_tempering: result = {shown(result)} must be what tempering gave; give it")
     run = opened(run, "plot_tempering")
     with styled():
-        own = new_figure(6.6).subplots(3, 1) if ax is None else ax
+        own = list(new_figure(6.6).subplots(3, 1)) if ax is None else ax
         panels = as_panels(own, 3, "plot_tempering")
         _entropy(panels[0], result)
         _averages(panels[1], result)
