@@ -82,7 +82,7 @@ class ForceField:
         evaluation = Evaluation(self.system, _leaf(positions) if gradients else positions)
         before = positions.clone()
         with torch.set_grad_enabled(gradients):
-            values = [(f"CV {cv.name!r}", _found(f"the CV {cv.name!r}", cv, evaluation)) for cv in self.cvs]
+            values = [(f"CV {cv.name!r}", _found(f"the CV {cv.name!r}", evaluation.value, cv)) for cv in self.cvs]
             energy = _found("the potential", self.system.energy, evaluation)
         if not torch.equal(positions, before):
             raise InputError(
@@ -247,7 +247,7 @@ class ForceField:
         The others are those of `previous` [W, k], or NaN.
         """
         energy = self.system.energy(evaluation)
-        columns = {j: cv(evaluation) for j, cv in enumerate(self.cvs) if due is None or j in due}
+        columns = {j: evaluation.value(cv) for j, cv in enumerate(self.cvs) if due is None or j in due}
         nothing = evaluation.positions.new_zeros((len(evaluation.positions), 0), dtype=torch.float64)
         if not self.cvs:
             return energy, nothing, columns
@@ -293,10 +293,10 @@ def _tracked(positions: Tensor) -> Tensor:
     return positions.clone() if positions.is_inference() else positions
 
 
-def _found(what: str, part: Callable[[Evaluation], Any], evaluation: Evaluation) -> Any:
-    """What a part gives, or an `InputError` that names it: parts of the user's own may raise anything."""
+def _found(what: str, find: Callable[[Any], Any], of: Any) -> Any:
+    """What is found, or an `InputError` that names it: parts of the user's own may raise anything."""
     try:
-        return part(evaluation)
+        return find(of)
     except InputError:
         raise
     except NNSimError as error:
