@@ -91,7 +91,8 @@ def period_of(word: str, left: float | None, right: float | None, number: float 
 
     Args:
         word: the operation.
-        left, right: after how much each operand does; infinity of a number.
+        left: after how much the first operand does; infinity of a number.
+        right: the second one.
         number: the operand that is one.
     """
     if left is None or right is None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError, NNSimError, first_line, require_integer
+from nnsim.errors import DivergedError, InputError, NNSimError, first_line, require_integer
 from nnsim.evaluation import Evaluation
 from nnsim.identity.changes import Differences
 from nnsim.identity.parts import identity, same
@@ -98,6 +98,8 @@ class ForceField:
                     f"ForceField: {what} has {shape}, but one number for each of "
                     f"{len(positions)} walkers is needed; return a tensor of shape [W]"
                 )
+        if energy is None or bool(torch.isfinite(energy).all()):  # else that is told as the cause
+            _refuse_infinite(values)
         self._prefetch = tuple(sorted(evaluation.requested))
         if self.slow:
             self._prefetch_between = self._requested_between(positions)
@@ -291,6 +293,18 @@ def _leaf(positions: Tensor) -> Tensor:
 def _tracked(positions: Tensor) -> Tensor:
     """The positions as a tensor of which torch keeps graphs, which those made under `torch.inference_mode` are not."""
     return positions.clone() if positions.is_inference() else positions
+
+
+def _refuse_infinite(values: Iterable[tuple[str, Tensor]]) -> None:
+    """Raise `DivergedError` if one of the CVs [W], each with what it is called, is no number at the start."""
+    for what, value in values:
+        bad, value = ~torch.isfinite(value), value.detach()
+        if bool(bad.any()):
+            walker = int(bad.nonzero()[0])
+            raise DivergedError(
+                f"step 0: the {what} of walker {walker} is {float(value[walker]):g} at the start; change the start or "
+                "the CV"
+            )
 
 
 def _found(what: str, find: Callable[[Any], Any], of: Any) -> Any:

@@ -213,7 +213,7 @@ class CollectiveVariable(Observable, Protocol):
     differentiable: bool = True
     discrete: bool = False
     native: Any = None
-    __array_ufunc__ = None  # numbers of numpy leave arithmetic to the CV
+    __array_ufunc__: None = None  # numbers of numpy leave arithmetic to the CV
 
     @required
     def __call__(self, evaluation: Evaluation) -> Tensor:
@@ -334,9 +334,7 @@ class Combination(CollectiveVariable):
     def period(self, box: Box) -> float | None:
         """After how much it comes round, by what it is made of; see `nnsim.arithmetic.period_of`."""
         numbers = [one for one in (self.left, self.right) if isinstance(one, float)]
-        return period_of(
-            self.word, _period(self.left, box), _period(self.right, box), numbers[0] if numbers else None
-        )
+        return period_of(self.word, _period(self.left, box), _period(self.right, box), numbers[0] if numbers else None)
 
     def describe(self) -> dict[str, Any]:
         """The operation and what it is made of, for the record and for resume."""

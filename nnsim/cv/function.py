@@ -47,7 +47,7 @@ class Function(CollectiveVariable):
         name: str | None = None,
         period: float | None = None,
     ) -> None:
-        if not callable(function) or isinstance(function, CollectiveVariable):
+        if not callable(function) or CollectiveVariable in type(function).__mro__:
             raise InputError(f"Function: function = {shown(function)} must be a function; give it before its CVs")
         if not parts:
             raise InputError("Function: there are no CVs that it is a function of; give one or more")

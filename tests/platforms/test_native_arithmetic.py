@@ -144,15 +144,17 @@ def test_what_is_not_native_says_which_part(name):
     assert reason in simulation.platform_reason
 
 
-def test_a_quotient_by_zero_is_told_at_its_step():
-    """The CV is infinite at one walker's positions: native code says so as the reference does."""
+def test_what_becomes_infinite_is_told_at_its_step():
+    """A power overflows at the positions of one walker: native code says so as the reference does."""
     said = []
     for platform in ("reference", "native"):
         simulation = nnsim.Simulation(
-            classifier(), Langevin(0.002, 1.0), walkers=3, platform=platform, precision="double", threads=1,
-            bias=Umbrella(TEST / (TRAIN * 1e-200) ** 2, 0.3, 1e-300),
+            classifier(box=nnsim.Box(kind="open")), Langevin(1e-6, 1.0), walkers=3, platform=platform, threads=1,
+            precision="double", bias=Umbrella((TRAIN / 5) ** 1000, 0.0, 1e-3),
         )  # fmt: skip
-        with pytest.raises(nnsim.DivergedError, match=r"step 1: cvs of walker 0 became NaN or infinite") as caught:
-            simulation.advance(1)
+        simulation.advance(3)
+        simulation.state.positions[1] *= 100
+        with pytest.raises(nnsim.DivergedError, match=r"step 4: cvs of walker 1 became NaN or infinite") as caught:
+            simulation.advance(5)
         said.append(str(caught.value))
     assert said[0] == said[1]
