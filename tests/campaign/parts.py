@@ -191,7 +191,9 @@ CVS: dict[str, Call] = {
     "Energy": (whole(cv.Energy), {"function": Harmonic(), "name": "energy"}),
     "LogEnergy": (whole(cv.LogEnergy), {"function": Harmonic(), "name": "ln_energy"}),
     "Function": (cv_function, {"function": torch.maximum, "part": NORM, "name": "most", "period": 1.0}),
-    "CollectiveVariable.arithmetic": (whole(arithmetic), {"left": LOSS, "factor": 2.0, "exponent": 2, "name": "mine"}),
+    "CollectiveVariable.arithmetic": (
+        whole(arithmetic), {"left": LOSS, "factor": 2.0, "exponent": 2.0, "name": "mine"}
+    ),
     "NTKEntropy": (cv.NTKEntropy, {**NTK, "normalised": False}),
     "NTKCovarianceEntropy": (cv.NTKCovarianceEntropy, {**NTK, "normalised": False}),
     "NTKMagnitudeEntropy": (cv.NTKMagnitudeEntropy, {**NTK, "normalised": False}),
