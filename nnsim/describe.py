@@ -224,7 +224,8 @@ def check_name(name: str) -> str:
     )
     if unsafe:
         raise InputError(
-            f"name {name!r} cannot be stored; use letters, digits, spaces and _-+=,.()[] only, no / and no leading dot"
+            f"name {name!r} cannot be stored; use letters, digits, spaces and _-+=,.()[] only, no / and no leading "
+            "dot, and at most 200 letters"
         )
     return name
 

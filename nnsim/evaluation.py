@@ -10,7 +10,7 @@ from torch import Tensor
 from nnsim.errors import InputError
 
 if TYPE_CHECKING:
-    from nnsim.protocols import System
+    from nnsim.protocols import CollectiveVariable, System
 
 
 class Evaluation:
@@ -43,6 +43,7 @@ class Evaluation:
         self._prefetch = tuple(split for split in prefetch if not self._is_batch(split))
         self._outputs: dict[str, Tensor] = {}
         self._kept: dict[object, Tensor] = {}
+        self._values: dict[int, tuple[CollectiveVariable, Tensor]] = {}  # by id, with the CVs, so that those stay alive
 
     def difference(self, reference: Tensor | float) -> Tensor:
         """Positions minus a reference, a number or [n], [W, n]; in a periodic box that to its nearest image."""
@@ -65,6 +66,23 @@ class Evaluation:
     def loss(self, split: str) -> Tensor:
         """Mean loss of a split, or of each walker's mini-batch of it, [W]."""
         return self.keep(("loss", split), lambda: self._loss(split))
+
+    def value(self, cv: CollectiveVariable) -> Tensor:
+        """The value of a CV, [W], computed the first time that it is asked for."""
+        if id(cv) not in self._values:
+            self._values[id(cv)] = cv, cv(self)
+        return self._values[id(cv)][1]
+
+    def part(self, cv: CollectiveVariable, of: str) -> Tensor:
+        """The value of a CV that the CV called `of` is made of, [W]; raises `InputError` if it has another shape."""
+        value = self.value(cv)
+        if not isinstance(value, Tensor) or value.shape != self.positions.shape[:1]:
+            found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
+            raise InputError(
+                f"the CV {of!r}: its part {cv.name!r} has {found}, but one number for each of {len(self.positions)} "
+                "walkers is needed; return a tensor of shape [W]"
+            )
+        return value
 
     def keep(self, key: object, compute: Callable[[], Tensor]) -> Tensor:
         """The value of `compute`, called only the first time that `key` is asked for (CVs share work through it)."""

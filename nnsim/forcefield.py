@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError, NNSimError, first_line, require_integer
+from nnsim.errors import DivergedError, InputError, NNSimError, first_line, require_integer
 from nnsim.evaluation import Evaluation
 from nnsim.identity.changes import Differences
 from nnsim.identity.parts import identity, same
@@ -82,7 +82,7 @@ class ForceField:
         evaluation = Evaluation(self.system, _leaf(positions) if gradients else positions)
         before = positions.clone()
         with torch.set_grad_enabled(gradients):
-            values = [(f"CV {cv.name!r}", _found(f"the CV {cv.name!r}", cv, evaluation)) for cv in self.cvs]
+            values = [(f"CV {cv.name!r}", _found(f"the CV {cv.name!r}", evaluation.value, cv)) for cv in self.cvs]
             energy = _found("the potential", self.system.energy, evaluation)
         if not torch.equal(positions, before):
             raise InputError(
@@ -98,6 +98,8 @@ class ForceField:
                     f"ForceField: {what} has {shape}, but one number for each of "
                     f"{len(positions)} walkers is needed; return a tensor of shape [W]"
                 )
+        if energy is None or bool(torch.isfinite(energy).all()):  # else that is told as the cause
+            _refuse_infinite(values)
         self._prefetch = tuple(sorted(evaluation.requested))
         if self.slow:
             self._prefetch_between = self._requested_between(positions)
@@ -247,7 +249,7 @@ class ForceField:
         The others are those of `previous` [W, k], or NaN.
         """
         energy = self.system.energy(evaluation)
-        columns = {j: cv(evaluation) for j, cv in enumerate(self.cvs) if due is None or j in due}
+        columns = {j: evaluation.value(cv) for j, cv in enumerate(self.cvs) if due is None or j in due}
         nothing = evaluation.positions.new_zeros((len(evaluation.positions), 0), dtype=torch.float64)
         if not self.cvs:
             return energy, nothing, columns
@@ -293,10 +295,22 @@ def _tracked(positions: Tensor) -> Tensor:
     return positions.clone() if positions.is_inference() else positions
 
 
-def _found(what: str, part: Callable[[Evaluation], Any], evaluation: Evaluation) -> Any:
-    """What a part gives, or an `InputError` that names it: parts of the user's own may raise anything."""
+def _refuse_infinite(values: Iterable[tuple[str, Tensor]]) -> None:
+    """Raise `DivergedError` if one of the CVs [W], each with what it is called, is no number at the start."""
+    for what, value in values:
+        bad, value = ~torch.isfinite(value), value.detach()
+        if bool(bad.any()):
+            walker = int(bad.nonzero()[0])
+            raise DivergedError(
+                f"step 0: the {what} of walker {walker} is {float(value[walker]):g} at the start; change the start or "
+                "the CV"
+            )
+
+
+def _found(what: str, find: Callable[[Any], Any], of: Any) -> Any:
+    """What is found, or an `InputError` that names it: parts of the user's own may raise anything."""
     try:
-        return part(evaluation)
+        return find(of)
     except InputError:
         raise
     except NNSimError as error:

@@ -6,6 +6,7 @@ state, and so on), so that a part of your own need only say what is its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import FunctionType, MethodType
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from nnsim.errors import InputError
+from nnsim.arithmetic import SIGNS, name_of, number_name, period_of
+from nnsim.errors import InputError, require_cv, require_number, require_text, shown
 from nnsim.networks.margins import class_margins
 from nnsim.program.operation import execute
 
@@ -199,6 +201,8 @@ class Observable(Protocol):
 class CollectiveVariable(Observable, Protocol):
     """A scalar function s(q) of the parameters, [W], that biases may use.
 
+    Sums, differences, products, quotients and powers of CVs and numbers are CVs, see `Combination`.
+
     Attributes:
         name: unique among the CVs of a simulation.
         differentiable: whether its gradient with respect to the positions exists and is useful.
@@ -209,6 +213,7 @@ class CollectiveVariable(Observable, Protocol):
     differentiable: bool = True
     discrete: bool = False
     native: Any = None
+    __array_ufunc__: None = None  # numbers of numpy leave arithmetic to the CV
 
     @required
     def __call__(self, evaluation: Evaluation) -> Tensor:
@@ -217,7 +222,134 @@ class CollectiveVariable(Observable, Protocol):
 
     def observe(self, state: State, evaluation: Evaluation) -> Tensor:
         """A CV is an observable: itself."""
-        return self(evaluation)
+        return evaluation.value(self)
+
+    def __add__(self, other: CollectiveVariable | float) -> Combination:
+        return Combination("plus", self, other)
+
+    def __radd__(self, other: CollectiveVariable | float) -> Combination:
+        return Combination("plus", other, self)
+
+    def __sub__(self, other: CollectiveVariable | float) -> Combination:
+        return Combination("minus", self, other)
+
+    def __rsub__(self, other: CollectiveVariable | float) -> Combination:
+        return Combination("minus", other, self)
+
+    def __neg__(self) -> Combination:
+        return Combination("minus", 0.0, self)
+
+    def __mul__(self, other: CollectiveVariable | float) -> Combination:
+        return Combination("times", self, other)
+
+    def __rmul__(self, other: CollectiveVariable | float) -> Combination:
+        return Combination("times", other, self)
+
+    def __truediv__(self, other: CollectiveVariable | float) -> Combination:
+        return Combination("over", self, other)
+
+    def __rtruediv__(self, other: CollectiveVariable | float) -> Combination:
+        return Combination("over", other, self)
+
+    def __pow__(self, exponent: float) -> Combination:
+        return Combination("power", self, exponent)
+
+    def __rpow__(self, base: CollectiveVariable | float) -> Combination:
+        return Combination("power", base, self)
+
+
+class Combination(CollectiveVariable):
+    """What an operation makes of two CVs, or of a CV and a number: `a + b`, `a - 1`, `2 * a`, `a / b`, `a ** 2`.
+
+    Its name says how it is made, `a_minus_b`; `named` gives it another one. What it is made of is evaluated once where
+    several CVs are made of it.
+
+    Args:
+        word: `"plus"`, `"minus"`, `"times"`, `"over"` or `"power"`.
+        left, right: a CV or a finite number each; of a power the number is the exponent.
+        name: None makes one.
+
+    Raises:
+        InputError: an operand that is neither a CV nor a number, a division by 0, an exponent that is no number.
+    """
+
+    def __init__(
+        self, word: str, left: CollectiveVariable | float, right: CollectiveVariable | float, name: str | None = None
+    ) -> None:
+        self.word = word
+        self.left, self.right = self._operand(left), self._operand(right)
+        if word == "power" and not isinstance(self.right, float):
+            raise InputError(
+                f"Combination: the exponent of a power, {shown(right)}, must be a number; "
+                "for others use cv.Function(torch.pow, a, b)"
+            )
+        if word == "over" and self.right == 0.0:
+            raise InputError(f"Combination: {shown(left)} is divided by 0; divide by another number")
+        self.name = name_of(word, _called(self.left), _called(self.right)) if name is None else name
+
+    @staticmethod
+    def _operand(value: CollectiveVariable | float) -> CollectiveVariable | float:
+        try:
+            if callable(value):
+                require_cv("Combination", "operand", value)
+                return value
+            return require_number("Combination", "operand", value)
+        except InputError:
+            raise InputError(
+                f"Combination: the operand {shown(value)} must be a collective variable or a finite number; give one, "
+                "such as nnsim.cv.LogLoss('train') or 2"
+            ) from None
+
+    def named(self, name: str) -> Combination:
+        """The same under another name, of a series in the trajectory."""
+        return Combination(self.word, self.left, self.right, require_text("Combination", "name", name))
+
+    @property
+    def cvs(self) -> tuple[CollectiveVariable, ...]:
+        """The operands that are CVs."""
+        return tuple(one for one in (self.left, self.right) if not isinstance(one, float))
+
+    @property
+    def differentiable(self) -> bool:  # type: ignore[override]
+        """Whether all that it is made of is."""
+        return all(said(one, CollectiveVariable, "differentiable") for one in self.cvs)
+
+    @property
+    def discrete(self) -> bool:  # type: ignore[override]
+        """Whether all that it is made of is."""
+        return all(said(one, CollectiveVariable, "discrete") for one in self.cvs)
+
+    @property
+    def native(self) -> tuple[str, CollectiveVariable | float, CollectiveVariable | float]:
+        """The operation and its operands, which say for themselves whether native platforms know them."""
+        return self.word, self.left, self.right
+
+    def __call__(self, evaluation: Evaluation) -> Tensor:
+        """The value of each walker, [W]."""
+        operands = (self.left, self.right)
+        values = (one if isinstance(one, float) else evaluation.part(one, self.name) for one in operands)
+        value: Tensor = SIGNS[self.word].of(*values)
+        return value
+
+    def period(self, box: Box) -> float | None:
+        """After how much it comes round, by what it is made of; see `nnsim.arithmetic.period_of`."""
+        numbers = [one for one in (self.left, self.right) if isinstance(one, float)]
+        return period_of(self.word, _period(self.left, box), _period(self.right, box), numbers[0] if numbers else None)
+
+    def describe(self) -> dict[str, Any]:
+        """The operation and what it is made of, for the record and for resume."""
+        return {"name": self.name, "word": self.word, "left": self.left, "right": self.right}
+
+
+def _called(operand: CollectiveVariable | float) -> str:
+    return number_name(operand) if isinstance(operand, float) else operand.name
+
+
+def _period(operand: CollectiveVariable | float, box: Box) -> float | None:
+    if isinstance(operand, float):
+        return math.inf
+    ask = said(operand, Observable, "period")
+    return ask(box) if callable(ask) else None
 
 
 class Bias(Protocol):

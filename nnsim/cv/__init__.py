@@ -1,6 +1,7 @@
 """Collective variables: scalar functions of the parameters."""
 
 from nnsim.cv.accuracy import Accuracy, SmoothedAccuracy
+from nnsim.cv.function import Function
 from nnsim.cv.loss import LogLoss, Loss
 from nnsim.cv.ntk.variables import (
     LossDerivative,
@@ -19,6 +20,7 @@ __all__ = [
     "CollectiveVariable",
     "Distance",
     "Energy",
+    "Function",
     "LogEnergy",
     "LogLoss",
     "Loss",

@@ -15,6 +15,7 @@ import numpy as np
 
 from nnsim.grid import compiled as grid_native
 from nnsim.jit import FAST, IN_ORDER, compiled, is_finite
+from nnsim.platforms.formulas import NUMBER, combine
 from nnsim.random import philox
 
 RELU, TANH, SILU, SIGMOID = range(4)
@@ -292,28 +293,41 @@ def _all_right(kind, slope, pre, now, first, answers, begin, end, work):  # type
 
 @_INLINE
 def evaluate_cvs(pre, now, first, problem, cvs, s, work):  # type: ignore[no-untyped-def]
-    """Fill `s` [1, k] with the CVs, and return the train loss; `cvs` [k, 4] holds kind, split, slope and scale."""
+    """Fill `s` [1, k + R] with the CVs, and the rows that they are made of; return the train loss.
+
+    `cvs` are these rows, [R, 6] (kind, split, slope, scale or number, and the rows before that are combined), and the
+    row of each CV, [k].
+    """
+    rows, shown = cvs
+    base = shown.size
     answers, train, norms, counted, epsilon, tiny = problem
     zero, every = np.uint64(0), np.uint64(pre.shape[1])  # unsigned: an index that might be negative is a slow one
     train_loss = _summed_loss(pre, now, first, answers, zero, train, work) / norms[0]
     test_loss = -1.0
-    for d in range(cvs.shape[0]):
-        kind, slope, scale = np.int64(cvs[d, 0]), cvs[d, 2], cvs[d, 3]
+    for d in range(rows.shape[0]):
+        kind, slope, scale = np.int64(rows[d, 0]), rows[d, 2], rows[d, 3]
         begin, end, loss, count = zero, train, train_loss, counted[0]
-        if cvs[d, 1] == 1:
+        if rows[d, 1] == 1:
             begin, end, count = train, every, counted[1]
-        if kind <= LN_LOSS:
-            if cvs[d, 1] == 1:
+        if kind == NUMBER:
+            s[0, base + d] = scale
+        elif kind > NUMBER:
+            left, right = s[0, base + np.int64(rows[d, 4])], s[0, base + np.int64(rows[d, 5])]
+            s[0, base + d] = combine(kind, left, right)
+        elif kind <= LN_LOSS:
+            if rows[d, 1] == 1:
                 if test_loss < 0:
                     test_loss = _summed_loss(pre, now, first, answers, begin, end, work) / norms[1]
                 loss = test_loss
-            s[0, d] = loss if kind == LOSS else math.log(max(loss, tiny))
+            s[0, base + d] = loss if kind == LOSS else math.log(max(loss, tiny))
         else:
             mean = _all_right(kind, slope, pre, now, first, answers, begin, end, work) / count
             if kind == LOGIT_SMOOTHED:
                 mean = epsilon + (1 - 2 * epsilon) * mean
                 mean = math.log(mean / (1 - mean))
-            s[0, d] = scale * mean
+            s[0, base + d] = scale * mean
+    for d in range(base):
+        s[0, d] = s[0, base + shown[d]]
     return train_loss
 
 

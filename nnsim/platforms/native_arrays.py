@@ -11,6 +11,7 @@ import numpy as np
 from nnsim.grid.grid import native_scratch
 from nnsim.logit import EPSILON
 from nnsim.platforms import monte_carlo_kernel as kernel
+from nnsim.platforms.formulas import Row, rows_of
 from nnsim.platforms.obstacles import main_bias, walls
 from nnsim.random.streams import WALKERS, Purpose
 
@@ -52,7 +53,7 @@ class Arrays:
         own = [] if bias is None else [columns[cv.name] for cv in bias.cvs]
         self.columns = np.array([*own, *(set(columns.values()) - set(own))], dtype=np.int64)
         cvs = [force_field.cvs[column] for column in self.columns]
-        self.cvs = np.array([_cv(cv) for cv in cvs], dtype=np.float64).reshape(-1, 4)
+        self.cvs = _rows(cvs)
         self.walls = _walls(force_field, {cv.name: column for column, cv in enumerate(cvs)})
         kind = None if bias is None else bias.native
         self.bias = bias if kind == "grid" else None  # one that walkers deposit on
@@ -63,7 +64,7 @@ class Arrays:
         self.springs = _springs(bias, state.walkers) if kind == "springs" else [_NO_SPRING] * state.walkers
         self.terms = (integrator.kT, float(network.loss_factor), float(network.prior))
         self.streams = state.generator
-        self.rooms = [_Room(network, len(self.cvs), state.positions[0].numpy()) for _ in range(state.walkers)]
+        self.rooms = [_Room(network, sum(map(len, self.cvs)), state.positions[0].numpy()) for _ in range(state.walkers)]
 
     def tilt(self) -> None:
         """Take over the present slopes of a bias that is linear in the train loss."""
@@ -88,17 +89,17 @@ class Arrays:
             self.problem, self.cvs, self.stepping, step_size, (*self.terms, self.slopes[walker], self.ramp),
             self.springs[walker], self.walls, (self.bias is not None, *own, *shared), room.s, room.scratch,
         )  # fmt: skip
-        positions[:], cvs[self.columns] = room.positions, room.s[0, 0, : len(cvs)]
+        positions[:], cvs[self.columns] = room.positions, room.s[0, 0, : len(self.columns)]
         return result
 
 
 class _Room:
     """What only one walker writes to, apart from others': two threads that write to the same 64 bytes collide."""
 
-    def __init__(self, network: DenseNetwork, cvs: int, positions: np.ndarray) -> None:
+    def __init__(self, network: DenseNetwork, values: int, positions: np.ndarray) -> None:
         points, neurons = len(network.points), sum(network.sizes)
         self.positions = _apart(positions.shape, positions.dtype)
-        self.s = _apart((2, 1, max(cvs, 1)))  # the CVs, now and in the trial
+        self.s = _apart((2, 1, max(values, 1)))  # the CVs and their rows, now and in the trial
         pre, act = _apart((2 * neurons, points)), _apart((2 * neurons + 2, points))
         act[: network.sizes[0]] = network.points.T
         act[2 * neurons] = 1.0
@@ -171,9 +172,17 @@ def _layers(network: DenseNetwork) -> tuple[Any, ...]:
     return sizes, rows, weights, biases, ACTIVATIONS[network.activation], owner, source
 
 
-def _cv(cv: Any) -> tuple[float, ...]:
-    kind, split, slope, scale = cv.native
-    return CVS[kind], 0.0 if split == "train" else 1.0, slope, scale
+def _rows(cvs: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Kind, split, slope, scale or number, and the two rows before that each row is made of, [R, 6]; the CVs' rows."""
+    rows, shown = rows_of(cvs)
+    return np.array([_row(one) for one in rows], dtype=np.float64).reshape(-1, 6), np.array(shown, dtype=np.int64)
+
+
+def _row(row: Row) -> tuple[float, ...]:
+    if row.known is None:
+        return row.kind, 0.0, 0.0, row.number, row.left, row.right
+    kind, split, slope, scale = row.known
+    return CVS[kind], 0.0 if split == "train" else 1.0, slope, scale, 0, 0
 
 
 def _stepping(integrator: Any, box: Any, n: int) -> tuple[Any, ...]:

@@ -6,8 +6,10 @@ subclass inherits that, and it holds as long as the subclass changes nothing tha
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from nnsim.arithmetic import SIGNS
 from nnsim.protocols import CollectiveVariable, System, said
 from nnsim.schedules import BiasFunction
 
@@ -48,6 +50,26 @@ def _is_method(thing: object) -> bool:
 def unknown(what: str, part: Any, native: Any) -> str | None:
     """Why native code does not know a part that says this of itself, called `what` in the message; None if it does."""
     return f"{what} has no native code" if native is None else changed(what, part)
+
+
+def unknown_cv(cv: Any) -> str | None:
+    """Why native code does not know a CV, or one of those that it is made of by arithmetic; None if it does."""
+    for part in _made_of(cv):
+        what = f"the CV {cv.name!r}" if part is cv else f"the CV {part.name!r}, a part of {cv.name!r},"
+        found = unknown(what, part, said(part, CollectiveVariable, "native"))
+        if found:
+            return found
+    return None
+
+
+def _made_of(cv: Any) -> Iterator[Any]:
+    """A CV, and all that it is made of by arithmetic."""
+    yield cv
+    native = said(cv, CollectiveVariable, "native")
+    if native is not None and native[0] in SIGNS:
+        for operand in native[1:]:
+            if not isinstance(operand, float):
+                yield from _made_of(operand)
 
 
 def changed(what: str, part: Any, claim: str = "native") -> str | None:
@@ -131,8 +153,4 @@ def _of_biases(force_field: ForceField) -> str | None:
             return f"{found}; {KNOWN}"
         if len({cv.name for cv in bias.cvs}) < len(bias.cvs):
             return f"the bias {bias.name!r} has one CV on two axes"
-    for cv in force_field.cvs:
-        found = unknown(f"the CV {cv.name!r}", cv, said(cv, CollectiveVariable, "native"))
-        if found:
-            return found
-    return None
+    return next((found for cv in force_field.cvs if (found := unknown_cv(cv))), None)

@@ -17,6 +17,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from nnsim.analysis.training.evolution import Evolution, evolution, running_average
+from nnsim.arithmetic import operation_of
 from nnsim.errors import InputError, printable, require_flag, require_text, require_texts, shown
 from nnsim.plotting.style import COLORS, NOTICE, WIDTH, active_style, as_panels, readable, styled
 
@@ -173,7 +174,7 @@ def _observable(recorded: Sequence[str], name: str, split: str | None) -> str | 
     wanted = name.replace("{split}", split) if "{split}" in name else f"{name}_{split}"
     if wanted in recorded:
         return wanted
-    others = [one for one in recorded if one.startswith(f"{wanted}_")]
+    others = [one for one in recorded if one.startswith(f"{wanted}_") and not operation_of(one)]
     if len(others) > 1:
         raise InputError(
             f"{OWNER}: {name!r} fits {', '.join(others)}; choose one, as {others[0].replace(split, '{split}')!r}"

@@ -27,6 +27,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+from nnsim.arithmetic import in_brackets, operation_of
 from nnsim.errors import (
     InputError,
     TrajectoryError,
@@ -144,6 +145,9 @@ def styled() -> AbstractContextManager[None]:
     return matplotlib.rc_context(scaled)
 
 
+_SIGNS = {"plus": "+", "minus": "−", "times": "×", "over": "/"}
+
+
 def readable(name: str) -> str:
     r"""Return the name of a CV or observable as it is written beside an axis.
 
@@ -151,8 +155,14 @@ def readable(name: str) -> str:
     ('ln $L_\\mathrm{train}$', '10 × smoothed test accuracy')
     >>> readable("ntk_entropy_train_200points")
     'NTK entropy (train, 200 points)'
+    >>> readable("accuracy_train_minus_accuracy_test")
+    'train accuracy − test accuracy'
     """
-    if match := re.fullmatch(r"([0-9.]+)x_(.+)", require_text("readable", "name", name)):
+    if operation := operation_of(require_text("readable", "name", name)):
+        return _combined(*operation)
+    if inner := in_brackets(name):
+        return f"({readable(inner)})"
+    if match := re.fullmatch(r"([0-9.]+)x_(.+)", name):
         return f"{match[1]} × {readable(match[2])}"
     if name.startswith("logit_"):
         return f"logit of {readable(name.removeprefix('logit_'))}"
@@ -167,6 +177,17 @@ def readable(name: str) -> str:
     if match := re.fullmatch(rf"ntk_({NTK})(?:_(\w+))?", name):
         return f"NTK {match[1].replace('_', ' ')}" + (f" ({_details(match[2])})" if match[2] else "")
     return re.sub(r"\bntk\b", "NTK", name.replace("_", " "))
+
+
+def _combined(left: str, word: str, right: str) -> str:
+    """An operation on two names, or of one below 0."""
+    first, second = (readable(one) for one in (left, right))
+    if word == "power":
+        first = f"({first})" if " " in first and not in_brackets(left) else first
+        return f"{first}$^{{{right.strip('()')}}}$"
+    if not left:
+        return f"−{second}"
+    return f"{first} {_SIGNS[word]} {second}"
 
 
 def _details(text: str) -> str:

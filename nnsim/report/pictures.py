@@ -11,6 +11,7 @@ import numpy as np
 
 from nnsim import analysis
 from nnsim.analysis.landscape.landscape import EntropyLandscape
+from nnsim.arithmetic import operation_of
 from nnsim.report.blocks import Block, Picture
 from nnsim.report.doubts import Doubts
 from nnsim.report.runs import Runs
@@ -160,7 +161,7 @@ class Pictures:
         """Losses, accuracies and measures of the tangent kernel along training."""
         from nnsim import plotting
 
-        there = self.runs.first.observables
+        there = [one for one in self.runs.first.observables if not operation_of(one)]
         names = [name for name in EVOLVING if any(one.startswith((f"{name}_train", f"{name}_test")) for one in there)]
         if "loss" in names and "ln_loss" in names:
             names.remove("ln_loss")

@@ -88,10 +88,20 @@ def styled(name: str) -> None:
 def whole(make: Callable[..., Any]) -> Callable[..., None]:
     """A CV that is also evaluated, by a simulation."""
 
-    def use(**settings: Any) -> None:
-        nnsim.Simulation(system(), Langevin(0.01, 1.0), observe=[make(**settings)], threads=1)
+    def use(*parts: Any, **settings: Any) -> None:
+        nnsim.Simulation(system(), Langevin(0.01, 1.0), observe=[make(*parts, **settings)], threads=1)
 
     return use
+
+
+def cv_function(function: Any, part: Any, **settings: Any) -> None:
+    """A function of two CVs, that is also evaluated."""
+    whole(cv.Function)(function, part, NORM, **settings)
+
+
+def arithmetic(left: Any, factor: Any, exponent: Any, name: Any) -> Any:
+    """Every operation on CVs, with what is thrown on its left and on its right."""
+    return (left - NORM + factor * (NORM**exponent) / left - factor / (1 + NORM)).named(name)
 
 
 def named(name: str) -> None:
@@ -180,6 +190,10 @@ CVS: dict[str, Call] = {
     "Distance": (whole(cv.Distance), {"reference": 0.0, "name": "distance"}),
     "Energy": (whole(cv.Energy), {"function": Harmonic(), "name": "energy"}),
     "LogEnergy": (whole(cv.LogEnergy), {"function": Harmonic(), "name": "ln_energy"}),
+    "Function": (cv_function, {"function": torch.maximum, "part": NORM, "name": "most", "period": 1.0}),
+    "CollectiveVariable.arithmetic": (
+        whole(arithmetic), {"left": LOSS, "factor": 2.0, "exponent": 2.0, "name": "mine"}
+    ),
     "NTKEntropy": (cv.NTKEntropy, {**NTK, "normalised": False}),
     "NTKCovarianceEntropy": (cv.NTKCovarianceEntropy, {**NTK, "normalised": False}),
     "NTKMagnitudeEntropy": (cv.NTKMagnitudeEntropy, {**NTK, "normalised": False}),

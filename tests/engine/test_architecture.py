@@ -14,9 +14,9 @@ from nnsim.running.checks.contract import attributes_of, defaults_of, methods_of
 
 # The engine's root holds what every reader needs first; everything else has a room.
 AT_THE_ROOT = {
-    "__init__", "__main__", "box", "criteria", "describe", "earlier_names", "errors", "evaluation", "files",
-    "forcefield", "installation", "lattice",
-    "jit", "lazy", "lock", "logit", "precision", "protocols", "schedules", "simulation", "state",
+    "__init__", "__main__", "arithmetic", "box", "criteria", "describe", "earlier_names", "errors", "evaluation",
+    "files", "forcefield", "installation", "lattice", "jit", "lazy", "lock", "logit", "precision",
+    "protocols", "schedules", "simulation", "state",
 }  # fmt: skip
 # Room -> what it may import of other rooms; the root is free to all.
 MAY_IMPORT = {

@@ -31,6 +31,7 @@ from nnsim.systems.modules import mlp
 PLATFORMS = ("reference", "native")
 LOSS, LN_LOSS = cv.Loss("train"), cv.LogLoss("train")
 SMOOTHED = cv.SmoothedAccuracy("test", slope=3.0)
+TEST_GAP = cv.LogLoss("test") - LN_LOSS
 
 
 def data(outputs: int = 2, count: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,7 +66,7 @@ KT = 0.8
 
 def flat(cvs: Any, kind: str = "bins", kernel: float | None = None) -> WangLandau:
     """A bias that grows by the same increment all the time, with which one walker feels what it does step by step."""
-    spans = {LN_LOSS: (-6.0, 4.0, 100), SMOOTHED: (-0.1, 1.1, 12)}
+    spans = {LN_LOSS: (-6.0, 4.0, 100), SMOOTHED: (-0.1, 1.1, 12), TEST_GAP: (-3.0, 5.0, 80)}
     lower, upper, bins = zip(*(spans[one] for one in (cvs if isinstance(cvs, list) else [cvs])), strict=True)
     grid = Grid(lower, upper, bins, kind=kind)
     return WangLandau(cvs, grid, RampHoldInverseTime(0.05, 0, 1e9), kernel=kernel, kT=KT)
@@ -149,6 +150,17 @@ PATHS: dict[str, tuple[Callable[[], NeuralNetwork], Any, Callable[[], Any], int]
             Wall(cv.Loss("test"), upper=1.0, strength=50.0), flat([SMOOTHED, LN_LOSS], "spline", 0.1),
             Wall(LN_LOSS, lower=-1.0, strength=20.0),
         ], 1,
+    ),
+    "wang-landau of a difference": (
+        lambda: network(potential=None), 0.5,
+        lambda: [
+            Wall(TEST_GAP**2 / (1 + LOSS), upper=0.5, strength=20.0), flat([TEST_GAP, SMOOTHED], "spline", 0.1),
+            Wall(cv.LogLoss("test") - LN_LOSS * 1.0, lower=-0.5, strength=20.0),
+        ], 1,
+    ),
+    "springs on products and powers": (
+        lambda: network(potential=None), 0.5,
+        lambda: Umbrella([LOSS * SMOOTHED, -(TEST_GAP**3), 2 - cv.Accuracy("train")], [0.3, 0.1, 1.5], 30.0), 3,
     ),
     "walls alone": (
         network, 0.5,
@@ -450,6 +462,13 @@ LEFT: dict[str, tuple[Callable[[], Any], Callable[[], MonteCarlo], Callable[[], 
     "one CV twice": (network, MonteCarlo, twice, "has one CV on two axes"),
     "a CV of the parameters": (network, MonteCarlo, lambda: Wall(cv.WeightNorm(), upper=2.0), "'weight_norm' has no"),
     "an own CV": (network, MonteCarlo, lambda: Wall(OwnCV("train"), upper=2.0), "the CV 'own_train' has no native"),
+    "a sum with an own CV": (
+        network, MonteCarlo, lambda: Wall(LOSS + OwnCV("train"), upper=2.0),
+        "the CV 'own_train', a part of 'loss_train_plus_own_train', has no native code",
+    ),
+    "a function of CVs": (
+        network, MonteCarlo, lambda: Wall(cv.Function(torch.exp, LOSS), upper=2.0), "'exp_of_loss_train' has no native"
+    ),
     "a subclass of a CV": (network, MonteCarlo, lambda: Wall(Doubled(), upper=2.0), "has an own method __call__"),
     "a subclass of the integrator": (
         network, lambda: OwnTrial(0.1), lambda: (), "OwnTrial has an own method _trial, which native code would"

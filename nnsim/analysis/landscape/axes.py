@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnsim.analysis.checks import as_floats
+from nnsim.arithmetic import operation_of
 from nnsim.errors import InputError, require_flag, require_number, require_text, shown
 from nnsim.logit import EPSILON
 
@@ -136,7 +137,7 @@ def natural_value(name: str) -> tuple[Callable[[Floats], Floats], str]:
     if not isinstance(name, str):
         raise InputError(f"natural_value: name = {shown(name)} must be the name of a CV; give a text")
     match = re.fullmatch(r"(?:(?P<scale>[0-9.e+-]+)x_)?(?P<logit>logit_)?(?P<name>(?:smoothed_)?accuracy_.+)", name)
-    if match is None:
+    if match is None or operation_of(name):
         return lambda s: np.asarray(s, dtype=np.float64), name
     try:
         scale = float(match["scale"] or 1)

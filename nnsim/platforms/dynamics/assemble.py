@@ -13,6 +13,7 @@ from nnsim.platforms.dynamics import variables
 from nnsim.platforms.dynamics.network import losses, passes
 from nnsim.platforms.dynamics.network.registers import LANES
 from nnsim.platforms.dynamics.network.tables import Tables, tables_of
+from nnsim.platforms.formulas import Row, needed, rows_of
 
 if TYPE_CHECKING:
     from nnsim.platforms.native import LossTable, TracedNetwork
@@ -152,15 +153,13 @@ def quantities_of(
         loss: whether the train loss is needed, in the potential or for training.
         forces: whether its gradient is: not where mini-batches give it.
     """
+    rows, shown = rows_of(cvs)
+    smooth = needed(rows, [row for row, gradient in zip(shown, gradients, strict=True) if gradient])
     wanted: dict[tuple[int, float], bool] = {(0, variables.LOSS_SLOPE): forces} if loss else {}
-    places = []
-    for cv, smooth in zip(cvs, gradients, strict=True):
-        kind, split, slope, _ = cv.native
-        exact = kind == "accuracy"
-        of = variables.LOSS_SLOPE if kind in ("loss", "ln_loss") else 0.0 if exact else slope
-        place = traced.splits.index(split), float(of)
-        wanted[place] = wanted.get(place, False) or (smooth and not exact)
-        places.append(place)
+    places = [_quantity(traced, row) for row in rows]
+    for number, place in enumerate(places):
+        if place is not None:
+            wanted[place] = wanted.get(place, False) or (number in smooth and place[1] != 0)  # 0: exact
     order = sorted(wanted)
     numbers = np.cumsum([wanted[place] for place in order]) - 1
     gradient = [int(number) if wanted[place] else -1 for place, number in zip(order, numbers, strict=True)]
@@ -170,16 +169,35 @@ def quantities_of(
         np.array(gradient, dtype=np.int64),
     )
     found = to.Variables(
-        np.array([CVS[cv.native[0]] for cv in cvs], dtype=np.int64),
-        np.array([order.index(place) for place in places], dtype=np.int64),
-        np.array([cv.native[3] for cv in cvs], dtype=np.float64),
+        np.array([CVS[row.known[0]] if row.known else row.kind for row in rows], dtype=np.int64),
+        np.array([0 if place is None else order.index(place) for place in places], dtype=np.int64),
+        np.array([row.known[3] if row.known else row.number for row in rows], dtype=np.float64),
+        np.array([row.left for row in rows], dtype=np.int64),
+        np.array([row.right for row in rows], dtype=np.int64),
+        np.array(shown, dtype=np.int64),
         EPSILON,
         traced.tiny,
     )
     return quantities, found, order.index((0, variables.LOSS_SLOPE)) if loss else -1
 
 
+def _quantity(traced: TracedNetwork, row: Row) -> tuple[int, float] | None:
+    """Split and slope, as in `to.Quantities`, of what a row is made of; None if it is made of others."""
+    if row.known is None:
+        return None
+    kind, split, slope, _ = row.known
+    of = {"loss": variables.LOSS_SLOPE, "ln_loss": variables.LOSS_SLOPE, "accuracy": 0.0}.get(kind, slope)
+    return traced.splits.index(split), float(of)
+
+
 # ---------------------------------------------------------------------------------------- scratch
+
+
+def sums_of(quantities: to.Quantities, cvs: to.Variables) -> np.ndarray:
+    """Room for the quantities, and behind them the rows of the variables."""
+    from nnsim.platforms.dynamics.threads import alone
+
+    return alone(max(len(quantities.split), 1) + len(cvs.kind))
 
 
 def scratch_of(
@@ -188,7 +206,7 @@ def scratch_of(
     widths: list[int],
     size: int,
     quantities: to.Quantities,
-    cvs: int,
+    cvs: to.Variables,
 ) -> to.Scratch:
     """Room for one thread."""
     kind = np.float32 if traced.single else np.float64
@@ -206,9 +224,9 @@ def scratch_of(
         alone(tables.rows * width, dtype=kind),
         alone(tables.rows * width, dtype=kind),
         alone(max(tables.room(one) for one in widths), dtype=kind),
-        alone(max(len(quantities.split), 1)),
-        alone(cvs),
-        alone(cvs),
+        sums_of(quantities, cvs),
+        alone(len(cvs.shown)),
+        alone(len(cvs.kind)),
         alone(gradients),
         alone((1, 3)),
         alone(1),

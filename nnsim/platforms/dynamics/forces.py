@@ -29,15 +29,12 @@ def energies_and_forces(w, step, parts):  # type: ignore[no-untyped-def]
     variables.evaluate(network, points, quantities, scratch, scratch.sums, places, True)
     for k in range(coefficients.size):
         coefficients[k] = 0.0
-    for j in range(cvs.kind.size):
-        s[j], scratch.derivative[j] = variables.value(
-            cvs.kind[j], scratch.sums[cvs.quantity[j]], cvs.scale[j], cvs.epsilon, cvs.tiny
-        )
+    variables.fill(cvs, scratch.sums)
+    first = scratch.sums.size - cvs.kind.size
+    for j in range(cvs.shown.size):
+        s[j] = scratch.sums[first + cvs.shown[j]]
     walkers.bias_energy[w] = potentials.energy_and_slopes(grids, restraints, w, step, s, scratch.slopes, scratch)
-    for j in range(cvs.kind.size):
-        gradient = quantities.gradient[cvs.quantity[j]]
-        if gradient >= 0:
-            coefficients[gradient] += scratch.slopes[j] * scratch.derivative[j]
+    variables.chain_rule(cvs, quantities, scratch.sums, scratch.slopes, scratch.pull, coefficients)
     if potential.loss != 0:
         coefficients[quantities.gradient[potential.quantity]] += potential.loss
     walkers.energy[w] = _potential(q, w, potential, quantities, scratch)

@@ -42,7 +42,7 @@ class Kept:
         key = tuple(things)
         if key not in self._things:
             quantities, variables, _ = assemble.quantities_of(self._traced, list(key), [False] * len(key), False, False)
-            sums = [np.zeros(max(len(quantities.split), 1)) for _ in range(self._threads)]
+            sums = [assemble.sums_of(quantities, variables) for _ in range(self._threads)]
             self._things[key] = quantities, variables, sums
         return self._things[key]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nnsim.grid.deposits import LEARNT
-from nnsim.platforms.obstacles import changed, unknown
-from nnsim.protocols import CollectiveVariable, said
+from nnsim.platforms.obstacles import changed, unknown, unknown_cv
 
 if TYPE_CHECKING:
     from nnsim.forcefield import ForceField
@@ -36,11 +35,7 @@ def _of_biases(force_field: ForceField) -> str | None:
             return found
         if bias.native in LEARNT and bias.shared:
             return f"the bias {bias.name!r} is shared with others"
-    for cv in force_field.cvs:
-        found = unknown(f"the CV {cv.name!r}", cv, said(cv, CollectiveVariable, "native"))
-        if found:
-            return found
-    return None
+    return next((found for cv in force_field.cvs if (found := unknown_cv(cv))), None)
 
 
 def _of_step(simulation: Simulation) -> str | None:

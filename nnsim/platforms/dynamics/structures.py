@@ -72,18 +72,23 @@ class Quantities(NamedTuple):
 
 
 class Variables(NamedTuple):
-    """The collective variables, one row each.
+    """The collective variables, in rows that are made of a quantity, of a number, or of two rows before.
 
     Attributes:
-        kind: see `nnsim.platforms.dynamics.variables`.
-        quantity: of which it is made.
-        scale: its factor.
+        kind: see `nnsim.platforms.dynamics.variables` and `nnsim.platforms.formulas`, [R].
+        quantity: of which it is made, [R].
+        scale: its factor, or the number, [R].
+        left, right: rows that it is made of, [R].
+        shown: the row of each collective variable, [k].
         epsilon, tiny: of the logit, and the smallest loss of which a logarithm is taken.
     """
 
     kind: Array
     quantity: Array
     scale: Array
+    left: Array
+    right: Array
+    shown: Array
     epsilon: float
     tiny: float
 
@@ -274,7 +279,7 @@ class Film(NamedTuple):
         counts: deposits made and left out in this call until then, [F, 2, B]; last: height of the latest, [F, B].
         coefficients, visits: of all grids, [F, *]; empty if not needed.
         work, springs: of umbrellas, and their CVs at the last step, [F, *, W]; empty if none moves.
-        sums: room for those of the values, of one thread.
+        sums: room for those of the values and for their rows, of one thread.
     """
 
     every: int
@@ -326,7 +331,11 @@ class Places(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Room for one thread."""
+    """Room for one thread.
+
+    In `sums` are the quantities, and behind them the rows of the variables; `slopes` are the derivatives of V by the
+    variables, [k], `pull` those by the rows, [R].
+    """
 
     theta: Array
     gradients: Array
@@ -335,7 +344,7 @@ class Scratch(NamedTuple):
     room: Array
     sums: Array
     slopes: Array
-    derivative: Array
+    pull: Array
     coefficients: Array
     place: Array
     value: Array

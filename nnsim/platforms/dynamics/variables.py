@@ -7,6 +7,7 @@ import math
 from nnsim.platforms.dynamics.network import passes
 from nnsim.platforms.dynamics.network.compile import entry, inline, kernel
 from nnsim.platforms.dynamics.network.indirect import call
+from nnsim.platforms.formulas import NUMBER, combine, slopes
 
 LOSS, LN_LOSS, ACCURACY, SMOOTHED, LOGIT_SMOOTHED = range(5)
 LOSS_SLOPE = -1.0  # in `Quantities.slope`
@@ -61,10 +62,12 @@ def evaluate(network, points, quantities, scratch, sums, places, gradients):  # 
 
 @kernel
 def values(network, points, quantities, cvs, scratch, sums, places, found, w):  # type: ignore[no-untyped-def]
-    """Fill column w of `found` [k, W] with collective variables; `sums` is room for their quantities."""
+    """Fill column w of `found` [k, W] with collective variables; `sums` is room for their quantities and rows."""
     evaluate(network, points, quantities, scratch, sums, places, False)
-    for j in range(cvs.kind.size):
-        found[j, w], _ = value(cvs.kind[j], sums[cvs.quantity[j]], cvs.scale[j], cvs.epsilon, cvs.tiny)
+    fill(cvs, sums)
+    first = sums.size - cvs.kind.size
+    for j in range(cvs.shown.size):
+        found[j, w] = sums[first + cvs.shown[j]]
 
 
 @entry
@@ -75,6 +78,44 @@ def observe(positions, network, points, quantities, cvs, scratch, sums, places, 
         for i in range(positions.shape[1]):
             theta[i] = theta.dtype.type(positions[w, i])
         values(network, points, quantities, cvs, scratch, sums, places, found, w)
+
+
+@kernel
+def fill(cvs, sums):  # type: ignore[no-untyped-def]
+    """The rows of the variables, the last entries of `sums`, whose first ones are the quantities."""
+    first = sums.size - cvs.kind.size
+    for r in range(cvs.kind.size):
+        kind = cvs.kind[r]
+        if kind < NUMBER:
+            sums[first + r], _ = value(kind, sums[cvs.quantity[r]], cvs.scale[r], cvs.epsilon, cvs.tiny)
+        elif kind == NUMBER:
+            sums[first + r] = cvs.scale[r]
+        else:
+            sums[first + r] = combine(kind, sums[first + cvs.left[r]], sums[first + cvs.right[r]])
+
+
+@kernel
+def chain_rule(cvs, quantities, sums, by_variable, pull, coefficients):  # type: ignore[no-untyped-def]
+    """Add to `coefficients` the derivatives of V by the quantities, given those by the variables [k].
+
+    They go from each row to those that it is made of, which lie before it; `pull` [R] is room for them.
+    """
+    first = sums.size - cvs.kind.size
+    for r in range(cvs.kind.size):
+        pull[r] = 0.0
+    for j in range(cvs.shown.size):
+        pull[cvs.shown[j]] += by_variable[j]
+    for r in range(cvs.kind.size - 1, -1, -1):
+        if cvs.kind[r] > NUMBER:
+            left, right = cvs.left[r], cvs.right[r]
+            a, b = slopes(cvs.kind[r], sums[first + left], sums[first + right])
+            pull[left] += a * pull[r]
+            pull[right] += b * pull[r]
+    for r in range(cvs.kind.size):
+        gradient = quantities.gradient[cvs.quantity[r]] if cvs.kind[r] < NUMBER else -1
+        if gradient >= 0:
+            _, slope = value(cvs.kind[r], sums[cvs.quantity[r]], cvs.scale[r], cvs.epsilon, cvs.tiny)
+            coefficients[gradient] += pull[r] * slope
 
 
 @inline

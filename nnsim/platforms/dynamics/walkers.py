@@ -23,9 +23,9 @@ from nnsim.platforms.dynamics.kept import Kept
 from nnsim.platforms.dynamics.network import blas, losses, passes
 from nnsim.platforms.dynamics.network.indirect import Holding
 from nnsim.platforms.dynamics.threads import alone, announced, single_blas
-from nnsim.platforms.obstacles import changed, follows_learning
+from nnsim.platforms.obstacles import follows_learning, unknown_cv
 from nnsim.platforms.reference import check_finite
-from nnsim.protocols import CollectiveVariable, said
+from nnsim.protocols import CollectiveVariable
 from nnsim.random.streams import WALKERS, Purpose
 from nnsim.running.film import NO_FILM, Film
 
@@ -68,7 +68,7 @@ class Team:
         self.batches = [make() for _ in self.shares]
         widths = [*points.width.tolist(), *self.batches[0].points.width.tolist()]
         wanted = self.batches[0].quantities if batches else quantities
-        self.scratch = [assemble.scratch_of(traced, tables, widths, n, wanted, len(cvs.kind)) for _ in self.shares]
+        self.scratch = [assemble.scratch_of(traced, tables, widths, n, wanted, cvs) for _ in self.shares]
         self.box = _box(system.box, n)
         numbers = np.float32 if traced.single else np.float64
         kinds = {int(kind) for kind in network.ops[:, passes.KIND]}
@@ -279,9 +279,7 @@ class Team:
 
 def knows(thing: Any) -> bool:
     """Whether an observable is one that the compiled network can compute."""
-    is_cv = CollectiveVariable in type(thing).__mro__
-    described = said(thing, CollectiveVariable, "native") if is_cv else None
-    return described is not None and changed("", thing) is None
+    return CollectiveVariable in type(thing).__mro__ and unknown_cv(thing) is None
 
 
 def own_type(state: State) -> Any:

@@ -139,7 +139,7 @@ def _functions(system: System, force_field: ForceField, trains: bool) -> Functio
             evaluation.loss("train")
             return dict(_outputs_and_losses(evaluation))
         goals = {f"the potential {name}": term for name, term in system.energy_terms(evaluation).items()}
-        goals |= {f"the CV {cv.name!r}": cv(evaluation) for cv in force_field.cvs}
+        goals |= {f"the CV {cv.name!r}": evaluation.value(cv) for cv in force_field.cvs}
         return {**dict(_outputs_and_losses(evaluation)), **goals}
 
     return of_all
