@@ -251,7 +251,7 @@ def small(kind: str, **more: object) -> Simulation:
         "langevin": Langevin(dt=0.02, friction=1.0),
         "hybrid": HybridMonteCarlo(dt=0.02, steps=2, refreshment=0.5),
     }[kind]
-    bias = ReplicaExchange(cv.Loss("train"), [0.0, 5.0], every=3, pilot=480)
+    bias = ReplicaExchange(cv.Loss("train"), [0.0, 5.0], every=3, pilot=160)
     return Simulation(
         spiral_classification(hidden=(4,), points_per_class=5, box=Box(3.0)), integrator, bias=bias, walkers=4, seed=2,
         every=10, checkpoint_every=70, platform="native" if kind == "native" else "reference", **more,
