@@ -115,6 +115,7 @@ def _become(command: Command, begins: Any) -> None:
     for number, place in enumerate([os.devnull, *command.said]):
         os.dup2(os.open(place, os.O_RDWR | os.O_APPEND), number)
     sys.argv, sys.path = ["nnsim", *command.arguments], ["", *sys.path]
+    os.fsync = lambda _: None  # as in `conftest`
     sys.dont_write_bytecode = True  # a test may write a module anew within the second that Python tells versions by
     begins.send(True)
     begins.close()
