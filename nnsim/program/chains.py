@@ -80,9 +80,11 @@ class Chain(Operation):
         state.velocities.mul_(scale.to(state.velocities))  # [W, n] or [W, 1]
 
     def _thermostats(self, u: Tensor, kT: float | Tensor) -> list[_Thermostat]:
-        """Those of all chains, from the begin of a chain on; each is a whole array, which is read sooner than a view."""
+        """From the begin of a chain on; each is a whole array, which is read sooner than a view."""
         inertia = self.inertia.unbind(-1)
-        return [_Thermostat(speed.contiguous(), inertia[j], self.freedom[j] * kT) for j, speed in enumerate(u.unbind(-1))]
+        return [
+            _Thermostat(speed.contiguous(), inertia[j], self.freedom[j] * kT) for j, speed in enumerate(u.unbind(-1))
+        ]
 
     @staticmethod
     def _push(thermostats: list[_Thermostat], j: int, twice: Tensor, h: float | Tensor) -> None:
