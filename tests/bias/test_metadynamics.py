@@ -309,7 +309,7 @@ def test_frames_of_a_growing_bias_are_unbiased_by_the_offset():
     The standard error is that of the runs, which share nothing; the tolerance is 4.5 of them. Over other seeds the mean
     was 0.7546 +- 0.0027 (40 runs as long as 3000 steps) and 0.7557 +- 0.0032 (5 of 12 000).
 
-    The mean weight of the walkers is 1 as far as they follow V, which rises under them. Over 16 runs as long as 3000 steps it
+    The mean weight of the walkers is 1 as far as they follow V, which rises under them. Over 16 runs of 3000 steps it
     was 1.033 +- 0.004 in the first and 1.012 +- 0.005 in the second half, at frames in between two updates, where V and
     c(t) are of one time; the tolerance is 5 standard errors of 8 runs (0.006) above the former.
     """

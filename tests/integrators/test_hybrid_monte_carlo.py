@@ -293,7 +293,7 @@ def wang_landau(n, schedule):
 
 @pytest.mark.slow
 def test_wang_landau_hybrid_monte_carlo_finds_the_entropy():
-    """S = 1.5 ln E over 3 units of ln E, from zero bias and one point, 8 independent runs (reduced: 4) of 200 walkers."""
+    """S = 1.5 ln E over 3 units of ln E, from zero bias and one point, 8 (reduced: 4) runs of 200 walkers."""
     maximum, trajectories, runs = 0.003, 500, []
     for seed in few(range(8)):
         hold = 0.3 * trajectories * 200

@@ -169,17 +169,17 @@ LATTICES = {"two": [-1.0, 1.0], "three": [-1.0, 0.0, 2.0]}
 def test_every_state_of_a_lattice_has_its_weight(platform, move, values):
     """All 8 or 27 states of three parameters, at U = L / 2, seen at every second move only, and the ways between them.
 
-    400 walkers (native: 80) of 500 (5000) moves, errors from the spread over walkers. The states of two values that
+    400 walkers (native: 320) of 500 (1250) moves, errors from the spread over walkers. The states of two values that
     differ in an odd number of places would come by turns if every move changed one.
     """
     x, y = torch.tensor([[0.5, -1.0], [1.0, 0.25]]), torch.tensor([[0.3], [-0.4]])
-    walkers, moves = (80, 5000) if platform == "native" else (400, 500)
+    walkers, moves = (320, 1250) if platform == "native" else (400, 500)
     system = NeuralNetwork(
         mlp((2, 1)), (x, y), loss="mse", potential=LossPotential(0.5), box=Lattice(values), initial="uniform"
     )
     simulation = Simulation(
         system, MonteCarlo(move=move), walkers=walkers, seed=3, every=2, positions_every=2, precision="double",
-        platform=platform,
+        platform=platform, threads=1,
     ).advance(moves)  # fmt: skip
     m = len(values)
     states = torch.tensor(list(itertools.product(values, repeat=3)), dtype=torch.float64)

@@ -240,7 +240,7 @@ def test_a_time_step_follows_the_rung() -> None:
 
 @pytest.mark.slow
 def test_the_laws_of_the_rungs() -> None:
-    """<s> = n / 2 beta on each rung, of 1200 walkers in 400 ladders, every 20 of 1000 steps; errors are over ladders."""
+    """<s> = n / 2 beta on each rung, of 400 ladders, every 20 of 1000 steps; errors are over ladders."""
     exchange = ReplicaExchange(cv.Energy(Harmonic()), [1.0, 4.0, 16.0], every=20)
     integrator = Langevin(exchange.each([0.4, 0.2, 0.1]), 1.0)
     made = Simulation(AnalyticSystem(N, start=0.2), integrator, bias=exchange, walkers=1200, seed=3, every=10**6)

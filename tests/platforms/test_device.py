@@ -37,8 +37,7 @@ def both(steps: int = 120, **settings):
 
 MANY = {
     **{
-        f"integrator {name}": {"integrator": one, "bias": wang_landau, "steps": 60}
-        for name, one in INTEGRATORS.items()
+        f"integrator {name}": {"integrator": one, "bias": wang_landau, "steps": 60} for name, one in INTEGRATORS.items()
     },
     **{f"training {name}": {"integrator": one, "steps": 60} for name, one in TRAINING.items()},
     **CASES,
