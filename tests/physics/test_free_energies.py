@@ -123,9 +123,8 @@ STEPS = round(32_000 * SCALE)
 
 
 # each landscape with each method, so that every second pair has all of them
-PAIRS = [
-    (name, method) for method, names in zip(HILLS, (LANDSCAPES, reversed(LANDSCAPES)), strict=True) for name in names
-]
+ORDERS = (LANDSCAPES, reversed(LANDSCAPES))
+PAIRS = [(name, method) for method, names in zip(HILLS, ORDERS, strict=True) for name in names]
 
 
 def metadynamics_error(landscape: Landscape, method: str, seed: int = 1) -> float:
