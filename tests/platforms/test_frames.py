@@ -31,7 +31,7 @@ class EachStep(Reporter):
         return
 
 
-def history(platform: str, steps: int = 300, reporters=(), threads: int = 1, **settings):
+def history(platform: str, steps: int = 200, reporters=(), threads: int = 1, **settings):
     settings = {"observe": OBSERVED, "integrator": Langevin(0.002, 1.0), "system": classifier(), **settings}
     make = settings.pop("bias", lambda: [])
     simulation = nnsim.Simulation(
