@@ -83,12 +83,12 @@ def go_on(folder: Path) -> tuple[Trajectory, dict[str, np.ndarray], str]:
     """The run at twice its length (reduced: 1.25 times), what the version that began it made of that, and messages."""
     (path,) = folder.glob("*.zarr")
     before, script = Trajectory(path), folder / f"{path.stem}.py"
-    frames = {name: len(before[name]) for name in before}
+    begin = {name: int((before[name].step > 0).sum()) for name in before}  # the frame of `later` that is its first
     steps = before.steps + round(before.steps * statistics_scale(0.25))
     done = nnsim("run", script, "-o", path, "--no-progress", "--resume", "--steps", steps)
     assert done.status == 0, done.err
     run = Trajectory(path)
-    later = {name: values[: len(run[name]) - frames[name]] for name, values in np.load(folder / "later.npz").items()}
+    later = {name: values[: len(run[name]) - begin[name]] for name, values in np.load(folder / "later.npz").items()}
     return run, later, done.err
 
 
