@@ -135,7 +135,7 @@ def test_numbers_of_an_own_bias_are_those_of_the_frame() -> None:
     whole, pieces = history("native", bias=make), history("native", bias=make, reporters=[EachStep()])
     assert_same_record(whole, pieces, 0.0)
     highest = whole.history["wang_landau_highest"]
-    assert len(highest) == 30
+    assert len(highest) == 20
     assert np.all(np.diff(highest) > 0)
 
 
