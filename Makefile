@@ -58,7 +58,7 @@ test: $(VENV)/.installed
 # Compiled code is kept: most of what the tests need is compiled once here, rather than in each of their processes.
 kernels: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS) tests/platforms/test_native_dynamics.py \
-	  tests/engine/test_platforms.py -k "BAOAB or neither_threads or stays_near or numbers_of_a_walker or learning_bias"
+	  tests/engine/test_platforms.py -k "BAOAB or neither_threads or stays_near or numbers_of_a_walker"
 
 # What takes seconds is marked slow: statistics, processes that are killed, examples and campaigns.
 test-fast: $(VENV)/.installed

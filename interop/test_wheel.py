@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LARGEST = 650e6  # bytes beside torch and what torch itself requires
+COMPILED = 1.5  # bytes of compiled Python for each of its source, measured on all that is installed
 SCRIPT = """
 import nnsim
 from nnsim import Grid, cv
@@ -45,7 +46,8 @@ def python() -> Iterator[Path]:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
         there = Path(folder) / ("Scripts" if os.name == "nt" else "bin") / "python"
         link_torch(packages(there))
-        pip = [sys.executable, "-m", "pip", "--python", str(there), "install", "--quiet"]
+        # Python compiles what it imports; pip would compile all, which takes longer than all tests of this file.
+        pip = [sys.executable, "-m", "pip", "--python", str(there), "install", "--quiet", "--no-compile"]
         subprocess.run([*pip, "--constraint", str(ROOT / "constraints.txt"), str(wheel)], check=True)
         yield there
 
@@ -80,7 +82,7 @@ def nnsim(python: Path, folder: Path, *arguments: str) -> subprocess.CompletedPr
 
 
 def test_it_is_small(python: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Installed bytes, compiled Python included."""
+    """Installed bytes, with those of Python once it is compiled."""
     site = packages(python)
     sizes = {path.name: size_of(path) for path in site.iterdir() if not path.is_symlink()}
     whole, of_torch = sum(sizes.values()), sum(sizes[name] for name in required_by_torch(site) if name in sizes)
@@ -103,9 +105,11 @@ def required_by_torch(site: Path) -> set[str]:
     return {file.parts[0] for one in found.values() for file in one.files or ()}
 
 
-def size_of(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.lstat().st_size for file in files if not file.is_dir())
+def size_of(path: Path) -> float:
+    files = (file for file in ([path] if path.is_file() else path.rglob("*")) if not file.is_dir())
+    return sum(
+        file.lstat().st_size * (1 + COMPILED * (file.suffix == ".py")) for file in files if file.suffix != ".pyc"
+    )
 
 
 def test_what_it_needs_is_there(python: Path) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +39,10 @@ def imported(node: ast.AST) -> Iterator[str]:
             yield from imported(child)
 
 
-IMPORTS = {name: set(imported(ast.parse(path.read_text(encoding="utf-8")))) for name, path in MODULES.items()}
+@cache
+def all_imports() -> dict[str, set[str]]:
+    """What each module of the package imports."""
+    return {name: set(imported(ast.parse(path.read_text(encoding="utf-8")))) for name, path in MODULES.items()}
 
 
 def room(module: str) -> str:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -45,8 +45,12 @@ class Command(NamedTuple):
 class Copy:
     """`nnsim ARGUMENTS` as a process and session of its own, with the methods of `subprocess.Popen` that tests use."""
 
-    def __init__(self, arguments: tuple[str, ...], cwd: Path, environment: Mapping[str, str]) -> None:
-        self._said = [tempfile.NamedTemporaryFile("r") for _ in range(2)]  # noqa: SIM115 (open as long as the process)
+    def __init__(
+        self, arguments: tuple[str, ...], cwd: Path, environment: Mapping[str, str], log: Path | None = None
+    ) -> None:
+        """What it prints goes to the end of `log`, if there is one."""
+        temporary: Any = partial(tempfile.NamedTemporaryFile, "r")
+        self._said = [temporary() if log is None else log.open() for _ in range(2)]  # open as long as the process
         ignored = [number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN]
         command = Command(arguments, str(cwd), dict(environment), ignored, [one.name for one in self._said])
         began, begins = _server().Pipe(duplex=False)
@@ -89,6 +93,17 @@ class Copy:
         self.send_signal(signal.SIGKILL)
 
 
+class OfSweeps:
+    """What `nnsim.running.sweep` needs of `subprocess`, with copies as processes; they do not inherit its lock."""
+
+    DEVNULL, STDOUT = subprocess.DEVNULL, subprocess.STDOUT
+
+    @staticmethod
+    def Popen(command: list[str], *, stdout: Any, env: Mapping[str, str], cwd: Path, **settings: Any) -> Copy:
+        """A point's `nnsim run`."""
+        return Copy(tuple(command[command.index("nnsim") + 1 :]), Path(cwd), env, Path(stdout.name))
+
+
 def _become(command: Command, begins: Any) -> None:
     """What a copy does: become the command."""
     os.setsid()
@@ -98,8 +113,9 @@ def _become(command: Command, begins: Any) -> None:
     for number in command.ignored:
         signal.signal(number, signal.SIG_IGN)
     for number, place in enumerate([os.devnull, *command.said]):
-        os.dup2(os.open(place, os.O_RDWR), number)
+        os.dup2(os.open(place, os.O_RDWR | os.O_APPEND), number)
     sys.argv, sys.path = ["nnsim", *command.arguments], ["", *sys.path]
+    os.fsync = lambda _: None  # as in `conftest`
     sys.dont_write_bytecode = True  # a test may write a module anew within the second that Python tells versions by
     begins.send(True)
     begins.close()

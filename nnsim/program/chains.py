@@ -21,6 +21,15 @@ _OUTER = 1 / (4 - 4 ** (1 / 3))
 SUZUKI = (_OUTER, _OUTER, 1 - 4 * _OUTER, _OUTER, _OUTER)
 
 
+@dataclass
+class _Thermostat:
+    """Thermostat j of all chains: u_j [W, G], Q_j, and N_j kT, which is what twice its kinetic energy tends to."""
+
+    speed: Tensor
+    inertia: Tensor
+    heat: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class Chain(Operation):
     """Chains of thermostats and what they do to the velocities, for a time.
@@ -51,27 +60,40 @@ class Chain(Operation):
 
     def apply(self, state: State, force_field: ForceField) -> None:
         """In place."""
-        kT, time, length = number(self.kT, state), number(self.time, state), self.inertia.shape[-1]
+        kT, time = number(self.kT, state), number(self.time, state)
         u, x = (state.integrator_state[f"thermostat_{name}"] for name in ("velocities", "positions"))
+        places, thermostats = x.unbind(-1), self._thermostats(u, kT)
         twice = self._twice_kinetic(state)  # of each chain, [W, G]
         scale = torch.ones_like(twice)
         for weight in SUZUKI * self.substeps:
             h = weight * time / self.substeps
-            for j in reversed(range(length)):
-                self._push(u, j, twice, h, kT)
-            scale *= torch.exp(-h * u[..., 0])
-            twice = twice * torch.exp(-2 * h * u[..., 0])
-            add_(x, u, of_chains(h))
-            for j in range(length):
-                self._push(u, j, twice, h, kT)
+            for j in reversed(range(len(thermostats))):
+                self._push(thermostats, j, twice, h)
+            speeds = [one.speed for one in thermostats]
+            scale *= torch.exp(-h * speeds[0])
+            twice = twice * torch.exp(-2 * h * speeds[0])
+            for place, speed in zip(places, speeds, strict=True):
+                add_(place, speed, h)
+            for j in range(len(thermostats)):
+                self._push(thermostats, j, twice, h)
+        torch.stack([one.speed for one in thermostats], dim=-1, out=u)
         state.velocities.mul_(scale.to(state.velocities))  # [W, n] or [W, 1]
 
-    def _push(self, u: Tensor, j: int, twice: Tensor, h: float | Tensor, kT: float | Tensor) -> None:
+    def _thermostats(self, u: Tensor, kT: float | Tensor) -> list[_Thermostat]:
+        """From the begin of a chain on; each is a whole array, which is read sooner than a view."""
+        inertia = self.inertia.unbind(-1)
+        return [
+            _Thermostat(speed.contiguous(), inertia[j], self.freedom[j] * kT) for j, speed in enumerate(u.unbind(-1))
+        ]
+
+    @staticmethod
+    def _push(thermostats: list[_Thermostat], j: int, twice: Tensor, h: float | Tensor) -> None:
         """Half of a time h of thermostat j, by what it controls and under the drag of the next one."""
-        controlled = twice if j == 0 else self.inertia[..., j - 1] * u[..., j - 1] ** 2
-        force = (controlled - self.freedom[j] * kT) / self.inertia[..., j]
-        drag = torch.exp(-h / 4 * u[..., j + 1]) if j + 1 < u.shape[-1] else 1.0
-        u[..., j] = (u[..., j] * drag + force * (h / 2)) * drag
+        own = thermostats[j]
+        controlled = twice if j == 0 else thermostats[j - 1].inertia * thermostats[j - 1].speed ** 2
+        force = (controlled - own.heat) / own.inertia
+        drag = torch.exp(-h / 4 * thermostats[j + 1].speed) if j + 1 < len(thermostats) else 1.0
+        own.speed = (own.speed * drag + force * (h / 2)) * drag
 
     def _twice_kinetic(self, state: State) -> Tensor:
         """Sum of m v^2 over the parameters of each chain, [W, G]."""

@@ -1,6 +1,5 @@
 """Mean squared displacements, velocity autocorrelations and temperatures against processes with a known diffusion."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,6 @@ from nnsim.analysis.motion import blocks, diffusion
 from nnsim.errors import InputError
 from nnsim.trajectory.reader import Trajectory
 from nnsim.trajectory.writer import TrajectoryWriter
-
-
-@pytest.fixture(autouse=True)
-def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 def brownian(frames: int, walkers: int, size: int, step: float = 1.0, seed: int = 0) -> np.ndarray:
@@ -190,8 +184,7 @@ class Column3(Column):
     dtype = np.dtype(np.float64)
 
 
-def test_series_know_the_box_and_masses_of_their_trajectory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
+def test_series_know_the_box_and_masses_of_their_trajectory(tmp_path: Path) -> None:
     header = {"parameters": {"w": [3]}, "walkers": 2, "system": {"box": {"kind": "periodic"}},
               "integrator": {"masses": 4.0}}  # fmt: skip
     writer = TrajectoryWriter.create(tmp_path / "run.zarr", header)

@@ -1,6 +1,5 @@
 """Rmsd, rmsf and overlaps against mdtraj and numpy, from arrays and from disk, in a bounded memory."""
 
-import os
 import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,11 +27,6 @@ def written(path: Path, q: np.ndarray, shapes: Any = SHAPES, what: str = "positi
         writer.append(f"particles/parameters/{what}", step, 0.5 * step, frame)
     writer.close()
     return Trajectory(path)
-
-
-@pytest.fixture(autouse=True)
-def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 def test_rmsd_agrees_with_mdtraj_that_does_not_superpose():

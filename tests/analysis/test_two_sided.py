@@ -100,10 +100,10 @@ def test_how_often_it_doubts_what_is_right(tmp_path: Path) -> None:
     to a factor of 1 + sqrt(3 / pairs) or so. Limits are at 4.5 standard errors.
     """
     pairs = round(80 * statistics_scale(0.2))
-    found = []
+    found, settings = [], {"integrator": Langevin(0.2, 1.0), "every": 5, "steps": 300}
     for k in range(pairs):
-        a = run(tmp_path / f"a{k}.zarr", 4.0, seed=2 * k, steps=600)
-        b = run(tmp_path / f"b{k}.zarr", None, seed=2 * k + 1, steps=600)
+        a = run(tmp_path / f"a{k}.zarr", 4.0, seed=2 * k, **settings)
+        b = run(tmp_path / f"b{k}.zarr", None, seed=2 * k + 1, **settings)
         found.append(analysis.two_sided(a, b))
     for word in (DIFFER, DRIFTING):
         doubted = sum(any(one.verdict == word for one in each.observables) for each in found)

@@ -160,16 +160,17 @@ def recovered(simulation, bias, exact, steps, parts=20):
     return difference - difference.mean()
 
 
-METHODS = {"standard": {"height": 0.008, "pace": 10}, "well-tempered": {"height": 0.06, "pace": 20, "bias_factor": 10}}
+METHODS = {"standard": {"height": 0.004, "pace": 10}, "well-tempered": {"height": 0.03, "pace": 20, "bias_factor": 10}}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_double_well(method):
-    """F = 5 kT (s^2 - 1)^2, kT = 2, 200 walkers that all start in the left well, 20 000 steps, to 0.1 kT.
+    """F = 5 kT (s^2 - 1)^2, kT = 2, 1600 walkers that all start in the left well, 5000 steps, to 0.1 kT.
 
     Standard metadynamics has filled the grid to its edges, 28 kT, after a quarter of the run; from then on V fluctuates
-    by 0.2 kT, so the mean of it over the second half of the run is compared. Over seeds 1 to 8 the standard error of a
+    by 0.2 kT, so the mean of it over the second half of the run is compared. Of 200 walkers, 20 000 steps and
+    hills twice as high, over seeds 1 to 8 the standard error of a
     bin was 0.020 kT and the largest error of the 78 bins below 10 kT was 0.045 to 0.079 kT (standard); 0.022 kT and
     0.041 to 0.081 kT (well-tempered). The tolerance is four to five standard errors.
     """
@@ -178,10 +179,10 @@ def test_double_well(method):
     bias = Metadynamics(X, grid, sigma=0.08, kT=kT, **METHODS[method])
     simulation = Simulation(
         AnalyticSystem(1, DoubleWell(5 * kT), start=-1.0), Langevin(dt=0.02, friction=3.0, kT=kT), bias=bias,
-        walkers=200, seed=1, every=10**6,
+        walkers=1600, seed=1, every=10**6,
     )  # fmt: skip
     exact = 5 * kT * (grid.centers() ** 2 - 1) ** 2
-    difference = recovered(simulation, bias, exact, 20_000)
+    difference = recovered(simulation, bias, exact, 5000)
     assert len(difference) == 78
     assert np.abs(difference).max() < 0.1
     assert bias.outside < 1e-3 * bias.deposits
@@ -192,9 +193,10 @@ def test_double_well(method):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_periodic_cv(method):
-    """An angle, U = 4 cos(2 q) + 1.5 sin(q) on a circle: 200 walkers, 12 000 steps, compared as above.
+    """An angle, U = 4 cos(2 q) + 1.5 sin(q) on a circle: 1600 walkers, 3000 steps, compared as above.
 
-    Over seeds 1 to 8 the standard error of a bin was 0.020 kT and the largest error of the 80 bins 0.043 to 0.060 kT
+    Of 200 walkers and 12 000 steps, over seeds 1 to 8, the error of a bin was 0.020 kT
+    and the largest of the 80 bins 0.043 to 0.060 kT
     (standard); 0.024 kT and 0.056 to 0.072 kT (well-tempered).
     """
     potential = lambda q: (4 * torch.cos(2 * q) + 1.5 * torch.sin(q)).sum(-1)  # noqa: E731
@@ -202,10 +204,10 @@ def test_periodic_cv(method):
     bias = Metadynamics(X, grid, sigma=0.16, **{**METHODS[method], "height": METHODS[method]["height"] / 2})
     simulation = Simulation(
         AnalyticSystem(1, potential, box=Box(math.pi, kind="periodic"), start=1.5), Langevin(dt=0.06, friction=1.0),
-        bias=bias, walkers=200, seed=1, every=10**6,
+        bias=bias, walkers=1600, seed=1, every=10**6,
     )  # fmt: skip
     angle = grid.centers()
-    difference = recovered(simulation, bias, 4 * np.cos(2 * angle) + 1.5 * np.sin(angle), 12_000)
+    difference = recovered(simulation, bias, 4 * np.cos(2 * angle) + 1.5 * np.sin(angle), 3000)
     assert len(difference) == 80  # the whole circle lies below 10 kT
     assert np.abs(difference).max() < 0.1
     assert bias.outside == 0
@@ -213,19 +215,19 @@ def test_periodic_cv(method):
 
 @pytest.mark.slow
 def test_monte_carlo_on_bins_recovers_the_free_energy():
-    """A potential that is constant in each bin, for Monte Carlo: F = s^2 / 2 on [-3, 3], 100 walkers, 8000 moves.
+    """A potential that is constant in each bin, for Monte Carlo: F = s^2 / 2 on [-3, 3], 800 walkers, 2000 moves.
 
-    F in a bin is that of its integral; all of the grid lies below 10 kT. Over seeds 1 to 8 the largest error of the 20
-    bins was 0.022 to 0.040 kT.
+    F in a bin is that of its integral; all of the grid lies below 10 kT. Of 100 walkers and 8000 moves, over seeds 1 to
+    8, the largest error of the 20 bins was 0.022 to 0.040 kT.
     """
     grid = Grid(-3.0, 3.0, 20, kind="bins")
-    bias = Metadynamics(X, grid, 0.004, 0.3, 4)
+    bias = Metadynamics(X, grid, 0.002, 0.3, 4)
     assert not bias.differentiable
     simulation = Simulation(
-        AnalyticSystem(1, Harmonic(), start=0.0), MonteCarlo(1.5), bias=bias, walkers=100, seed=3, every=10**6
+        AnalyticSystem(1, Harmonic(), start=0.0), MonteCarlo(1.5), bias=bias, walkers=800, seed=3, every=10**6
     )
     normal = torch.special.ndtr(torch.tensor(grid.edges())).diff().numpy()
-    assert np.abs(recovered(simulation, bias, -np.log(normal), 8000)).max() < 0.06
+    assert np.abs(recovered(simulation, bias, -np.log(normal), 2000)).max() < 0.06
     assert bias.outside == 0  # moves that leave the grid are rejected
 
 
@@ -287,12 +289,12 @@ def tilted(q):
 def weighted_run(seed, steps):
     """Left or not and ln of the weight, [T, W], of a well-tempered run, from where V has filled both wells.
 
-    All walkers start in the left well; 5 kT of barrier are filled after 600 steps, and 1200 are left out.
+    All walkers start in the left well; 5 kT of barrier are filled after 300 steps, and 600 are left out.
     """
-    bias = Metadynamics(X, Grid(-1.8, 1.8, 90), 0.05 * KT, 0.08, pace=20, bias_factor=6.0, kT=KT)
+    bias = Metadynamics(X, Grid(-1.8, 1.8, 90), 0.05 * KT, 0.08, pace=10, bias_factor=6.0, kT=KT)
     simulation = Simulation(
-        AnalyticSystem(1, tilted, start=-1.0), Langevin(dt=0.03, friction=2.0, kT=KT), bias=bias, walkers=50, seed=seed,
-        every=10, precision="double",
+        AnalyticSystem(1, tilted, start=-1.0), Langevin(dt=0.06, friction=2.0, kT=KT), bias=bias, walkers=50, seed=seed,
+        every=5, precision="double",
     )  # fmt: skip
     simulation.advance(steps)
     history, since = simulation.history, 120
@@ -304,12 +306,12 @@ def weighted_run(seed, steps):
 
 @pytest.mark.slow
 def test_frames_of_a_growing_bias_are_unbiased_by_the_offset():
-    """Probability of the left of two wells, 0.7575, from all frames of 8 runs of 16 000 steps (in CI 4000).
+    """Probability of the left of two wells, 0.7575, from all frames of 8 runs of 8000 steps (in CI 2000).
 
     The standard error is that of the runs, which share nothing; the tolerance is 4.5 of them. Over other seeds the mean
-    was 0.7546 +- 0.0027 (40 runs of 6000 steps) and 0.7557 +- 0.0032 (5 of 24 000).
+    was 0.7546 +- 0.0027 (40 runs of 6000 steps of 0.03) and 0.7557 +- 0.0032 (5 of 24 000).
 
-    The mean weight of the walkers is 1 as far as they follow V, which rises under them. Over 16 runs of 6000 steps it
+    The mean weight of the walkers is 1 as far as they follow V, which rises under them. Over 16 runs of 6000 such it
     was 1.033 +- 0.004 in the first and 1.012 +- 0.005 in the second half, at frames in between two updates, where V and
     c(t) are of one time; the tolerance is 5 standard errors of 8 runs (0.006) above the former.
     """
@@ -321,14 +323,14 @@ def test_frames_of_a_growing_bias_are_unbiased_by_the_offset():
     def error(values):
         return np.std(values, axis=0, ddof=1) / math.sqrt(len(values))
 
-    runs = [weighted_run(seed, round(16_000 * statistics_scale(0.25))) for seed in range(1, 9)]
+    runs = [weighted_run(seed, round(8000 * statistics_scale(0.25))) for seed in range(1, 9)]
     found = np.array([np.average(left, weights=np.exp(weight)) for left, weight in runs])
     plain = np.array([left.mean() for left, _ in runs])
     assert error(found) < 0.015
     assert abs(found.mean() - exact) < 4.5 * error(found)
     assert abs(plain.mean() - exact) > 25 * error(plain)  # V has flattened the difference
 
-    between = [np.exp(weight[::2]).mean(axis=1) for _, weight in runs]  # frames at steps 1210, 1230, ...
+    between = [np.exp(weight[::2]).mean(axis=1) for _, weight in runs]  # frames at steps 605, 615, ...
     halves = np.array([[half.mean() for half in np.array_split(one, 2)] for one in between])
     np.testing.assert_allclose(halves.mean(axis=0), 1.0, atol=0.06)
 

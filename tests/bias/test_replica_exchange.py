@@ -251,7 +251,7 @@ def small(kind: str, **more: object) -> Simulation:
         "langevin": Langevin(dt=0.02, friction=1.0),
         "hybrid": HybridMonteCarlo(dt=0.02, steps=2, refreshment=0.5),
     }[kind]
-    bias = ReplicaExchange(cv.Loss("train"), [0.0, 5.0], every=3, pilot=480)
+    bias = ReplicaExchange(cv.Loss("train"), [0.0, 5.0], every=2, pilot=320)
     return Simulation(
         spiral_classification(hidden=(4,), points_per_class=5, box=Box(3.0)), integrator, bias=bias, walkers=4, seed=2,
         every=10, checkpoint_every=70, platform="native" if kind == "native" else "reference", **more,
@@ -261,11 +261,11 @@ def small(kind: str, **more: object) -> Simulation:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "half"),
-    [("native", 301), ("native", 602), ("reference", 602), ("langevin", 301), ("hybrid", 301), ("hybrid", 602)],
+    [("native", 201), ("native", 402), ("reference", 402), ("langevin", 201), ("hybrid", 201), ("hybrid", 402)],
 )
 def test_resume_is_bitwise(tmp_path, kind, half):
-    """In the pilot run, which ends after 480 steps, and behind it."""
-    end = half + 250
+    """In the pilot run, which ends after 320 steps, and behind it."""
+    end = half + 150
     whole = small(kind).run(end, output=tmp_path / "whole.zarr", progress=False)
     small(kind).run(half, output=tmp_path / "parts.zarr", progress=False)
     parts = small(kind).run(end, output=tmp_path / "parts.zarr", resume=True, progress=False)

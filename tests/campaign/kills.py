@@ -45,8 +45,8 @@ from nnsim import NNSimError, Trajectory
 from nnsim.running.interrupt import UNCLAIMED
 from nnsim.running.sweep import LOCK
 
-PAUSE = "0.06"  # seconds that a killed run waits at each of its 40 reports
-LONGEST = 4.5  # seconds until a kill, of which starting takes more than one
+PAUSE = "0.04"  # seconds that a killed run waits at each of its 40 reports
+LONGEST = 3.0  # seconds until a kill, of which starting takes less than one
 SIGNALS = (signal.SIGTERM, *UNCLAIMED)
 HOW = ("", "--overwrite", "--resume")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from command_line import error_of
-from imports import IMPORTS
+from imports import all_imports
 from pictured_runs import make_run
 
 from nnsim import Trajectory, export, plotting, systems
@@ -85,7 +85,7 @@ def test_extras_are_those_of_the_package() -> None:
 def test_what_is_required_is_what_is_imported() -> None:
     """Each package that is imported is required, though another might bring it; and none that is not."""
     owners = metadata.packages_distributions()
-    roots = {name.partition(".")[0] for imports in IMPORTS.values() for name in imports} - {"nnsim", "__future__"}
+    roots = {name.partition(".")[0] for imports in all_imports().values() for name in imports} - {"nnsim", "__future__"}
     imported = {owners[name][0].lower() for name in roots - sys.stdlib_module_names}
     required = {re.split("[<>=]", line)[0] for line in PROJECT["dependencies"]}
     assert imported - {package for package, _ in EXTRAS.values()} == required

@@ -17,6 +17,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
 from matplotlib.patches import Rectangle
 from scripts import SWEPT
+from warm import OfSweeps
 
 from nnsim import Trajectory
 from nnsim.analysis import read_sweep
@@ -34,12 +35,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """A folder with input.py and a sweep of four points, two of which fail; and what the command printed."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "input.py").write_text(SWEPT)
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
         return folder, nnsim(*SWEEP)
-    finally:
-        os.chdir(before)
 
 
 @pytest.fixture
@@ -48,6 +46,12 @@ def folder(finished: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.Monke
     shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that begin sooner, for what does not depend on how they begin and end."""
+    monkeypatch.setattr("nnsim.running.sweep.subprocess", OfSweeps)
 
 
 @pytest.fixture
@@ -132,6 +136,7 @@ def test_the_table(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("copies")
 def test_repeating_skips_what_is_done_and_retries_what_failed(folder: Path) -> None:
     files = [path for seed in (0, 1) for path in point(1, seed).rglob("*") if path.is_file()]
     before = {path: path.stat().st_mtime_ns for path in files}
@@ -153,6 +158,7 @@ def test_repeating_skips_what_is_done_and_retries_what_failed(folder: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("copies")
 def test_more_values_and_more_steps_add_to_a_sweep(folder: Path) -> None:
     result = nnsim("sweep", "input.py", "--grid", "n=2,1", "--seeds", "1", "--steps", "60", "--jobs", "2")
     assert (result.status, result.err) == (0, "")
@@ -166,6 +172,7 @@ def test_more_values_and_more_steps_add_to_a_sweep(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("copies")
 def test_a_changed_plan_is_refused_unless_overwritten(folder: Path) -> None:
     line = error_of(*SWEEP, "--set", "dt=0.01")
     assert "input-sweep holds a sweep made in another way (--set dt: not set then, 0.01 now); restore it, use" in line

@@ -129,7 +129,7 @@ def test_the_energy_is_conserved() -> None:
             return run.state.energy + 0.5 * run.state.velocities.square().sum(1)
 
         start = total()
-        run.advance(round(2 / dt))
+        run.advance(round(1 / dt))
         return float((total() - start).abs().max())
 
     assert drift(0.005) < 0.3 * drift(0.01) < 0.03

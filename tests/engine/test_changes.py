@@ -15,6 +15,7 @@ import pytest
 import torch
 from command_line import ended, error_of, launch, nnsim, python, read_all
 from torch import Tensor
+from warm import OfSweeps
 
 from nnsim import Box, Grid, InputError, NNSimWarning, Simulation, Trajectory, cv
 from nnsim.bias import Metadynamics
@@ -469,7 +470,8 @@ def test_networks_with_other_fixed_weights_are_not_given_for_the_runs() -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_with_a_changed_script() -> None:
+def test_a_sweep_with_a_changed_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nnsim.running.sweep.subprocess", OfSweeps)
     Path("s.py").write_text(SCRIPT.replace("v: int", "seed: int"))
     command = ("sweep", "s.py", "--seeds", "1", "-o", "sweep", "--no-progress", "--steps")
     assert nnsim(*command, "10").status == 0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import statistics_scale
 from torch import Tensor, nn
 
 from nnsim import Bias, Box, CollectiveVariable, Grid, InputError, NNSimWarning, Simulation, System, cv
@@ -191,8 +192,8 @@ def test_nothing_that_is_right_is_refused(case: str) -> None:
 
 @pytest.mark.slow
 def test_a_hundred_starts_raise_no_false_alarm() -> None:
-    """ReLU networks with 6 points, so that each kink is a large part of the slope; 100 starts of one walker."""
-    for seed in range(100):
+    """ReLU networks with 6 points, so that each kink is a large part of the slope; 100 starts (reduced: 40)."""
+    for seed in range(round(100 * statistics_scale(0.4))):
         system = NeuralNetwork(lambda: mlp((3, 20, 20, 2), "relu"), (X[:6], Y[:6]), potential=LossPotential(1.0))
         system.initial = "reinitialise"
         Simulation(system, DYNAMICS, seed=seed)

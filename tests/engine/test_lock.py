@@ -129,7 +129,7 @@ def test_processes_that_start_together(folder: Path, how: list[str], whole: dict
     if how:
         assert nnsim("run", "input.py", "-o", "run.zarr", "--steps", "20", "--no-progress").status == 0
     arguments = ["run", "input.py", "-o", "run.zarr", "--no-progress", *how]
-    processes = [launch(*arguments, cwd=folder, PAUSE="0.03") for _ in range(2)]
+    processes = [launch(*arguments, cwd=folder, PAUSE="0.015") for _ in range(2)]
     results = [ended(process) for process in processes]
     assert sorted(status for status, _, _ in results) == [0, 2]
     for status, _, line in results:

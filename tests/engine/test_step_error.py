@@ -47,8 +47,8 @@ def measured(
     potential: Callable[[Tensor], Tensor] | None,
     integrator: Integrator,
     *,
-    steps: int = int(4000 * statistics_scale(0.5)),
-    walkers: int = 200,
+    steps: int = int(2000 * statistics_scale(0.5)),
+    walkers: int = 400,
     **settings: Any,
 ) -> tuple[Simulation, list[str]]:
     """A run of 4 coordinates in a well, and its warnings."""
@@ -92,7 +92,7 @@ def test_the_error_of_a_harmonic_well_is_the_exact_one(integrator: Integrator, e
 
     The estimate is of first order in the error itself, so that a tenth of it is allowed beside 4.5 standard errors.
     """
-    simulation, _ = measured(harmonic, integrator)
+    simulation, _ = measured(harmonic, integrator, steps=int(4000 * statistics_scale(0.5)), walkers=200)
     found = numbers(simulation)
     for name in ("energy", "spread"):
         assert found[f"{name}_error"] < 0.01
@@ -141,7 +141,7 @@ def test_the_error_bar_is_the_spread_of_independent_runs() -> None:
     """
     seeds = round(24 * statistics_scale(0.5))
     known = 1 / np.sqrt(2 * (seeds - 1))
-    found = [numbers(measured(mixed, Langevin(0.3, 1.0), steps=2000, walkers=32, seed=s)[0]) for s in range(seeds)]
+    found = [numbers(measured(mixed, Langevin(0.3, 1.0), steps=1000, walkers=32, seed=s)[0]) for s in range(seeds)]
     for name in ("energy", "spread"):
         spread = np.std([one[name] for one in found], ddof=1)
         told = np.sqrt(np.mean([one[f"{name}_error"] ** 2 for one in found]))
@@ -258,7 +258,7 @@ def test_with_a_bias(name: str) -> None:
     assert abs(numbers(right)["energy"]) < 0.01 + 4.5 * numbers(right)["energy_error"]
     if name in ("metadynamics", "moving", "wall"):
         wrong, warned = measured(
-            harmonic, Langevin(0.5, 1.0, splitting="OBABO"), bias=biases()[name], box=box, walkers=400, **SETTINGS
+            harmonic, Langevin(0.5, 1.0, splitting="OBABO"), bias=biases()[name], box=box, walkers=800, **SETTINGS
         )
         assert abs(numbers(wrong)["energy"] - 1 / 15) < 4.5 * numbers(wrong)["energy_error"] + 1 / 60
     if name in ("moving", "wall"):

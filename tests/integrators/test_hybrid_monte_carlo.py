@@ -13,6 +13,7 @@ import pytest
 import scipy.integrate
 import torch
 from command_line import arrays_of
+from conftest import few
 from exact_laws import CIRCLE, Pendulum, assert_same_bits, check, walker_means
 
 from nnsim import Box, CollectiveVariable, ForceField, Grid, InputError, Lattice, Simulation, cv
@@ -292,9 +293,9 @@ def wang_landau(n, schedule):
 
 @pytest.mark.slow
 def test_wang_landau_hybrid_monte_carlo_finds_the_entropy():
-    """S = 1.5 ln E over 3 units of ln E, from zero bias and one point, 8 independent runs of 200 walkers."""
+    """S = 1.5 ln E over 3 units of ln E, from zero bias and one point, 8 (reduced: 4) runs of 200 walkers."""
     maximum, trajectories, runs = 0.003, 500, []
-    for seed in range(8):
+    for seed in few(range(8)):
         hold = 0.3 * trajectories * 200
         system, grid, bias = wang_landau(3, RampHoldInverseTime(maximum, 0, hold, max(0.0, hold - 2 * 32 / maximum)))
         simulation = Simulation(
@@ -307,7 +308,7 @@ def test_wang_landau_hybrid_monte_carlo_finds_the_entropy():
     S, expected = np.array(runs), 1.5 * grid.centers()[1:-1]
     S -= S.mean(1, keepdims=True)
     expected = expected - expected.mean()
-    error = np.full_like(expected, math.sqrt(S.var(0, ddof=1).mean() / len(S)))  # of 8 runs: nodes share it
+    error = np.full_like(expected, math.sqrt(S.var(0, ddof=1).mean() / len(S)))  # of so few runs: nodes share it
     deviation = S.mean(0) - expected
     print("range", np.ptp(expected), "max deviation", np.abs(deviation).max(), "error", error[0])
     print("acceptance", acceptance(simulation))

@@ -125,18 +125,18 @@ def test_ties_of_outputs_on_a_lattice(platform):
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("precision", ["single", "mixed", "double"])
 def test_every_value_of_a_lattice_is_as_likely_in_every_precision(platform, precision):
-    """Values that float32 cannot hold; 20 walkers of 18 parameters, 5000 moves, errors over walkers."""
+    """Values that float32 cannot hold; 100 walkers of 18 parameters, 1000 moves, errors over walkers."""
     system = NeuralNetwork(
         mlp((3, 3, 2)), (torch.ones(2, 3), torch.tensor([0, 1])), box=Lattice([-0.3, 0.1, 0.7]), initial="uniform"
     )
     running = Simulation(
-        system, MonteCarlo(), walkers=20, seed=1, every=50, positions_every=50, precision=precision, platform=platform
+        system, MonteCarlo(), walkers=100, seed=1, every=50, positions_every=50, precision=precision, platform=platform
     )
-    running.advance(5000)
+    running.advance(1000)
     places = running.history["position"]
     for value in (-0.3, 0.1, 0.7):
         each = (np.abs(places - value) < 1e-6).mean(axis=(0, 2))
-        assert abs(each.mean() - 1 / 3) < 4.5 * each.std(ddof=1) / np.sqrt(20)
+        assert abs(each.mean() - 1 / 3) < 4.5 * each.std(ddof=1) / np.sqrt(100)
 
 
 def test_a_lattice_refuses_dynamics_and_bad_values():
@@ -169,17 +169,17 @@ LATTICES = {"two": [-1.0, 1.0], "three": [-1.0, 0.0, 2.0]}
 def test_every_state_of_a_lattice_has_its_weight(platform, move, values):
     """All 8 or 27 states of three parameters, at U = L / 2, seen at every second move only, and the ways between them.
 
-    100 walkers (native: 20) of 1000 (10000) moves, errors from the spread over walkers. The states of two values that
+    400 walkers (native: 320) of 500 (1250) moves, errors from the spread over walkers. The states of two values that
     differ in an odd number of places would come by turns if every move changed one.
     """
     x, y = torch.tensor([[0.5, -1.0], [1.0, 0.25]]), torch.tensor([[0.3], [-0.4]])
-    walkers, moves = (20, 20_000) if platform == "native" else (100, 2000)
+    walkers, moves = (320, 1250) if platform == "native" else (400, 500)
     system = NeuralNetwork(
         mlp((2, 1)), (x, y), loss="mse", potential=LossPotential(0.5), box=Lattice(values), initial="uniform"
     )
     simulation = Simulation(
         system, MonteCarlo(move=move), walkers=walkers, seed=3, every=2, positions_every=2, precision="double",
-        platform=platform,
+        platform=platform, threads=1,
     ).advance(moves)  # fmt: skip
     m = len(values)
     states = torch.tensor(list(itertools.product(values, repeat=3)), dtype=torch.float64)

@@ -182,23 +182,23 @@ def test_types_stay_in_each_precision(name: str) -> None:
 # ------------------------------------------------------------------------------------------------------- their laws
 
 SCALE = statistics_scale(0.25)
-PARAMETERS, EACH, FRAMES = 6, 100, int(400 * SCALE)  # walkers at each of three temperatures
+PARAMETERS, EACH, FRAMES = 6, 400, int(100 * SCALE)  # walkers at each of three temperatures
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "make",
+    ("make", "apart"),
     [
-        lambda dt, kT: Langevin(dt, 1.0, kT),
-        lambda dt, kT: Brownian(dt, 1.0, kT),
-        lambda dt, kT: NoseHoover(dt / 2, 1.0, kT, massive=True),
-        lambda dt, kT: HybridMonteCarlo(dt, 8, kT),
-        lambda dt, kT: MonteCarlo(1.0, kT=kT, move="all"),
+        (lambda dt, kT: Langevin(dt, 1.0, kT), 10),
+        (lambda dt, kT: Brownian(dt, 1.0, kT), 10),
+        (lambda dt, kT: NoseHoover(dt / 2, 1.0, kT, massive=True), 10),
+        (lambda dt, kT: HybridMonteCarlo(dt, 8, kT), 2),
+        (lambda dt, kT: MonteCarlo(1.0, kT=kT, move="all"), 10),
     ],
     ids=["Langevin", "Brownian", "Nose-Hoover", "hybrid", "Monte Carlo"],
 )
-def test_the_stationary_law_of_each_temperature(make: Callable[..., Integrator]) -> None:
-    """<U> = n kT / 2 on a harmonic well; 100 walkers at each temperature, whose means over 400 frames are independent.
+def test_the_stationary_law_of_each_temperature(make: Callable[..., Integrator], apart: int) -> None:
+    """<U> = n kT / 2 on a harmonic well; 400 walkers at each temperature, whose means over 100 frames are independent.
 
     Standard errors, of about 0.5 % in full, are those over walkers. On the well only Nose-Hoover has an error of its
     time step, of (dt/2)^2 / 8 at most, less than 0.3 %.
@@ -206,10 +206,10 @@ def test_the_stationary_law_of_each_temperature(make: Callable[..., Integrator])
     dt = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64).repeat(EACH)
     kT = torch.tensor([0.25, 1.0, 4.0], dtype=torch.float64).repeat(EACH)
     system = AnalyticSystem(PARAMETERS, Harmonic(), start=0.0)
-    made = Simulation(system, make(dt, kT), walkers=3 * EACH, seed=11, precision="double").advance(300)
+    made = Simulation(system, make(dt, kT), walkers=3 * EACH, seed=11, precision="double").advance(30 * apart)
     total = torch.zeros(3 * EACH, dtype=torch.float64)
     for _ in range(FRAMES):
-        total += made.advance(10).state.energy
+        total += made.advance(apart).state.energy
     means = (total / FRAMES).reshape(EACH, 3) / (0.5 * PARAMETERS * kT[:3])
     error = means.std(dim=0) / math.sqrt(EACH)
     assert bool((error < 0.0075 / math.sqrt(SCALE)).all()), error
@@ -240,19 +240,19 @@ def test_a_time_step_follows_the_rung() -> None:
 
 @pytest.mark.slow
 def test_the_laws_of_the_rungs() -> None:
-    """<s> = n / 2 beta on each rung, of 300 walkers in 100 ladders, every 20 of 4000 steps; errors are over ladders."""
+    """<s> = n / 2 beta on each rung, of 400 ladders, every 20 of 1000 steps; errors are over ladders."""
     exchange = ReplicaExchange(cv.Energy(Harmonic()), [1.0, 4.0, 16.0], every=20)
     integrator = Langevin(exchange.each([0.4, 0.2, 0.1]), 1.0)
-    made = Simulation(AnalyticSystem(N, start=0.2), integrator, bias=exchange, walkers=300, seed=3, every=10**6)
+    made = Simulation(AnalyticSystem(N, start=0.2), integrator, bias=exchange, walkers=1200, seed=3, every=10**6)
     made.advance(200)
-    total = torch.zeros(100, 3, dtype=torch.float64)
-    for _ in range(200):  # in the middle between two rounds of swaps
+    total = torch.zeros(400, 3, dtype=torch.float64)
+    for _ in range(50):  # in the middle between two rounds of swaps
         made.advance(10)
-        rung = exchange.rung.view(100, 3)
-        total += made.state.cvs.view(100, 3).gather(1, rung.argsort(dim=1))
+        rung = exchange.rung.view(400, 3)
+        total += made.state.cvs.view(400, 3).gather(1, rung.argsort(dim=1))
         made.advance(10)
-    means = total / 200 * 2 * exchange.ladder / N
-    error = means.std(dim=0) / 10
+    means = total / 50 * 2 * exchange.ladder / N
+    error = means.std(dim=0) / 20
     assert bool((error < 0.02).all()), error
     assert bool(((means.mean(dim=0) - 1).abs() < 5 * error).all()), (means.mean(dim=0), error)
 

@@ -98,7 +98,7 @@ LN_ENERGY = cv.LogEnergy(Harmonic())
 # The box [-1, 1] holds the sphere of radius 1, ln E = -0.69. At the lower end of the grid r = 0.064.
 TEN = Job(
     LN_ENERGY, -6.2, -0.7, 0.1, {"upper": -1.4}, 200.0,
-    maximum=0.01, fill=0.2, dt=0.003, friction=20.0, walkers=96, steps=6000, compare=(-5.7, -1.5),
+    maximum=0.01, fill=0.2, dt=0.003, friction=10.0, walkers=160, steps=3600, compare=(-5.7, -1.5),
 )  # fmt: skip
 # 250 kT to fill, a stiffer wall, and a higher frequency sqrt(100) / 0.067 at the lower end
 HUNDRED = Job(
@@ -107,12 +107,12 @@ HUNDRED = Job(
 )  # fmt: skip
 DISTANCE = Job(
     cv.Distance(0.0), 0.05, 1.0, 0.05, {"lower": 0.12, "upper": 0.75}, 400.0,
-    maximum=0.003, fill=0.1, dt=0.015, friction=5.0, walkers=256, steps=5000, compare=(0.2, 0.7),
+    maximum=0.003, fill=0.1, dt=0.015, friction=3.0, walkers=512, steps=2500, compare=(0.2, 0.7),
 )  # fmt: skip
 # an open box: the potential confines
 WITH_POTENTIAL = Job(
     LN_ENERGY, -1.9, 3.6, 0.1, {"upper": 2.9}, 200.0,
-    maximum=0.005, fill=0.15, dt=0.03, friction=5.0, walkers=128, steps=7000, compare=(-1.4, 2.8),
+    maximum=0.005, fill=0.15, dt=0.03, friction=2.0, walkers=256, steps=3500, compare=(-1.4, 2.8),
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from command_line import error_of, nnsim
+from warm import OfSweeps
 
 from nnsim import Trajectory
 
@@ -19,6 +20,7 @@ TINY = ("epochs=2", "every=1", "kernel_points=10", "runs=2")
 @pytest.fixture
 def examples(monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setattr("nnsim.running.sweep.subprocess", OfSweeps)
     yield
     for name in ("ntk_evolution", "ntk_architecture"):
         sys.modules.pop(name, None)

@@ -36,8 +36,10 @@ def both(steps: int = 120, **settings):
 
 
 MANY = {
-    **{f"integrator {name}": {"integrator": one, "bias": wang_landau} for name, one in INTEGRATORS.items()},
-    **{f"training {name}": {"integrator": one} for name, one in TRAINING.items()},
+    **{
+        f"integrator {name}": {"integrator": one, "bias": wang_landau, "steps": 60} for name, one in INTEGRATORS.items()
+    },
+    **{f"training {name}": {"integrator": one, "steps": 60} for name, one in TRAINING.items()},
     **CASES,
 }
 
@@ -96,9 +98,9 @@ WAITLESS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("case", WAITLESS)
 def test_the_host_waits_once_a_block(case: str) -> None:
-    simulation = history(Blocks, 20, snapshot_every=10**6, **WAITLESS[case])
+    simulation = history(Blocks, 6, snapshot_every=10**6, **WAITLESS[case])
     counts = []
-    for steps in (20, 60):
+    for steps in (6, 18):
         simulation._slice_steps = 10**6
         with Waits() as waits:
             simulation.platform.advance(simulation.state, steps)

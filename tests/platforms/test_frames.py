@@ -31,7 +31,7 @@ class EachStep(Reporter):
         return
 
 
-def history(platform: str, steps: int = 300, reporters=(), threads: int = 1, **settings):
+def history(platform: str, steps: int = 200, reporters=(), threads: int = 1, **settings):
     settings = {"observe": OBSERVED, "integrator": Langevin(0.002, 1.0), "system": classifier(), **settings}
     make = settings.pop("bias", lambda: [])
     simulation = nnsim.Simulation(
@@ -135,7 +135,7 @@ def test_numbers_of_an_own_bias_are_those_of_the_frame() -> None:
     whole, pieces = history("native", bias=make), history("native", bias=make, reporters=[EachStep()])
     assert_same_record(whole, pieces, 0.0)
     highest = whole.history["wang_landau_highest"]
-    assert len(highest) == 30
+    assert len(highest) == 20
     assert np.all(np.diff(highest) > 0)
 
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from conftest import statistics_scale
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -199,7 +200,7 @@ def test_losses(name: str) -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=30, derandomize=True)
+@settings(deadline=None, max_examples=round(30 * statistics_scale(0.5)), derandomize=True)
 @given(
     st.lists(st.integers(1, 40), min_size=1, max_size=3),
     st.sampled_from([nn.Tanh, nn.SiLU, nn.Sigmoid, nn.Softplus]),

@@ -32,7 +32,6 @@ POSITION = "particles/parameters/position"
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trajectory:
     """3 walkers; positions every 3 steps, losses every 2, one number for all, two numbers for each walker."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
     monkeypatch.setattr(walker_frames, "BLOCK_BYTES", 3000)  # several blocks in every format
     return written(tmp_path / "run.zarr", np.float32)
 
@@ -484,9 +483,8 @@ def test_command_line(run: Trajectory, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["dcd", "h5", "trr", "zarrmd"])
-def test_a_few_of_many_parameters_take_little_memory(end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_few_of_many_parameters_take_little_memory(end: str, tmp_path: Path) -> None:
     """24 MB of positions, of which 4 parameters are exported."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
     writer = TrajectoryWriter.create(tmp_path / "run.zarr", {"parameters": {"w": (6000,)}, "walkers": 1})
     for step in range(1000):
         writer.append(POSITION, step, 1.0 * step, np.full((1, 6000), step, np.float32))

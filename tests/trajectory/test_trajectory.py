@@ -31,12 +31,6 @@ ACCURACY = "observables/accuracy (test)"
 TABLE = "nnsim/bias/wang_landau/snapshots/potential"
 
 
-@pytest.fixture(autouse=True)
-def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait for the disk: durability after a power cut cannot be tested here."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of 7 positions, 10 losses, 11 steps: no two boundaries together."""

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import os
 import sys
 import tracemalloc
 from pathlib import Path
@@ -45,12 +44,6 @@ def write(path: Path, frames: int = 23, walkers: int = 4, seed: int = 0, **heade
     writer.flush()
     writer.close()
     return values
-
-
-@pytest.fixture(autouse=True)
-def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait for the disk."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture
