@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import statistics_scale
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
@@ -129,7 +130,7 @@ def test_the_energy_is_conserved() -> None:
             return run.state.energy + 0.5 * run.state.velocities.square().sum(1)
 
         start = total()
-        run.advance(round(1 / dt))
+        run.advance(round(2 * statistics_scale(0.5) / dt))
         return float((total() - start).abs().max())
 
     assert drift(0.005) < 0.3 * drift(0.01) < 0.03

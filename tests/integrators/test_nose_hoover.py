@@ -27,7 +27,7 @@ def test_conserved_quantity_drifts_as_the_square_of_the_time_step(massive, chain
         system = AnalyticSystem(4, DoubleWell(barrier=2.0, coupling=1.0), start=1.0)
         integrator = NoseHoover(dt, 1.0, massive=massive, chain=chain, substeps=substeps)
         running = simulation(system, integrator, walkers=64)
-        running.advance(round(2 / dt))
+        running.advance(round(4 * statistics_scale(0.5) / dt))
         conserved = running.history["conserved_quantity"]
         drifts.append(np.sqrt(np.mean((conserved - conserved[0]) ** 2)))
     assert 1.9 < np.log2(drifts[0] / drifts[1]) < 2.1

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import arrays_of
+from conftest import statistics_scale
 from exact_laws import assert_same_bits, check
 
 from nnsim import Box, InputError, Simulation, cv
@@ -213,7 +214,7 @@ def test_slow_annealing_finds_the_lower_well():
     """2000 walkers from both sides of the barrier: the slower, the more of them end in the lower well."""
     start = torch.linspace(-1.5, 1.5, 2000, dtype=torch.float64)[:, None]
     found, errors = [], []
-    for steps in (1, 400, 4000):
+    for steps in (1, round(1000 * statistics_scale(0.4)), round(10_000 * statistics_scale(0.4))):
         simulation = Simulation(
             AnalyticSystem(1, tilted, start=start), Langevin(0.1, 1.0, ExponentialRamp(3.0, 0.02, steps)), walkers=2000,
             seed=7, every=10**9,

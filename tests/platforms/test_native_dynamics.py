@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import statistics_scale
 from torch import nn
 
 import nnsim
@@ -39,7 +40,10 @@ def classifier(potential=None, loss="cross_entropy", box=None, activation=nn.Tan
     )  # fmt: skip
 
 
-def both(system, integrator, steps=700, walkers=3, precision="double", **settings):
+LENGTH = round(1000 * statistics_scale(0.7))  # steps
+
+
+def both(system, integrator, steps=LENGTH, walkers=3, precision="double", **settings):
     """The simulation on both platforms, after so many steps; `bias` is a function that makes new ones."""
     found = []
     make = settings.pop("bias", lambda: [])
@@ -82,7 +86,7 @@ def wang_landau():
     ]
 
 
-# The time steps are so short that the motion of 700 steps is not yet chaotic, and differences are those of rounding.
+# The time steps are so short that the motion of 1000 steps is not yet chaotic, and differences are those of rounding.
 INTEGRATORS = {
     **{f"langevin_{s}": Langevin(0.004, 1.0, splitting=s) for s in ("BAOAB", "OBABO", "BAOA", "BOA", "ABOBA", "OBAB")},
     "langevin_newton": Langevin(0.004, 0.0, splitting="BAB"),
@@ -99,7 +103,7 @@ INTEGRATORS = {
 @pytest.mark.parametrize("name", INTEGRATORS)
 def test_integrators(name):
     system = classifier(LossPotential(20.0) + GaussianPrior(1.0))
-    assert_same(*both(system, INTEGRATORS[name], steps=700 if "massive" not in name else 300))
+    assert_same(*both(system, INTEGRATORS[name], steps=LENGTH if "massive" not in name else 300))
 
 
 @pytest.mark.slow

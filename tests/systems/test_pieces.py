@@ -162,7 +162,7 @@ pieces.MOST_BYTES = int(sys.argv[1])
 class Wide(nn.Module):
     def __init__(self):
         super().__init__()
-        self.convolution, self.last = nn.Conv2d(1, 16, 1), nn.Linear(16, 2)
+        self.convolution, self.last = nn.Conv2d(1, 16, 3, padding=1), nn.Linear(16, 2)
     def forward(self, x):
         h = self.convolution(x)
         for _ in range(4):
