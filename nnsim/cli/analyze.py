@@ -310,13 +310,12 @@ def advantage(
     means: Any
     tables: list[EquilibriumTable] = []
     if most_probable:
-        single = [analysis.EntropyLandscape.from_trajectory(run, bias) for run in runs]
-        if of not in single[0].names:
-            listed = ", ".join(single[0].names)
+        landscape = analysis.EntropyLandscape.from_runs(runs, bias)
+        if of not in landscape.names:
+            listed = ", ".join(landscape.names)
             raise InputError(
                 f"--most-probable needs a CV of the bias, {listed}, not {of!r}; change --of or leave it out"
             )
-        landscape = single[0] if len(single) == 1 else analysis.EntropyLandscape.average(single)
         means = curve = landscape.most_probable(given, of)
     else:
         options: dict[str, Any] = {"width": width, "since": since, "centred": centred, "bias": bias}

@@ -156,8 +156,7 @@ class Runs:
     @cached_property
     def landscape(self) -> EntropyLandscape:
         """S of one run, or the average of several."""
-        single = [EntropyLandscape.from_trajectory(run, self.bias) for run in self.all]
-        return single[0] if len(single) == 1 else EntropyLandscape.average(single)
+        return EntropyLandscape.from_runs(self.all, self.bias)
 
     @cached_property
     def sides(self) -> tuple[list[Trajectory], list[Trajectory]] | None:

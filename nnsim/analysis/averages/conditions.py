@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from nnsim.trajectory.reader import Trajectory
 
 # Their walkers do not stay at one condition, or not at the same as those of another run.
-CHANGING = {"flat_histogram": "learns", "hills": "learns", "ladder": "moves its walkers along a ladder"}
+CHANGING = {
+    "flat_histogram": "learns",
+    "hills": "learns",
+    "kernels": "learns",
+    "ladder": "moves its walkers along a ladder",
+}
 # Of a system's settings, those that say where walkers start and how they are evaluated.
 OF_STARTS = ("initial", "start", "walkers")
 
