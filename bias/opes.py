@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nnsim.bias.opes_settings import Shape, require_periods, require_widths
-from nnsim.criteria import CONVERGED_DRIFT, FEWEST_EFFECTIVE
+from nnsim.criteria import CONVERGED_DRIFT, FEWEST_EFFECTIVE, MOST_OUTSIDE
 from nnsim.errors import InputError, require_cv, require_flag, require_integer, require_number
 from nnsim.grid import density
 from nnsim.grid.estimate import KernelEstimate, in_torch, spread
@@ -22,6 +22,7 @@ from nnsim.grid.growing import GrowingHistogram
 from nnsim.grid.values import coefficients_of
 from nnsim.protocols import Bias, CollectiveVariable
 
+NEWEST = 500  # kernels, of which it is told whether V was known where they were left
 WINDOWS, LOOKS = 10, 50  # in which sigma is measured, and how often each walker is looked at in one
 
 
@@ -131,6 +132,7 @@ class OPES(Bias):
         )
         self._histogram = GrowingHistogram(self.wraps.tolist(), grid)
         self.frozen = False
+        self._unknown = torch.zeros(0, dtype=torch.bool)  # of the newest kernels, whether V was at its lowest there
         self._looks: list[Tensor] = []  # the CVs [W, k], while sigma is being measured
         self._merged: dict[str, Any] | None = None  # while it is shared: as it was at the last merge
         self._rows: list[Tensor] = []  # since then, rows (step, s, V / kT); the last NaN where s was looked at only
@@ -211,6 +213,7 @@ class OPES(Bias):
             return
         if self.sigma is not None:
             weights = torch.where(weights.isnan(), -self.barrier / self.kT, weights)
+            self._unknown = torch.cat([self._unknown, weights < 1 - self.barrier / self.kT])[-NEWEST:]
             # the density with V on is as much broader
             broader = math.sqrt(self.bias_factor) if self.explore else 1.0
             widths = self._estimate.add(s.numpy(), weights.exp().numpy(), [broader * width for width in self.sigma])
@@ -301,21 +304,30 @@ class OPES(Bias):
         return values - values.min()
 
     def observables(self) -> dict[str, float]:
-        """Number of kernels after merging, the effective number of all, Z, and c(t) = kT ln of their mean weight."""
+        """Number of kernels after merging, the effective number of all, Z, and c(t) = kT ln of the mean weight.
+
+        With `explore` all kernels count, whatever they would weigh.
+        """
         known = self._estimate
         counts = {"kernels": float(len(self.kernels)), "neff": known.effective}
         return {**counts, "zed": known.zed, "rct": self.kT * known.log_mean_weight}
 
     def doubts(self) -> list[str]:
-        """No kernel yet, few that count, or a normalisation that still drifts."""
+        """No kernel yet, few that count, many where V is not known yet, or a normalisation that still drifts."""
         if not self.deposits:
             return ["it has left no kernel yet"]
         found, effective = [], self._estimate.effective
         if effective < FEWEST_EFFECTIVE:
             found.append(f"its kernels count as {effective:.0f} only, by their weights (enough: {FEWEST_EFFECTIVE})")
+        if (share := float(self._unknown.double().mean())) > MOST_OUTSIDE:
+            found.append(
+                f"{100 * share:.0f} % of its newest kernels were left where V was within kT of -barrier: F is unknown "
+                "there, or not overcome"
+            )
         if (drift := self._estimate.drift()) is not None and not self.frozen:
             for name, change in zip(("c(t) / kT", "ln Z"), drift[1:], strict=True):
-                if abs(change) > CONVERGED_DRIFT:
+                # V moves much in the beginning with `explore`, and so does the mean weight, which V does not follow
+                if abs(change) > CONVERGED_DRIFT and not (self.explore and name != "ln Z"):
                     found.append(f"{name} has changed by {change:+.2g} since the first {drift[0]} kernels")
         return found
 
@@ -350,6 +362,7 @@ class OPES(Bias):
             "estimate": self._estimate.state_dict(),
             "histogram": self._histogram.state_dict(),
             "sigma": None if self.sigma is None else list(self.sigma),
+            "unknown": self._unknown.clone(),
             "looks": {str(number): one.clone() for number, one in enumerate(self._looks)},
         }
 
@@ -357,6 +370,7 @@ class OPES(Bias):
         self._estimate.load_state_dict(content["estimate"])
         self._histogram.load_state_dict(content["histogram"])
         self.sigma = None if content["sigma"] is None else tuple(content["sigma"])
+        self._unknown = content["unknown"].cpu().clone()
         self._looks = [content["looks"][str(number)].clone() for number in range(len(content["looks"]))]
         self._table = None
 

@@ -52,8 +52,7 @@ class KernelEstimate:
         self.deposits += len(s)
         self._sums[0] += float(weights.sum())
         self._sums[1] += float((weights * weights).sum())
-        size = float(self.deposits + 1) if self.plain else self.effective
-        narrower = (size * (k + 2) / 4) ** (-1 / (k + 4))
+        narrower = (self.effective * (k + 2) / 4) ** (-1 / (k + 4))
         widths = narrower * np.array(sigma)
         heights = (np.ones(len(s)) if self.plain else weights) * narrower**-k
         room, total = np.empty((known + len(s), 2 * k + 1)), self._sums[2]
@@ -84,7 +83,7 @@ class KernelEstimate:
     @property
     def effective(self) -> float:
         """Effective number of kernels, by their weights."""
-        return (1 + self._sums[0]) ** 2 / (1 + self._sums[1])
+        return float(self.deposits + 1) if self.plain else (1 + self._sums[0]) ** 2 / (1 + self._sums[1])
 
     @property
     def log_mean_weight(self) -> float:

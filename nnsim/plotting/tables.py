@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class BiasTables:
-    """V(s, t) / kT of a Wang-Landau or metadynamics bias on its bins, read one moment at a time.
+    """V(s, t) / kT of a bias that has learnt S on its bins, read one moment at a time.
 
     Attributes:
         axes: one for each CV.
         steps: of the snapshots, and of the newest table where it is later than the last of them, [R].
         final: the landscape S at the end of the run.
-        gain: what V / kT is multiplied by to give S; 1 unless the metadynamics is well-tempered.
+        gain: what V / kT is multiplied by to give S; 1 unless the metadynamics is well-tempered, or of OPES.
 
     Raises:
         InputError: no such bias, several and none named, or one that was not saved yet.

@@ -42,7 +42,7 @@ class Runs:
 
     Args:
         given: a trajectory, its path, or several.
-        bias: name of the Wang-Landau or metadynamics bias, where there are several.
+        bias: name of the Wang-Landau, metadynamics or OPES bias, where there are several.
 
     Attributes:
         all: the trajectories.

@@ -1,10 +1,10 @@
-r"""Entropy landscapes: what a Wang-Landau or metadynamics run has learnt, and what follows from it in equilibrium.
+r"""Entropy landscapes: what a bias has learnt along a run, and what follows from it in equilibrium.
 
 | symbol | name in code | meaning |
 |---|---|---|
 | S | `entropy` | ln of the integral of delta(s(q) - s) over the box, in nats, up to a constant |
 | V, kT | `coefficients`, `kT` | the bias as B-spline coefficients; S = V / kT |
-| gamma | `bias_factor` | of well-tempered metadynamics, where S = gamma / (gamma - 1) V / kT |
+| gamma | `bias_factor` | of well-tempered metadynamics and OPES, where S = gamma / (gamma - 1) V / kT |
 | L, a | `given`, `of` | the CV that is held fixed, and the one whose equilibrium value is asked for |
 
 Only numpy is needed here, so a landscape can be read and drawn on a machine without torch.
@@ -126,7 +126,7 @@ class EntropyLandscape:
         r"""Take S from a bias, on the bins visited.
 
             S = V / kT + V' / kT                    Wang-Landau, standard metadynamics
-            S = gamma / (gamma - 1) V / kT + V' / kT          well-tempered metadynamics
+            S = gamma / (gamma - 1) V / kT + V' / kT          well-tempered metadynamics, OPES
 
         with V' the walls and other restraints on the same CVs, which the bias has learnt with a minus, where it has
         learnt them: bins far up a wall that have hardly been visited do not count. A spline has the values of S at
@@ -140,7 +140,7 @@ class EntropyLandscape:
             grid: `lower`, `upper`, `bins`, `periodic` (one for each axis) and `kind`, as `nnsim.Grid.describe()` gives.
             names: names of the CVs.
             flat: whether U = 0.
-            bias_factor: gamma, above 1, of well-tempered metadynamics; None for the others.
+            bias_factor: gamma, above 1, of well-tempered metadynamics and OPES; None for the others.
             discrete: for each axis whether the CV takes the values of the centres only; () is none.
             restraint: gives V' / kT at the centres for the axes, [M1, ..., Mk]; None is 0.
 
@@ -475,7 +475,7 @@ class EntropyLandscape:
             seed: of the draw.
             width: width of the bin around each value; None is that of a bin of the grid.
             since: fraction of each run that is left out at its beginning, from 0 to below 1.
-            final_bias: for metadynamics, as in `frame_weights`.
+            final_bias: for metadynamics and OPES, as in `frame_weights`.
             **values: CVs of this landscape by name, such as `ln_loss_train=-4`; a part that only one name begins or
                 ends with will do, such as `ln_loss`. CVs that are not given may have any value.
 
