@@ -132,7 +132,7 @@ class OPES(Bias):
         )
         self._histogram = GrowingHistogram(self.wraps.tolist(), grid)
         self.frozen = False
-        self._unknown = torch.zeros(0, dtype=torch.bool)  # of the newest kernels, whether V was at its lowest there
+        self._unknown = torch.zeros(0, dtype=torch.int64)  # of the newest kernels: 1 where V was at its lowest
         self._looks: list[Tensor] = []  # the CVs [W, k], while sigma is being measured
         self._merged: dict[str, Any] | None = None  # while it is shared: as it was at the last merge
         self._rows: list[Tensor] = []  # since then, rows (step, s, V / kT); the last NaN where s was looked at only
@@ -213,7 +213,8 @@ class OPES(Bias):
             return
         if self.sigma is not None:
             weights = torch.where(weights.isnan(), -self.barrier / self.kT, weights)
-            self._unknown = torch.cat([self._unknown, weights < 1 - self.barrier / self.kT])[-NEWEST:]
+            low = (weights < 1 - self.barrier / self.kT).long()
+            self._unknown = torch.cat([self._unknown, low])[-NEWEST:]
             # the density with V on is as much broader
             broader = math.sqrt(self.bias_factor) if self.explore else 1.0
             widths = self._estimate.add(s.numpy(), weights.exp().numpy(), [broader * width for width in self.sigma])
