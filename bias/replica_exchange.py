@@ -197,6 +197,10 @@ class ReplicaExchange(Boltzmann):
         """Never: temperatures are swapped."""
         return False
 
+    def next_update(self, step: int) -> int:
+        """The next step after this one at which it swaps."""
+        return step - step % self.every + self.every
+
     def update(self, s: Tensor, step: int, mask: Tensor | None = None) -> bool:
         """At every `every`-th step offer swaps to the walkers at s [W, 1]; True if any walker has another beta then."""
         if step % self.every:

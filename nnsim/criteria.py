@@ -9,6 +9,8 @@ CONVERGED_ROUND_TRIPS = 20
 CONVERGED_FLATNESS = 0.25
 # S(T) - S(T/2) is about the error at half of the run. One nat is a factor of 2.7 in the volume of a level.
 CONVERGED_CHANGE = 1.0
+FEWEST_EFFECTIVE = 100  # kernels of a density, by their weights: an error of a tenth of it all
+CONVERGED_DRIFT = 0.5  # nats, of the mean weight of its kernels and of Z, from a half or quarter of them on
 MOST_OUTSIDE = 0.05  # share of the steps that may be outside the grid of a bias
 
 # Blocks of a record tell an error if there are about so many independent ones.

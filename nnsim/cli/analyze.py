@@ -123,7 +123,7 @@ def equilibrium(
 @click.option("--blocks", default=8, show_default=True, help="Number of blocks, left out one by one for the errors.")
 @click.option("--beta", type=float, help="Weight with exp(-beta L) too: the ensemble at loss temperature 1 / beta.")
 @click.option("--kT", "kT", type=float, help="Another temperature than the run's, for a system with an energy U.")
-@click.option("--final-bias", is_flag=True, help="For metadynamics, the final bias instead of that at each time.")
+@click.option("--final-bias", is_flag=True, help="For metadynamics and OPES, the final bias, not that at each time.")
 @table_option
 @click.option("--picture", type=OutputPath(), help="The picture to write, .png, .pdf or .svg.")
 @debug_option
@@ -142,9 +142,10 @@ def reweight(
 ) -> None:
     """Free energy, entropy and distribution along any recorded observable, with all biases taken off.
 
-    The frames are weighted by the final Wang-Landau bias, by V(s, t) - c(t) of metadynamics (or the final V), or, where
-    walkers are umbrella windows or have a beta each (also replica exchange), by MBAR. Errors are those of the jackknife
-    over groups of walkers or pieces of the record. S and F are those at the centre of each bin, p is its mean density.
+    The frames are weighted by the final Wang-Landau bias, by V(s, t) - c(t) of metadynamics or V(s, t) of OPES (or the
+    final V), or, where walkers are umbrella windows or have a beta each (also replica exchange), by MBAR. Errors are
+    those of the jackknife over groups of walkers or pieces of the record. S and F are those at the centre of each bin,
+    p is its mean density.
     Writes the table as CSV and a picture; without -o and --picture both, beside the trajectory, as
     <trajectory>_<along>.csv and .png.
 
@@ -312,13 +313,12 @@ def advantage(
     means: Any
     tables: list[EquilibriumTable] = []
     if most_probable:
-        single = [analysis.EntropyLandscape.from_trajectory(run, bias) for run in runs]
-        if of not in single[0].names:
-            listed = ", ".join(single[0].names)
+        landscape = analysis.EntropyLandscape.from_runs(runs, bias)
+        if of not in landscape.names:
+            listed = ", ".join(landscape.names)
             raise InputError(
                 f"--most-probable needs a CV of the bias, {listed}, not {of!r}; change --of or leave it out"
             )
-        landscape = single[0] if len(single) == 1 else analysis.EntropyLandscape.average(single)
         means = curve = landscape.most_probable(given, of)
     else:
         options: dict[str, Any] = {"width": width, "since": since, "centred": centred, "bias": bias}

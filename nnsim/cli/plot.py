@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 WIDTH = 0.5  # of the bins of a mean, in units of the CV
 SCALES = ("even", "linear", "log")  # as in nnsim.plotting.maps, which imports matplotlib
-NOT_JUDGED = "convergence is not judged of metadynamics: compare independent runs"
+NOT_JUDGED = "convergence is not judged of this bias: compare independent runs"
 NO_RECORD = "convergence not known: the run is shorter than the interval of its record"
 
 
@@ -178,8 +178,7 @@ def load_landscape(runs: list[Trajectory], bias: str | None = None) -> EntropyLa
     """The landscape of one run, or the average of several."""
     from nnsim.analysis.landscape.landscape import EntropyLandscape
 
-    single = [EntropyLandscape.from_trajectory(run, bias) for run in runs]
-    return single[0] if len(single) == 1 else EntropyLandscape.average(single)
+    return EntropyLandscape.from_runs(runs, bias)
 
 
 def training_line(runs: list[Trajectory], landscape: EntropyLandscape, observable: str | None) -> tuple[Curve, str]:

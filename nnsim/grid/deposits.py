@@ -8,6 +8,8 @@ import numpy as np
 
 # What biases say of themselves, as `native`, that have `deposit_plan` and `take_account`.
 LEARNT = ("grid", "hills")
+# Those that stand still but at some steps, at which a platform calls their `update`; `next_update` tells the next.
+NOW_AND_THEN = ("exchange", "kernels")
 
 
 class DepositPlan(NamedTuple):

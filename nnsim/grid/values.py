@@ -5,6 +5,7 @@ The same spline is written for torch (`Grid`) and compiled (`compiled.evaluate`)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,3 +74,86 @@ def node_values(coefficients: ArrayLike, periodic: Sequence[bool], kind: str = "
         left, right = left.clip(0, last), right.clip(0, last)
         values = (values.take(left, axis) + 4 * values + values.take(right, axis)) / 6
     return values
+
+
+def coefficients_of(values: ArrayLike, periodic: Sequence[bool]) -> Floats:
+    """Coefficients of the cubic B-spline that has the given values at the bin centres: the inverse of `node_values`.
+
+    Args:
+        values: [M1, ..., Mk].
+        periodic: for each axis, whether it wraps around; otherwise the coefficients are mirrored at the edges.
+    """
+    from scipy.ndimage import spline_filter1d
+
+    found = np.array(values, dtype=np.float64)
+    for axis, wraps in enumerate(periodic):
+        found = spline_filter1d(found, 3, axis, mode="grid-wrap" if wraps else "reflect")
+    return np.asarray(found)
+
+
+def on_another_grid(
+    coefficients: ArrayLike, counts: ArrayLike, grid: Mapping[str, Any], other: Mapping[str, Any]
+) -> tuple[Floats, NDArray[Any]]:
+    """A spline and a histogram of one grid on another of as many bins, in whose bins those of the first lie.
+
+    Args:
+        coefficients: of the spline, [M1, ..., Mk].
+        counts: the histogram, [M1, ..., Mk].
+        grid: where they are, as `nnsim.Grid.describe()` gives it.
+        other: where they shall be; it reaches as far as anything was counted.
+
+    Returns:
+        Coefficients and counts there.
+    """
+    centers = [
+        low + (np.arange(m) + 0.5) * (high - low) / m
+        for one in (grid, other)
+        for low, high, m in zip(one["lower"], one["upper"], one["bins"], strict=True)
+    ]
+    k, counted = len(grid["bins"]), np.asarray(counts)
+    places = np.stack(np.meshgrid(*centers[k:], indexing="ij"), axis=-1)
+    found = np.zeros_like(counted)
+    index = []
+    for d, centre in enumerate(centers[:k]):
+        m, low, high = other["bins"][d], other["lower"][d], other["upper"][d]
+        index.append(np.clip(np.floor((centre - low) * m / (high - low)), 0, m - 1).astype(np.int64))
+    np.add.at(found, np.ix_(*index), counted)
+    return coefficients_of(grid_values(coefficients, grid, places), other["periodic"]), found
+
+
+def edges_around(low: float, high: float, bins: int, width: float = 0.0) -> tuple[float, float]:
+    """The narrowest place for so many bins that holds an interval, by itself: of `nnsim.grid.growing`.
+
+    Bins are 2^j wide, at least `width`, and the place begins at a multiple of half its length; an empty interval has
+    bins of width 1.
+    """
+    if not low < high:
+        return 0.0, float(bins)
+    power = math.floor(math.log2((high - low) / bins))
+    if width > 0:
+        power = max(power, math.ceil(math.log2(width)))
+    while True:
+        length = bins * 2.0**power
+        begin = math.floor(low / (length / 2)) * (length / 2)
+        if high <= begin + length:
+            return begin, begin + length
+        power += 1
+
+
+def common_grid(grids: Sequence[Mapping[str, Any]], counts: Sequence[ArrayLike]) -> dict[str, Any]:
+    """The grid of `edges_around` that holds all that was counted on several of them, for as many bins."""
+    first = dict(grids[0])
+    lower, upper = list(first["lower"]), list(first["upper"])
+    for d, bins in enumerate(first["bins"]):
+        if first["periodic"][d]:
+            continue
+        widths = [(one["upper"][d] - one["lower"][d]) / bins for one in grids]
+        ends = []
+        for one, table, width in zip(grids, counts, widths, strict=True):
+            table = np.asarray(table)
+            seen = np.flatnonzero(table.any(axis=tuple(axis for axis in range(table.ndim) if axis != d)))
+            if seen.size:
+                ends += [one["lower"][d] + seen[0] * width, one["lower"][d] + (seen[-1] + 1) * width]
+        if ends:
+            lower[d], upper[d] = edges_around(float(min(ends)), float(max(ends)), bins, max(widths))
+    return {**first, "lower": lower, "upper": upper}

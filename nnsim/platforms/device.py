@@ -150,8 +150,8 @@ def obstacle(simulation: Simulation) -> str | None:
         return "a bias that is evaluated every few steps is not made in blocks"
     for bias in force_field.biases:
         found = unknown(f"the bias {bias.name!r} ({type(bias).__name__})", bias, bias.native)
-        if found:
-            return found
+        if found or bias.native == "kernels":
+            return found or f"the bias {bias.name!r} ({type(bias).__name__}) is not made in blocks"
         if bias.native in LEARNT and bias.shared:
             return f"the bias {bias.name!r} is shared with others"
     return None

@@ -14,6 +14,7 @@ import math
 import numpy as np
 
 from nnsim.grid import compiled as grid_native
+from nnsim.grid import density
 from nnsim.jit import FAST, IN_ORDER, compiled, is_finite
 from nnsim.platforms.formulas import NUMBER, combine
 from nnsim.random import philox
@@ -387,6 +388,13 @@ def _restraint(s, spring):  # type: ignore[no-untyped-def]
 
 
 @_INLINE
+def _density(s, kernels):  # type: ignore[no-untyped-def]
+    """The logarithm of a density of kernels at the first CVs of s [1, k]."""
+    rows, periods, numbers, slope = kernels
+    return density.potential(rows, 0, rows.shape[0], s[0], periods, numbers, slope)
+
+
+@_INLINE
 def _wall_energy(s, walls):  # type: ignore[no-untyped-def]
     """Energy of all walls at s [1, k]; `walls` [B, 5] holds column, lower, upper, strength and whether quadratic."""
     energy = 0.0
@@ -411,6 +419,7 @@ def advance(  # type: ignore[no-untyped-def]
     step_size,
     energy_terms,
     spring,
+    kernels,
     walls,
     bias,
     values,
@@ -478,6 +487,8 @@ def advance(  # type: ignore[no-untyped-def]
                 pass  # the CVs are the same, whatever the bias
             elif spring[0].size:
                 climb += _restraint(new_s, spring) - _restraint(s, spring)
+            elif kernels[1].size:
+                climb += _density(new_s, kernels) - _density(s, kernels)
             elif present and there >= 0 and spline:
                 climb += _spline(potential, new_s, grid, nodes, scratch) - _spline(potential, s, grid, nodes, scratch)
             elif present and there >= 0:

@@ -117,7 +117,7 @@ class NativeMonteCarlo(Platform):
         self.integrator, self.force_field = integrator, simulation.force_field
         self.arrays = native_arrays.Arrays(integrator, self.force_field, state)
         self.bias = self.arrays.bias
-        self.exchange = self.arrays.exchange
+        self.between = self.arrays.between
         self.walkers, self.streams = state.walkers, state.generator
         threads = min(simulation.threads or os.cpu_count() or 1, state.walkers)
         self.shares = [range(first, state.walkers, threads) for first in range(threads)]
@@ -147,17 +147,19 @@ class NativeMonteCarlo(Platform):
         """`steps` moves of each walker, with the merges that are due."""
         if self.bias is not None and self.bias.frozen == bool(self._height):
             self._merge(state.step)  # it was frozen, or let go, since the last merge
-        end = state.step + steps
+        end, settled = state.step + steps, False
         while state.step < end:
             stop = end if self.bias is None else min(end, self._next_merge)
-            if self.exchange is not None:
-                stop = min(stop, state.step - state.step % self.exchange.every + self.exchange.every)
+            if self.between is not None:
+                stop = min(stop, self.between.next_update(state.step))
             self._move(state, stop - state.step)
             if self.bias is not None and state.step == self._next_merge:
                 self._merge(state.step)
-            if self.exchange is not None:
-                self.force_field.update_biases(state.cvs, state.step)
-        state.bias_energy = self.force_field.bias_energy(state.cvs, state.step)
+            if self.between is not None:  # energies are those of the moves, unless it has changed all at once
+                state.bias_energy = self.force_field.bias_energy(state.cvs, state.step)
+                settled = not self.force_field.update_biases(state.cvs, state.step)
+        if not settled:
+            state.bias_energy = self.force_field.bias_energy(state.cvs, state.step)
         return state
 
     def _move(self, state: State, moves: int) -> None:
@@ -166,7 +168,7 @@ class NativeMonteCarlo(Platform):
         size = self.integrator.step_size
         tuned = self.integrator.native_step["kind"] == "tuned"
         step_size = size.sizes(state).numpy() if tuned else np.zeros(state.walkers)
-        self.arrays.tilt()
+        self.arrays.take()
         self.streams.warn_older()
 
         def move(share: range) -> None:

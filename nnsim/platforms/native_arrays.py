@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnsim.grid.deposits import NOW_AND_THEN
 from nnsim.grid.grid import native_scratch
 from nnsim.logit import EPSILON
 from nnsim.platforms import monte_carlo_kernel as kernel
@@ -58,7 +59,8 @@ class Arrays:
         kind = None if bias is None else bias.native
         self.bias = bias if kind == "grid" else None  # one that walkers deposit on
         self.tilted = bias if kind in ("slope", "exchange") else None  # one that is linear in the train loss
-        self.exchange = bias if kind == "exchange" else None  # one whose slopes change from time to time
+        self.between = bias if kind in NOW_AND_THEN else None  # one that changes from time to time
+        self.kernels = [_NO_KERNELS] * state.walkers
         self.ramp = float(max(self.tilted.ramp, 1)) if self.tilted is not None else 1.0
         self.slopes = [0.0] * state.walkers
         self.springs = _springs(bias, state.walkers) if kind == "springs" else [_NO_SPRING] * state.walkers
@@ -66,10 +68,13 @@ class Arrays:
         self.streams = state.generator
         self.rooms = [_Room(network, sum(map(len, self.cvs)), state.positions[0].numpy()) for _ in range(state.walkers)]
 
-    def tilt(self) -> None:
-        """Take over the present slopes of a bias that is linear in the train loss."""
+    def take(self) -> None:
+        """Take over the present slopes of a bias that is linear in the train loss, or kernels."""
         if self.tilted is not None:
             self.slopes = self.tilted.full_slope(len(self.slopes)).tolist()
+        elif self.between is not None:
+            shared = (self.between.kernels.numpy(), self.between.wraps, self.between.numbers())
+            self.kernels = [(*shared, _apart((3,))) for _ in self.kernels]
 
     def advance(self, walker: int, moves: int, step: int, place: Any, own: Any) -> tuple[float, int, int]:
         """Move one walker; `place` is (positions [n], cvs [k], step size [1]) and changes, `own` its bias.
@@ -87,7 +92,8 @@ class Arrays:
         result = kernel.advance(
             moves, step, (np.uint64(self.streams.key), stream, room.words), room.positions, self.network, room.neurons,
             self.problem, self.cvs, self.stepping, step_size, (*self.terms, self.slopes[walker], self.ramp),
-            self.springs[walker], self.walls, (self.bias is not None, *own, *shared), room.s, room.scratch,
+            self.springs[walker], self.kernels[walker], self.walls, (self.bias is not None, *own, *shared), room.s,
+            room.scratch,
         )  # fmt: skip
         positions[:], cvs[self.columns] = room.positions, room.s[0, 0, : len(self.columns)]
         return result
@@ -128,6 +134,7 @@ _NO_BIAS = (
 )
 
 
+_NO_KERNELS = (np.zeros((1, 1)), np.zeros(0), np.zeros(5), np.zeros(3))  # and room for the slope
 _NO_SPRING = (np.zeros(0), np.zeros(0), np.zeros(0))
 
 

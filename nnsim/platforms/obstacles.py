@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from nnsim.arithmetic import SIGNS
+from nnsim.grid.deposits import NOW_AND_THEN
 from nnsim.protocols import CollectiveVariable, System, said
 from nnsim.schedules import BiasFunction
 
@@ -26,8 +27,8 @@ SHARED = {
 
 
 KNOWN = (
-    "native code knows walls and one bias: WangLandau, an Umbrella at rest, or Boltzmann or ReplicaExchange on the "
-    "train loss"
+    "native code knows walls and one bias: WangLandau, OPES, an Umbrella at rest, or Boltzmann or ReplicaExchange on "
+    "the train loss"
 )
 
 
@@ -81,10 +82,10 @@ def changed(what: str, part: Any, claim: str = "native") -> str | None:
 def follows_learning(integrator: Any) -> bool:
     """Whether a setting follows a bias at every step, so that it is known for one step only.
 
-    One that changes at its exchanges is known until the next of them.
+    One that changes at its exchanges, or with its kernels, is known until the next of them.
     """
     settings = [integrator.dt, integrator.friction, integrator.kT]
-    return any(isinstance(one, BiasFunction) and one.bias.native != "exchange" for one in settings)
+    return any(isinstance(one, BiasFunction) and one.bias.native not in NOW_AND_THEN for one in settings)
 
 
 def is_wall(bias: Bias) -> bool:

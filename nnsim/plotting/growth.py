@@ -46,7 +46,7 @@ def plot_growth(
     times: int | None = None,
     note: str | None = None,
 ) -> list[Axes]:
-    r"""Draw a Wang-Landau or metadynamics bias at several moments: lines along one CV, or maps of two.
+    r"""Draw a Wang-Landau, metadynamics or OPES bias at several moments: lines along one CV, or maps of two.
 
         bias        V(s, t) / kT;  along one of several CVs  ln mean_y exp(V(x, y, t) / kT)  over the bins y
         entropy     S(s, t) = V / kT (well-tempered: times gamma / (gamma - 1)), its largest value 0;

@@ -79,7 +79,7 @@ def make_movie(
     these. Values are read as they are drawn, so memory does not grow with the run.
 
     Args:
-        trajectory: of a run with a Wang-Landau or metadynamics bias, or its path.
+        trajectory: of a run with a Wang-Landau, metadynamics or OPES bias, or its path.
         path: ending in `.mp4` (H.264, readable by browsers; needs the package imageio-ffmpeg) or `.gif`.
         bias: its name, if there are several.
         fps: frames per second, above 0.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nnsim.analysis.landscape.axes import Axis, Floats
 from nnsim.analysis.landscape.landscape import EntropyLandscape
-from nnsim.analysis.landscape.learnt import grid_bias_name
+from nnsim.analysis.landscape.learnt import grid_bias_name, tables
 from nnsim.analysis.landscape.snapshots import reports_of
 from nnsim.errors import InputError
 from nnsim.grid.values import node_values
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class BiasTables:
-    """V(s, t) / kT of a Wang-Landau or metadynamics bias on its bins, read one moment at a time.
+    """V(s, t) / kT of a bias that has learnt S on its bins, read one moment at a time.
 
     Attributes:
         axes: one for each CV.
         steps: of the snapshots, and of the newest table where it is later than the last of them, [R].
         final: the landscape S at the end of the run.
-        gain: what V / kT is multiplied by to give S; 1 unless the metadynamics is well-tempered.
+        gain: what V / kT is multiplied by to give S; 1 unless the metadynamics is well-tempered, or of OPES.
 
     Raises:
         InputError: no such bias, several and none named, or one that was not saved yet.
@@ -56,13 +56,7 @@ class BiasTables:
     def at(self, index: int) -> Floats:
         """V / kT at a moment, [M1, ..., Mk], NaN in bins that were not visited until then."""
         frame = self._frames[index]
-        if frame is None:
-            tables = self._record.tables
-            coefficients, visits = tables["potential"], tables["visits"]
-        else:
-            snapshots = self._record.snapshots
-            coefficients = np.asarray(snapshots["potential"][frame])
-            visits = np.asarray(snapshots["visits"][frame]) if "visits" in snapshots else coefficients > 0
+        coefficients, visits = tables(self._record, frame, None)
         values = node_values(coefficients, self._grid["periodic"], self._grid["kind"]) / self._kT
         return np.where(np.asarray(visits) > 0, values, np.nan)
 

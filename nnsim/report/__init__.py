@@ -44,7 +44,7 @@ def make(
         trajectory: of a run, or its path; several are independent runs of the same thing: landscapes and equilibrium
             means are averaged, with the standard error over the runs, and the convergence compares them.
         title: of the page; None takes the name of the file.
-        bias: name of the Wang-Landau or metadynamics bias, where there are several.
+        bias: name of the Wang-Landau, metadynamics or OPES bias, where there are several.
         between: the two values of the first CV for round trips and the difference of S; None takes the 10 % and 90 %
             points of what was visited.
 

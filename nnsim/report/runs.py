@@ -44,7 +44,7 @@ class Runs:
 
     Args:
         given: a trajectory, its path, or several.
-        bias: name of the Wang-Landau or metadynamics bias, where there are several.
+        bias: name of the Wang-Landau, metadynamics or OPES bias, where there are several.
 
     Attributes:
         all: the trajectories.
@@ -158,8 +158,7 @@ class Runs:
     @cached_property
     def landscape(self) -> EntropyLandscape:
         """S of one run, or the average of several."""
-        single = [EntropyLandscape.from_trajectory(run, self.bias) for run in self.all]
-        return single[0] if len(single) == 1 else EntropyLandscape.average(single)
+        return EntropyLandscape.from_runs(self.all, self.bias)
 
     @cached_property
     def sides(self) -> tuple[list[Side], list[Side]] | None:

@@ -248,13 +248,13 @@ def test_from_a_trajectory() -> None:
     with pytest.raises(InputError, match="no bin of the grid has been visited"):
         EntropyLandscape.from_trajectory(fake("wl"), frame=0)
     with pytest.raises(
-        InputError, match="several Wang-Landau or metadynamics biases; name one with --bias; it has: one, two"
+        InputError, match="several Wang-Landau, metadynamics or OPES biases; name one with --bias; it has: one, two"
     ):
         EntropyLandscape.from_trajectory(fake("one", "two"))
     assert EntropyLandscape.from_trajectory(fake("one", "two"), "two").names == ("r",)
-    with pytest.raises(InputError, match="has no Wang-Landau or metadynamics bias; give that of a run with one"):
+    with pytest.raises(InputError, match="has no Wang-Landau, metadynamics or OPES bias; give that of a run with one"):
         EntropyLandscape.from_trajectory(fake())
-    with pytest.raises(InputError, match="no Wang-Landau or metadynamics bias 'wall'; it has: one"):
+    with pytest.raises(InputError, match="no Wang-Landau, metadynamics or OPES bias 'wall'; it has: one"):
         EntropyLandscape.from_trajectory(fake("one"), "wall")
 
 

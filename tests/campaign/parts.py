@@ -12,7 +12,7 @@ import nnsim
 from nnsim import Box, EntropyLandscape, Grid, Lattice, analysis, cv, per_tensor_limits
 from nnsim import integrators as moves
 from nnsim.analysis import Axis, Curve
-from nnsim.bias import Boltzmann, Metadynamics, ReplicaExchange, Umbrella, Wall, WangLandau, Work
+from nnsim.bias import OPES, Boltzmann, Metadynamics, ReplicaExchange, Umbrella, Wall, WangLandau, Work
 from nnsim.cv import ntk
 from nnsim.export import atom_order, to_topology
 from nnsim.integrators import Langevin
@@ -163,6 +163,11 @@ BIASES: dict[str, Call] = {
     "Metadynamics": (
         Metadynamics,
         {"cvs": LOSS, "grid": grid(), "height": 0.1, "sigma": 0.5, "pace": 5, "bias_factor": 10.0, "kT": 1.0},
+    ),
+    "OPES": (
+        OPES,
+        {"cvs": LOSS, "barrier": 10.0, "pace": 5, "sigma": 0.5, "bias_factor": 8.0, "explore": False, "kT": 1.0,
+         "epsilon": 1e-5, "cutoff": 5.0, "threshold": 1.0, "periods": None, "grid": grid()},
     ),
     "Umbrella": (
         Umbrella,

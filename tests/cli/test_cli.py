@@ -275,7 +275,7 @@ def test_timeseries_of_a_run_without_a_bias(folder: Path, observe: str, drawn: s
     assert nnsim("plot", "timeseries", "input.zarr", "-o", "series.svg").status == 0
     assert drawn in (folder / "series.svg").read_text()
     line = error_of("plot", "landscape", "input.zarr")
-    assert line == "Error: the trajectory has no Wang-Landau or metadynamics bias; give that of a run with one"
+    assert line == "Error: the trajectory has no Wang-Landau, metadynamics or OPES bias; give that of a run with one"
 
 
 @pytest.mark.slow

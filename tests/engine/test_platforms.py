@@ -16,7 +16,7 @@ from scipy.integrate import quad
 from torch import nn
 
 from nnsim import Box, Grid, Lattice, Simulation, Trajectory, cv
-from nnsim.bias import Boltzmann, Metadynamics, ReplicaExchange, Umbrella, Wall, WangLandau
+from nnsim.bias import OPES, Boltzmann, Metadynamics, ReplicaExchange, Umbrella, Wall, WangLandau
 from nnsim.cv.split import SplitCV
 from nnsim.integrators import FixedStep, Langevin, MixedStep, MonteCarlo, TunedStep
 from nnsim.platforms import ReferencePlatform
@@ -178,6 +178,12 @@ PATHS: dict[str, tuple[Callable[[], NeuralNetwork], Any, Callable[[], Any], int]
         lambda: network(potential=None), 0.5,
         lambda: [Wall(SMOOTHED, lower=0.3, strength=10.0), ReplicaExchange(LOSS, [1, 5, 20], every=7, kT=KT)], 6,
     ),
+    "kernels beside a wall": (
+        network, 0.3,
+        lambda: [Wall(LOSS, lower=0.6), OPES([LN_LOSS, SMOOTHED], 6.0, pace=10, sigma=(0.3, 0.1), kT=KT)], 3,
+    ),
+    "kernels that explore": (network, 0.3, lambda: OPES(LN_LOSS, 6.0, pace=3, sigma=0.3, explore=True, kT=KT), 3),
+    "kernels of a measured width": (network, 0.3, lambda: OPES(LN_LOSS, 6.0, pace=1, kT=KT), 3),
     "no biases": (lambda: network(without_biases(0, 1, 2)), 0.3, lambda: (), 3),
     "no bias in the first": (lambda: network(without_biases(0)), 0.3, lambda: Wall(LOSS, lower=0.6), 3),
     "no bias in the middle": (lambda: network(without_biases(1), potential=None), 0.3, lambda: flat(LN_LOSS), 1),
@@ -631,6 +637,6 @@ def test_a_bias_of_ones_own_without_anything_native() -> None:
 
     simulation = Simulation(spiral_classification(hidden=(3,)), MonteCarlo(0.1), bias=Own())
     assert simulation.platform_reason == (
-        "native: the bias 'own' (Own) has no native code; native code knows walls and one bias: WangLandau, an "
+        "native: the bias 'own' (Own) has no native code; native code knows walls and one bias: WangLandau, OPES, an "
         "Umbrella at rest, or Boltzmann or ReplicaExchange on the train loss"
     )

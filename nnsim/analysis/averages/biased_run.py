@@ -4,6 +4,7 @@
 |---|---|
 | WangLandau | the final one |
 | Metadynamics | V(s, t) - c(t) as recorded at the time of the frame, or the final one |
+| OPES | V(s, t) as recorded at the time of the frame, or the final one |
 | Wall, Umbrella with one centre | as set |
 | Umbrella with a centre for each walker | u_k, the windows |
 | Boltzmann, ReplicaExchange | u_k = beta_k s, the values of beta |
@@ -50,7 +51,7 @@ class BiasedRun:
     def __init__(self, trajectory: Trajectory, final_bias: bool) -> None:
         self.trajectory, self.path = trajectory, trajectory.path
         self.biases = kinds.bias_settings(trajectory)
-        self.learnt = {} if final_bias else self._of("hills")
+        self.learnt = {} if final_bias else self._of("hills", "kernels")
         for name, settings in self.biases.items():
             if not kinds.is_known(settings):
                 raise InputError(
@@ -62,7 +63,7 @@ class BiasedRun:
                 f"{self.path}: the recorded energies of {next(iter(self.learnt))!r} hold those of a Wang-Landau bias "
                 "that grew too; use the final bias (final_bias=True, --final-bias)"
             )
-        for name in self.learnt:
+        for name in self.offsets:
             if f"{name}_offset" not in trajectory:
                 raise InputError(
                     f"{self.path} has no record {name}_offset of c(t), by which frames of different times compare; use "
@@ -71,6 +72,11 @@ class BiasedRun:
 
     def _of(self, *formulas: str) -> dict[str, dict[str, Any]]:
         return {name: settings for name, settings in self.biases.items() if settings["formula"] in formulas}
+
+    @property
+    def offsets(self) -> dict[str, dict[str, Any]]:
+        """The learnt biases whose energies are told up to c(t)."""
+        return {name: one for name, one in self.learnt.items() if one["formula"] == "hills"}
 
     @property
     def ladders(self) -> dict[str, dict[str, Any]]:
@@ -112,7 +118,7 @@ class BiasedRun:
         found = [cv for name, one in self.biases.items() if name not in self.learnt for cv in kinds.reads(one)]
         found += [f"{name}_beta" for name in self._of("ladder")]
         if self.learnt:
-            found += ["bias_energy", *(f"{name}_offset" for name in self.learnt)]
+            found += ["bias_energy", *(f"{name}_offset" for name in self.offsets)]
         return found or [self._anything()]
 
     def _anything(self) -> str:
@@ -188,8 +194,10 @@ class BiasedRun:
             # the recorded energy is that of all biases at that time: those of the state are taken off, c(t) too
             own = [family.reduced(values)[picks[:, j]] for j, family in enumerate(families)]
             of_state = sum(np.take_along_axis(one, state[None], axis=0)[0] for one in own)
-            offset = sum(frames_at(self.trajectory, f"{name}_offset", values.steps, False) for name in self.learnt)
-            return (values("bias_energy") - np.asarray(offset)[:, None]) / self.kT - of_state
+            offset = np.zeros(len(values.steps))
+            for name in self.offsets:
+                offset = offset + frames_at(self.trajectory, f"{name}_offset", values.steps, False)
+            return (values("bias_energy") - offset[:, None]) / self.kT - of_state
         total = np.zeros_like(values(self.names[0]))
         for name, settings in self.biases.items():
             if (known := bias_values.restraint(settings)) is not None:

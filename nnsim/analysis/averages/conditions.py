@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nnsim.trajectory.reader import Trajectory
 
 # Their walkers do not stay at one condition, or not at the same as those of another run.
-CHANGING = {"flat_histogram": "learns", "hills": "learns"}
+CHANGING = {"flat_histogram": "learns", "hills": "learns", "kernels": "learns"}
 # Of a system's settings, those that say where walkers start and how they are evaluated.
 OF_STARTS = ("initial", "start", "walkers")
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 MOST_BINS = 100_000
 # Formulas of the biases that averages are made from (`nnsim.analysis.averages.kinds`), the first that there is.
-AVERAGED = ("ladder", "hills", "harmonic", "slope", "flat_histogram")
+AVERAGED = ("ladder", "hills", "kernels", "harmonic", "slope", "flat_histogram")
 GROUPS = 16  # of walkers, left out one at a time for the standard error
 NARROW = 5  # narrow bins in one of the table, for pictures
 FEWEST_BLOCKS = 8  # fewer walkers than this do not tell an error: the record of each is cut into pieces in time

@@ -4,6 +4,7 @@
 |---|---|---|---|
 | grid | flat_histogram | WangLandau | on the grid, the final one |
 | grid | hills | Metadynamics | on the grid, as recorded at each time, less c(t) |
+| grid | kernels | OPES | as recorded at each time |
 | states | slope | Boltzmann | kT beta_w s |
 | states | ladder | ReplicaExchange | kT beta s on the rungs |
 | states, restraint | harmonic | Umbrella | springs, of each walker or of all |
@@ -36,12 +37,13 @@ _BY_TYPE = {
     "Umbrella": ("restraint", "harmonic"),
     "Wall": ("restraint", "wall"),
 }
-FORMULAS = tuple(formula for _, formula in _BY_TYPE.values())  # those that nnsim knows itself
+FORMULAS = (*(formula for _, formula in _BY_TYPE.values()), "kernels")  # those that nnsim knows itself
 # How each is called in a sentence; others go by the type of the bias.
 WORDS = {
     "flat_histogram": "Wang-Landau",
     "ladder": "replica exchange",
     "hills": "metadynamics",
+    "kernels": "OPES",
     "harmonic": "umbrella sampling",
     "wall": "a wall",
 }

@@ -185,7 +185,7 @@ def profile(
         blocks: number of blocks for the errors, at least 2 (see `frame_weights`).
         beta: additional factor exp(-beta L), L the train loss (see `frame_weights`).
         kT: another temperature than the run's, above 0, for systems with U.
-        final_bias: for metadynamics, take the final V for all frames instead of V(s, t) - c(t).
+        final_bias: for metadynamics and OPES, take the final V for all frames instead of V(s, t) - c(t) and V(s, t).
 
     Raises:
         InputError: as `frame_weights`; more than two observables, no frame between the limits, too many values.

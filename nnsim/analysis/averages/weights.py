@@ -181,7 +181,7 @@ def frame_weights(
     - otherwise the record of each set is also cut into pieces, one after the other in time. A piece must be much longer
       than the time a set takes to forget its past.
 
-    All walkers share what a Wang-Landau or metadynamics bias has learnt: its error shows in independent runs only.
+    All walkers share what a learnt bias knows (as Wang-Landau or OPES): its error shows in independent runs only.
 
     Args:
         trajectory: of a run with any number of the biases listed above, or none; or its path.
@@ -191,7 +191,7 @@ def frame_weights(
             neither was recorded, the CV of the `Boltzmann` or `ReplicaExchange` bias; for a system with U = 0 this
             is the ensemble at loss temperature 1 / beta.
         kT: another temperature than the run's, above 0: a factor exp(U / kT_run - U / kT).
-        final_bias: for metadynamics, take the final V for all frames instead of V(s, t) - c(t).
+        final_bias: for metadynamics and OPES, take the final V for all frames instead of V(s, t) - c(t) and V(s, t).
         blocks: number of blocks, at least 2.
         names: observables that must have been recorded at the frames too.
         among: steps whose frames are wanted most: where there are more frames than MBAR is given, all others are left

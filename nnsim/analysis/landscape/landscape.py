@@ -1,10 +1,10 @@
-r"""Entropy landscapes: what a Wang-Landau or metadynamics run has learnt, and what follows from it in equilibrium.
+r"""Entropy landscapes: what a bias has learnt along a run, and what follows from it in equilibrium.
 
 | symbol | name in code | meaning |
 |---|---|---|
 | S | `entropy` | ln of the integral of delta(s(q) - s) over the box, in nats, up to a constant |
 | V, kT | `coefficients`, `kT` | the bias as B-spline coefficients; S = V / kT |
-| gamma | `bias_factor` | of well-tempered metadynamics, where S = gamma / (gamma - 1) V / kT |
+| gamma | `bias_factor` | of well-tempered metadynamics and OPES, where S = gamma / (gamma - 1) V / kT |
 | L, a | `given`, `of` | the CV that is held fixed, and the one whose equilibrium value is asked for |
 
 Only numpy is needed here, so a landscape can be read and drawn on a machine without torch.
@@ -12,6 +12,7 @@ Only numpy is needed here, so a landscape can be read and drawn on a machine wit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from nnsim.analysis.checks import as_floats, as_numbers
 from nnsim.analysis.landscape import averaging, curves
 from nnsim.analysis.landscape.axes import Axis, Curve, Floats, Value
 from nnsim.analysis.landscape.input import axes_of, called, index_of, on_bins
-from nnsim.analysis.landscape.learnt import discrete_cvs, grid_bias_name, restraints, snapshot
+from nnsim.analysis.landscape.learnt import discrete_cvs, grid_bias_name, grid_of_runs, restraints, tables
 from nnsim.analysis.landscape.within_bins import at_centres, value_at
 from nnsim.criteria import FEWEST_VISITS
 from nnsim.errors import InputError, require_flag, require_number, require_several, shown
@@ -125,7 +126,7 @@ class EntropyLandscape:
         r"""Take S from a bias, on the bins visited.
 
             S = V / kT + V' / kT                    Wang-Landau, standard metadynamics
-            S = gamma / (gamma - 1) V / kT + V' / kT          well-tempered metadynamics
+            S = gamma / (gamma - 1) V / kT + V' / kT          well-tempered metadynamics, OPES
 
         with V' the walls and other restraints on the same CVs, which the bias has learnt with a minus, where it has
         learnt them: bins far up a wall that have hardly been visited do not count. A spline has the values of S at
@@ -139,7 +140,7 @@ class EntropyLandscape:
             grid: `lower`, `upper`, `bins`, `periodic` (one for each axis) and `kind`, as `nnsim.Grid.describe()` gives.
             names: names of the CVs.
             flat: whether U = 0.
-            bias_factor: gamma, above 1, of well-tempered metadynamics; None for the others.
+            bias_factor: gamma, above 1, of well-tempered metadynamics and OPES; None for the others.
             discrete: for each axis whether the CV takes the values of the centres only; () is none.
             restraint: gives V' / kT at the centres for the axes, [M1, ..., Mk]; None is 0.
 
@@ -201,26 +202,35 @@ class EntropyLandscape:
         potential, visits = (np.asarray(_on_host(table)) for table in (bias.potential, bias.visits))
         names, levels = [cv.name for cv in bias.cvs], [bool(getattr(cv, "discrete", False)) for cv in bias.cvs]
         factor = getattr(bias, "bias_factor", None)
+        factor = None if factor == math.inf else factor  # which OPES may have
         grid = bias.grid.describe()
         return cls.from_coefficients(potential, visits, bias.kT, grid, names, flat, bias_factor=factor, discrete=levels)
 
     @classmethod
     def from_trajectory(
-        cls, trajectory: str | Path | Trajectory, bias: str | None = None, frame: int | None = None
+        cls,
+        trajectory: str | Path | Trajectory,
+        bias: str | None = None,
+        frame: int | None = None,
+        *,
+        grid: Mapping[str, Any] | None = None,
     ) -> EntropyLandscape:
-        """From a trajectory on disk, of a run with a Wang-Landau or metadynamics bias.
+        """From a trajectory on disk, of a run with a Wang-Landau, metadynamics or OPES bias.
 
         Walls and other restraints on CVs of that bias are taken off: S goes on beyond a wall, as far as the bias has
         outweighed it (`nnsim.criteria.FEWEST_VISITS`). Those on other CVs are not, and named in `restraints`.
 
         Standard metadynamics fluctuates around S to the end, the more the higher its hills: a single frame has that
-        error, which `average` over independent runs takes down and shows.
+        error, which `average` over independent runs takes down and shows. That of OPES is smoothed by its kernels:
+        what frames weighted with exp(V / kT) give (`Profile.landscape`) is not.
 
         Args:
             trajectory: its path, or an open `nnsim.Trajectory`.
             bias: name of the bias; may be left out if there is only one of these types.
             frame: index of a snapshot in time (-1 is the last); None takes the bias as it was at the last checkpoint.
                 A snapshot may lack its own histogram; then the bins visited by the end count, where V is above 0.
+            grid: of an OPES bias whose grid has grown with the run, another such grid to read it on, as `from_runs`
+                does; None is that of the end of the run.
 
         Raises:
             InputError: no such bias, several and none named, or a frame that does not exist.
@@ -229,19 +239,17 @@ class EntropyLandscape:
         trajectory = opened(trajectory, "EntropyLandscape.from_trajectory")
         name = grid_bias_name(trajectory, bias)
         recorded = trajectory.bias(name)
-        attrs, tables = recorded.attrs, recorded.tables
-        if not {"potential", "visits"} <= set(tables):
+        attrs = recorded.attrs
+        if not {"potential", "visits"} <= set(recorded.tables):
             raise InputError(f"EntropyLandscape: the bias {name!r} has not been saved yet; run longer")
-        potential, visits = tables["potential"], tables["visits"]
-        if frame is not None:
-            potential, visits = snapshot(recorded, visits, frame)
+        potential, visits = tables(recorded, frame, grid)
         flat = bool(trajectory.header.get("system", {}).get("flat", False))
         restraint, others = restraints(trajectory, name, attrs)
         found = cls.from_coefficients(
             potential,
             visits,
             attrs["kT"],
-            attrs["grid"],
+            attrs["grid"] if grid is None else grid,
             attrs["cvs"],
             flat,
             bias_factor=attrs.get("bias_factor"),
@@ -249,6 +257,18 @@ class EntropyLandscape:
             restraint=restraint,
         )
         return replace(found, source=getattr(trajectory, "path", None), restraints=others, size=size_of(trajectory))
+
+    @classmethod
+    def from_runs(cls, trajectories: Sequence[str | Path | Trajectory], bias: str | None = None) -> EntropyLandscape:
+        """From one trajectory, or the average of several of independent runs; on one grid, if theirs have grown.
+
+        Raises:
+            InputError: as `from_trajectory` and `average` do.
+        """
+        runs = [opened(one, "EntropyLandscape.from_runs") for one in trajectories]
+        grid = grid_of_runs(runs, bias) if len(runs) > 1 else None
+        single = [cls.from_trajectory(run, bias, grid=grid) for run in runs]
+        return single[0] if len(single) == 1 else cls.average(single)
 
     @classmethod
     def average(cls, landscapes: Sequence[EntropyLandscape]) -> EntropyLandscape:
@@ -455,7 +475,7 @@ class EntropyLandscape:
             seed: of the draw.
             width: width of the bin around each value; None is that of a bin of the grid.
             since: fraction of each run that is left out at its beginning, from 0 to below 1.
-            final_bias: for metadynamics, as in `frame_weights`.
+            final_bias: for metadynamics and OPES, as in `frame_weights`.
             **values: CVs of this landscape by name, such as `ln_loss_train=-4`; a part that only one name begins or
                 ends with will do, such as `ln_loss`. CVs that are not given may have any value.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +12,10 @@ from numpy.typing import ArrayLike
 from nnsim.analysis.averages import bias_values, kinds
 from nnsim.analysis.landscape.axes import Axis, Floats
 from nnsim.errors import InputError, shown
+from nnsim.grid.values import common_grid, on_another_grid
 
 if TYPE_CHECKING:
-    from nnsim.trajectory.reader import Trajectory
+    from nnsim.trajectory.reader import BiasRecord, Trajectory
 
 LOOKED_AT = 20_000  # frames by which it is told whether a CV is discrete
 
@@ -70,7 +71,7 @@ def wang_landau_name(trajectory: Trajectory, bias: str | None) -> str:
 
 def grid_bias_name(trajectory: Trajectory, bias: str | None) -> str:
     """Return the name asked for if it is a bias that learns S on a grid, or that of the only one."""
-    return _bias_name(trajectory, bias, kinds.of_kind(trajectory, "grid"), "Wang-Landau or metadynamics")
+    return _bias_name(trajectory, bias, kinds.of_kind(trajectory, "grid"), "Wang-Landau, metadynamics or OPES")
 
 
 def _bias_name(trajectory: Trajectory, bias: str | None, among: Mapping[str, Any], kind: str) -> str:
@@ -86,8 +87,8 @@ def _bias_name(trajectory: Trajectory, bias: str | None, among: Mapping[str, Any
     return bias or known[0]
 
 
-def snapshot(recorded: Any, visits: Any, frame: int) -> tuple[Any, Any]:
-    """Coefficients and histogram (or mask) of a snapshot."""
+def snapshot(recorded: BiasRecord, frame: int) -> tuple[Any, Any]:
+    """Coefficients and histogram (or mask) of a snapshot, on the grid of the newest table."""
     series = recorded.snapshots.get("potential")
     count = 0 if series is None else len(series.step)
     try:
@@ -98,7 +99,32 @@ def snapshot(recorded: Any, visits: Any, frame: int) -> tuple[Any, Any]:
         raise InputError(
             f"EntropyLandscape: frame = {shown(frame)} is not among the {count} snapshots of the bias; change frame"
         )
-    frame, potential = number, np.asarray(series[number])
-    if "visits" in recorded.snapshots:
-        return potential, np.asarray(recorded.snapshots["visits"][frame])
-    return potential, (np.asarray(visits) > 0) & (potential > 0)
+    potential = np.asarray(recorded.snapshots["potential"][number])
+    if "visits" not in recorded.snapshots:
+        return potential, (np.asarray(recorded.tables["visits"]) > 0) & (potential > 0)
+    visits = np.asarray(recorded.snapshots["visits"][number])
+    if "edges" not in recorded.snapshots:
+        return potential, visits
+    lower, upper = np.asarray(recorded.snapshots["edges"][number]).T.tolist()  # of a grid that grows
+    grid = recorded.attrs["grid"]
+    then = {**grid, "lower": lower, "upper": upper}
+    return (potential, visits) if then == grid else on_another_grid(potential, visits, then, grid)
+
+
+def tables(recorded: BiasRecord, frame: int | None, grid: Mapping[str, Any] | None) -> tuple[Any, Any]:
+    """Coefficients and histogram of a snapshot, or the newest, on a grid like its own, which is that if None."""
+    potential, visits = recorded.tables["potential"], recorded.tables["visits"]
+    if frame is not None:
+        potential, visits = snapshot(recorded, frame)
+    own = recorded.attrs["grid"]
+    return (potential, visits) if grid in (None, own) else on_another_grid(potential, visits, own, grid or own)
+
+
+def grid_of_runs(trajectories: Sequence[Trajectory], bias: str | None) -> Mapping[str, Any] | None:
+    """The grid on which biases of several runs can be compared whose own grids have grown; None: each on its own."""
+    records = [run.bias(grid_bias_name(run, bias)) for run in trajectories]
+    grids = [one.attrs["grid"] for one in records]
+    same = [(one["bins"], one["periodic"]) for one in grids]
+    if not all("edges" in one.tables for one in records) or any(one != same[0] for one in same):
+        return None
+    return common_grid(grids, [one.tables["visits"] for one in records])

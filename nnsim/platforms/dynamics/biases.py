@@ -138,7 +138,7 @@ def _stacked(tables: list[np.ndarray], axes: int, kind: Any) -> np.ndarray:
 
 
 class Restrained:
-    """Walls, slopes and umbrellas as arrays; those of umbrellas that move are taken from them and given back."""
+    """Walls, slopes, umbrellas and kernels as arrays; what umbrellas that move keep is taken and given back."""
 
     def __init__(self, force_field: ForceField, walkers: int) -> None:
         columns = {cv.name: column for column, cv in enumerate(force_field.cvs)}
@@ -146,6 +146,8 @@ class Restrained:
         walls = [(columns[bias.cvs[0].name], *bias.native) for bias in biases if isinstance(bias.native, tuple)]
         self._sloped = [bias for bias in biases if bias.native in ("slope", "exchange")]
         self._umbrellas = [bias for bias in biases if bias.native == "springs"]
+        self._densities = [bias for bias in biases if bias.native == "kernels"]
+        self._columns = columns
         springs = [(u, d) for u in range(len(self._umbrellas)) for d in range(len(self._umbrellas[u].cvs))]
         never = 2**62
 
@@ -169,6 +171,7 @@ class Restrained:
             last=np.zeros((len(springs), walkers)),
             work=np.zeros((len(self._umbrellas), walkers)),
             at_end=np.array([self._umbrellas[u].work_at_end for u, _ in springs], dtype=np.float64),
+            kernels=_kernels(self._densities, columns, walkers),
         )
 
     @property
@@ -177,7 +180,9 @@ class Restrained:
         return any(umbrella.moving for umbrella in self._umbrellas)
 
     def take(self) -> None:
-        """Take over slopes, and work so far."""
+        """Take over slopes, kernels, and work so far."""
+        if self._densities:
+            self.arrays = self.arrays._replace(kernels=_kernels(self._densities, self._columns, self.walkers))
         for row, bias in zip(self.arrays.slopes, self._sloped, strict=True):
             row[:] = bias.full_slope(self.walkers).numpy()
         for number, (u, d) in enumerate(self.springs):
@@ -195,6 +200,25 @@ class Restrained:
             if umbrella.moving:
                 rows = [number for number, (owner, _) in enumerate(self.springs) if owner == u]
                 umbrella.take_work(torch.from_numpy(work[u].copy()), torch.from_numpy(last[rows].T.copy()))
+
+
+def _kernels(biases: list[Any], columns: dict[str, int], walkers: int) -> to.Kernels:
+    """The kernels of biases of that kind, as they are now."""
+    tables = [bias.kernels.numpy() for bias in biases]
+    rows = np.zeros((sum(map(len, tables)), 7))
+    begin = np.concatenate(([0], np.cumsum([len(table) for table in tables]))).astype(np.int64)
+    for first, table in zip(begin, tables, strict=False):
+        rows[first : first + len(table), : table.shape[1]] = table
+    return to.Kernels(
+        rows,
+        begin,
+        _padded([[columns[cv.name] for cv in bias.cvs] for bias in biases], np.int64),
+        np.array([len(bias.cvs) for bias in biases], dtype=np.int64),
+        _padded([bias.wraps for bias in biases], np.float64),
+        np.array([bias.numbers() for bias in biases], dtype=np.float64).reshape(-1, 5),
+        np.zeros((walkers, 3)),
+        np.zeros((walkers, 3)),
+    )
 
 
 def _rows(rows: list[np.ndarray], walkers: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from nnsim.grid import compiled as grid_native
+from nnsim.grid import density
 from nnsim.jit import is_finite
 from nnsim.platforms.dynamics.network.compile import kernel
 
@@ -39,6 +40,21 @@ def energy_and_slopes(grids, restraints, walker, step, s, slopes, scratch):  # t
         pull = restraints.stiffness[b, walker] * difference
         energy += 0.5 * pull * difference
         slopes[restraints.springs[b]] += pull
+    for b in range(restraints.kernels.dimensions.size):
+        energy += _density(restraints.kernels, b, walker, s, slopes)
+    return energy
+
+
+@kernel
+def _density(kernels, b, walker, s, slopes):  # type: ignore[no-untyped-def]
+    k, place, slope = kernels.dimensions[b], kernels.place[walker], kernels.slope[walker]
+    for d in range(k):
+        place[d] = s[kernels.columns[b, d]]
+    energy = density.potential(
+        kernels.rows, kernels.begin[b], kernels.begin[b + 1], place, kernels.periods[b, :k], kernels.numbers[b], slope
+    )
+    for d in range(k):
+        slopes[kernels.columns[b, d]] += slope[d]
     return energy
 
 

@@ -144,8 +144,28 @@ class Deposits(NamedTuple):
     next: Array
 
 
+class Kernels(NamedTuple):
+    """Logarithms of densities of kernels, B of them, see `nnsim.grid.density`; they stand still in a call.
+
+    Attributes:
+        rows: the kernels of all, [*, 7]; begin: of each, and the end, [B + 1].
+        columns: of their CVs, [B, 3]; dimensions: number of CVs, [B].
+        periods: [B, 3]; numbers: [B, 5].
+        place, slope: room for the CVs, and the slope of V, of each walker, [W, 3].
+    """
+
+    rows: Array
+    begin: Array
+    columns: Array
+    dimensions: Array
+    periods: Array
+    numbers: Array
+    place: Array
+    slope: Array
+
+
 class Restraints(NamedTuple):
-    """Walls, slopes and umbrellas: known functions of one CV, or of some.
+    """Walls, slopes, umbrellas and densities of kernels: known functions of one CV, or of some.
 
     Attributes:
         walls: [*, 5]: column, lower, upper, strength, and 1 if quadratic.
@@ -154,6 +174,7 @@ class Restraints(NamedTuple):
         center, stiffness, velocity: [*, W]; period: 0 for none; until: step at which the centre stops.
         last: the CVs at the last step, [*, W]; work: of each umbrella on each walker, [*, W]; at_end: share of the work
             that is done at the end of a step, [*].
+        kernels: densities of kernels.
     """
 
     walls: Array
@@ -170,6 +191,7 @@ class Restraints(NamedTuple):
     last: Array
     work: Array
     at_end: Array
+    kernels: Kernels
 
 
 class Program(NamedTuple):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nnsim.errors import DivergedError
+from nnsim.grid.deposits import NOW_AND_THEN
 from nnsim.platforms.dynamics import assemble, forces, variables
 from nnsim.platforms.dynamics import operations as op
 from nnsim.platforms.dynamics import step as compiled_step
@@ -77,7 +78,7 @@ class Team:
             of_losses = losses.addresses(numbers, points.kind)
             of_parts = passes.addresses(kinds, numbers)
             self.places = to.Places(blas.addresses(), *of_parts, of_losses, alone(1, np.int64), alone(1, np.int64))
-        self.exchanges: list[Any] = [bias for bias in force_field.biases if bias.native == "exchange"]
+        self.between: list[Any] = [bias for bias in force_field.biases if bias.native in NOW_AND_THEN]
         streams = state.generator
         first = np.uint64(streams.first_walker)
         of_purpose = [first + np.uint64(WALKERS * purpose) for purpose in (Purpose.NOISE, Purpose.MOVE)]
@@ -126,16 +127,16 @@ class Team:
         numbers = self.kept.take_account(film, kept, deposits, state.step, good)
         self.restrained.give_back()
         state.generator.taken(Purpose.NOISE, begin + steps, self.compiled.draws)
-        refreshed = not failed and self._exchange(state)
+        refreshed = not failed and self._learn(state)
         self.kept.develop(film, kept, state, numbers, refreshed)
         if failed:
             check_finite(state)
             raise DivergedError(f"step {state.step}: a walker became NaN or infinite; use a smaller time step")
 
-    def _exchange(self, state: State) -> bool:
-        """Let those biases that change at once learn from the state; whether any has changed."""
+    def _learn(self, state: State) -> bool:
+        """Let those biases that change now and then learn from the state; whether forces must be computed anew."""
         # all of them, and no other bias: those have learnt in the compiled step
-        if any([one.update(state.cvs[:, self.force_field.columns_of(one)], state.step) for one in self.exchanges]):  # noqa: C419
+        if any([one.update(state.cvs[:, self.force_field.columns_of(one)], state.step) for one in self.between]):  # noqa: C419
             self.refresh(state)
             return True
         return False
@@ -207,11 +208,10 @@ class Team:
             self.places = self.places._replace(step=step)
 
     def _known(self, state: State, steps: int) -> int:
-        """For how many steps nothing happens that is done outside: swaps of temperatures, new orders of the points."""
+        """For how many steps nothing happens that is done outside: swaps, new kernels, new orders of the points."""
         if follows_learning(self.integrator):
             return 1
-        for exchange in self.exchanges:
-            steps = min(steps, exchange.every - state.step % exchange.every)
+        steps = min([steps, *(one.next_update(state.step) - state.step for one in self.between)])
         if self.compiled.shuffle is not None:
             epoch = self.compiled.shuffle.batches.per_epoch
             steps = min(steps, epoch - 1 - state.step % epoch or epoch)
