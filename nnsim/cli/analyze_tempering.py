@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 
 @click.command()
 @trajectory_argument
-@click.option("--of", default="ln_loss_test", show_default=True, help="The observable to average at given ln L_train.")
+@click.option("--of", help="The observable to average at given ln L; default: ln_loss_test.")
 @click.option("--since", default=0.5, show_default=True, help="Fraction of the run to leave out at its beginning.")
-@click.option("--tolerance", default=0.03, show_default=True, help="Error that is asked of the sides' difference.")
+@click.option(
+    "--tolerance", type=float, help="Error asked of the difference of the sides; default: 0.03 of a logarithm."
+)
 @table_option
 @click.option("--picture", type=OutputPath(), help="The picture to write, .png, .pdf or .svg.")
 @debug_option
 def tempering(
-    trajectory: Path, of: str, since: float, tolerance: float, output: Path | None, picture: Path | None
+    trajectory: Path, of: str | None, since: float, tolerance: float | None, output: Path | None, picture: Path | None
 ) -> None:
     """Average at given ln L_train on a ladder of temperatures, and find S(ln L_train).
 

@@ -23,11 +23,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nnsim import cv
 from nnsim.bias import Boltzmann
 from nnsim.errors import InputError, NNSimWarning
 from nnsim.integrators import Langevin
-from nnsim.protocols import Observable, System
+from nnsim.protocols import CollectiveVariable, Observable, System
 from nnsim.running.step_error.curvature import largest_curvature
 from nnsim.running.step_error.work import WorkMeter
 from nnsim.simulation import Simulation
@@ -38,6 +37,7 @@ RESOLVED = 0.9  # omega dt
 CAREFUL = 0.4  # the same where the walkers are still on their way
 QUENCH = 0.02  # friction x dt on that way
 FRICTIONS = (0.002, 0.006, 0.02)  # x dt, to be compared
+COLD = 10.0  # times the highest beta that can matter
 SCOUTS, SCOUT_STEPS, SCOUT_ROUNDS = 12, 100, 10  # temperatures, steps of a round
 MARGIN = 2.5  # of beta, beyond both ends as the scouts see them, who are still on their way
 STATIONS, COPIES = 5, 4  # temperatures of the second part, walkers for each of its frictions
@@ -56,29 +56,40 @@ class Plan:
     Attributes:
         beta, dt, friction: of each rung, [K].
         barrier: sum of the standard deviations of beta L along ln beta: rungs apart by 1 of it swap half of the time.
-        step_error: largest error of the mean of beta L found at these time steps, in units of its variance.
+        step_error: largest error of the mean of beta L found at these time steps, in units of its variance, and the
+            standard error of that.
     """
 
     beta: tuple[float, ...]
     dt: tuple[float, ...]
     friction: tuple[float, ...]
     barrier: float
-    step_error: float
+    step_error: tuple[float, float]
 
 
 class Pilot:
     """The runs before a run.
 
     Args:
-        system: whose train loss is L.
+        system: what is simulated.
+        along: L, above 0, such as its train loss.
         trained: where the walkers begin, [S, n].
         of: what the walkers are to forget.
         seed: of their random numbers.
         settings: of the simulations.
     """
 
-    def __init__(self, system: System, trained: Tensor, of: Observable, seed: int, settings: Mapping[str, Any]) -> None:
-        self.system, self.trained, self.of, self.seed, self.settings = system, trained, of, seed, dict(settings)
+    def __init__(
+        self,
+        system: System,
+        along: CollectiveVariable,
+        trained: Tensor,
+        of: Observable,
+        seed: int,
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.system, self.along, self.trained, self.of = system, along, trained, of
+        self.seed, self.settings = seed, dict(settings)
 
     def plan(self, low: float, high: float, rungs: int, steps: int) -> Plan:
         """Rungs from ln L = `high` to `low`, evenly on the scale of swaps.
@@ -101,7 +112,7 @@ class Pilot:
         for _ in range(SCOUT_ROUNDS):
             run = self._run(np.repeat(beta, 2), positions, None, QUENCH, SCOUT_STEPS)
             positions = run.state.positions
-        return _Seen.of(run, beta, self.of, since=0.3)
+        return _Seen.of(run, beta, self.along, self.of, since=0.3)
 
     def _copies(self, groups: int, each: int) -> Tensor:
         """Trained walkers, each group's one after the other, [groups x each, n]."""
@@ -113,10 +124,17 @@ class Pilot:
         for level in levels:
             if not falling[-1] <= level <= falling[0]:
                 raise InputError(
-                    f"tempering: ln L_train = {level:g} is not reached; at beta from {seen.beta[0]:.3g} to "
+                    f"tempering: ln {self.along.name} = {level:g} is not reached; at beta from {seen.beta[0]:.3g} to "
                     f"{seen.beta[-1]:.3g} it is between {falling[0]:.3g} and {falling[-1]:.3g}; change between"
                 )
         return [float(np.exp(np.interp(-level, -falling, np.log(seen.beta)))) for level in levels]
+
+    def quench(self, positions: Tensor, low: float) -> Tensor:
+        """Where walkers come to from some positions [S, n] at a beta that is far above that of ln L = `low`."""
+        beta = np.full(len(positions), COLD * max(positions.shape[1], 10) * np.exp(-low))
+        for _ in range(SCOUT_ROUNDS):
+            positions = self._run(beta, positions, None, QUENCH, SCOUT_STEPS).state.positions
+        return positions.double().cpu()
 
     # ------------------------------------------------------------------ which steps
 
@@ -128,8 +146,8 @@ class Pilot:
         one = Simulation(
             self.system,
             Langevin(dt=dt.tolist(), friction=(friction / dt).tolist()),
-            bias=Boltzmann(cv.Loss("train"), beta=beta.tolist()),
-            observe=[cv.LogLoss("train"), *([] if self.of.name == "ln_loss_train" else [self.of])],
+            bias=Boltzmann(self.along, beta=beta.tolist()),
+            observe=[self.along, *([] if self.of.name == self.along.name else [self.of])],
             positions=positions,
             seed=self.seed,
             every=max(1, steps // 100),
@@ -145,7 +163,7 @@ class Pilot:
         probe = Simulation(
             self.system,
             Langevin(dt=1e-6, friction=1.0),
-            bias=Boltzmann(cv.Loss("train"), beta=beta.tolist()),
+            bias=Boltzmann(self.along, beta=beta.tolist()),
             positions=positions,
             **self.settings,
         )
@@ -169,24 +187,24 @@ class Pilot:
             if not hot.any():
                 break
             dt = np.where(hot, SHRINK * dt, dt)
-        seen = _Seen.of(run, beta, self.of, since=0.2)
+        seen = _Seen.of(run, beta, self.along, self.of, since=0.2)
         return _Stations(**vars(seen), dt=dt, friction=_fastest(seen.record), step_error=max(one for _, one in trials))
 
-    def _checked(self, beta: float, dt: float, positions: Tensor) -> tuple[float, float]:
-        """A time step whose shadow work shows a small error only, and that error."""
+    def _checked(self, beta: float, dt: float, positions: Tensor) -> tuple[float, tuple[float, float]]:
+        """A time step whose shadow work shows a small error only, and what is known of it."""
         positions = positions[torch.arange(TESTED) % len(positions)]  # each with velocities of its own
         for _ in range(MOST_TRIALS):
             one = Simulation(
                 self.system,
                 Langevin(dt=dt, friction=FRICTIONS[-1] / dt),
-                bias=Boltzmann(cv.Loss("train"), beta=[beta] * len(positions)),
+                bias=Boltzmann(self.along, beta=[beta] * len(positions)),
                 positions=positions,
                 seed=self.seed,
                 **self.settings,
             )
-            error, spread = _step_error(one)
-            if error <= LARGEST_ERROR + spread:
-                return dt, error
+            error, spread = known = _step_error(one)
+            if error <= LARGEST_ERROR + 2 * spread:
+                return dt, known
             dt *= SHRINK
         raise InputError(
             f"tempering: at beta = {beta:.3g} even a time step of {dt:.3g} has an error of {error:.2g} of the variance "
@@ -205,7 +223,7 @@ class Pilot:
         plan = Plan(_rounded(beta), _rounded(dt), _rounded(stations.friction / dt), scale[-1], stations.step_error)
         logging.getLogger("nnsim").info(
             f"tempering: {rungs} rungs from beta = {plan.beta[0]:g} to {plan.beta[-1]:g}, dt = {plan.dt[0]:g} to "
-            f"{plan.dt[-1]:g}, friction x dt = {stations.friction:g}, error of a step {100 * plan.step_error:.1g} % of "
+            f"{plan.dt[-1]:g}, friction x dt = {stations.friction:g}, error of a step {_percent(plan.step_error)} of "
             f"the variance of beta L; neighbours are {plan.barrier / (rungs - 1):.2g} standard deviations apart"
         )
         return plan
@@ -222,20 +240,20 @@ class _Seen:
     positions: Tensor
 
     @classmethod
-    def of(cls, run: Simulation, beta: Floats, of: Observable, since: float) -> _Seen:
-        logs, record = (
+    def of(cls, run: Simulation, beta: Floats, along: Observable, of: Observable, since: float) -> _Seen:
+        values, record = (
             one[int(since * len(one)) :].reshape(-1, len(beta), one.shape[1] // len(beta))
-            for one in (np.asarray(run.history[name]) for name in ("ln_loss_train", of.name))
+            for one in (np.asarray(run.history[name]) for name in (along.name, of.name))
         )
-        spread = beta * np.exp(logs).std(axis=(0, 2))
-        return cls(beta, logs.mean(axis=(0, 2)), spread, record, run.state.positions.clone())
+        spread = beta * values.std(axis=(0, 2))
+        return cls(beta, np.log(values).mean(axis=(0, 2)), spread, record, run.state.positions.clone())
 
 
 @dataclass(frozen=True)
 class _Stations(_Seen):
     dt: Floats
     friction: float  # x dt
-    step_error: float
+    step_error: tuple[float, float]
 
 
 def _is_hot(run: Simulation, groups: int) -> NDArray[np.bool_]:
@@ -260,12 +278,16 @@ def _rounded(values: Floats) -> tuple[float, ...]:
     return tuple(float(f"{one:.4g}") for one in values)
 
 
+def _percent(known: tuple[float, float]) -> str:
+    return f"{100 * known[0]:.2g} +- {100 * known[1]:.1g} %"
+
+
 def _step_error(simulation: Simulation) -> tuple[float, float]:
-    """Error of the mean of beta L by the shadow work of some steps, in units of its variance, and two standard errors.
+    """Error of the mean of beta L by the shadow work of some steps, in units of its variance, and its standard error.
 
     Infinite where the steps are unstable.
     """
     meter = WorkMeter()
     meter.look_ahead(simulation, LAG)
     numbers = meter.verdict(simulation).numbers
-    return abs(numbers.get("energy", math.inf)), 2 * numbers.get("energy_error", 0.0)
+    return abs(numbers.get("energy", math.inf)), numbers.get("energy_error", 0.0)

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from nnsim import cv
 from nnsim.bias import ReplicaExchange
-from nnsim.errors import InputError, require_integer, require_number, shown
+from nnsim.errors import InputError, require_cv, require_integer, require_number, shown
 from nnsim.integrators import Langevin
 from nnsim.integrators.minimise import minimise
 from nnsim.methods.pilot import CAREFUL, QUENCH, Pilot
-from nnsim.protocols import Observable, System
+from nnsim.protocols import CollectiveVariable, Observable, System
 from nnsim.random.streams import RandomStreams
 from nnsim.running.checks.contract import check_contract
 from nnsim.running.checks.parts import several
@@ -31,6 +31,8 @@ def tempering(
     system: System,
     between: tuple[float, float] = (-2.5, -0.5),
     *,
+    along: CollectiveVariable | None = None,
+    of: Observable | None = None,
     rungs: int = 16,
     ladders: int = 16,
     trained: Any = None,
@@ -47,7 +49,7 @@ def tempering(
     platform: str = "auto",
     **recording: Any,
 ) -> Simulation:
-    r"""Langevin dynamics on a ladder of beta, with V = kT beta L of the train loss, between two values of ln L.
+    r"""Langevin dynamics on a ladder of beta, with V = kT beta L of a loss L, between two values of ln L.
 
     Each ladder holds one walker on each rung; neighbours swap (`ReplicaExchange`). Half of the ladders begin at random,
     where the system lets its walkers start, the other half at trained networks, and they never meet: that both sides
@@ -60,13 +62,16 @@ def tempering(
     and nothing is repeated when a run goes on.
 
     Args:
-        system: with a train loss L, on a box; its U, if it has one, is the prior, at kT = 1.
-        between: lowest and highest ln L_train, the means of ln L on the last rung and on the first.
+        system: on a box, with U = 0 or with a prior U / kT, kT = 1.
+        between: lowest and highest ln L, the means of ln L on the last rung and on the first.
+        along: L, a differentiable CV that is nowhere below 0; None is the train loss.
+        of: what walkers have to forget, and what is recorded beside ln L; None is ln of the test loss, or L itself if
+            `along` is given.
         rungs: number of temperatures K, at least 2.
         ladders: independent ladders, an even number of at least 4; 16 are 8 a side.
         trained: where half of the ladders begin, one network each or fewer: [S, n] or `nnsim.states(...)`; None is to
-            train them.
-        observe: what is recorded beside ln L of train and test set.
+            train them by L-BFGS or, if `along` is given, to quench them.
+        observe: what else is recorded.
         swap_every: steps from one round of swaps to the next, at least 1.
         warmup: steps, at least 0, from the short time steps of the beginning to those of the ladder.
         pilot: steps of the longest of the pilot runs, at least 100.
@@ -104,17 +109,23 @@ def tempering(
         raise InputError(f"tempering: ladders = {ladders} must be even, half of them for each side; add one")
     require_integer(owner, "warmup", warmup, least=0)
     pilot = require_integer(owner, "pilot", pilot, least=100)
-    test = cv.LogLoss("test")
-    exchange = ReplicaExchange(cv.Loss("train"), [float(k) for k in range(count)], every=swap_every, name="tempering")
+    if along is None:
+        loss, recorded = cv.Loss("train"), [cv.LogLoss("train"), cv.LogLoss("test") if of is None else of]
+    else:
+        require_cv(owner, "along", along)
+        logarithm = cv.Function(torch.log, along, name=f"ln_{along.name}")
+        loss, recorded = along, [logarithm, along if of is None else of]
+    exchange = ReplicaExchange(loss, [float(k) for k in range(count)], every=swap_every, name="tempering")
     ones = [1.0] * count  # until the pilot run knows better
     integrator = Langevin(dt=exchange.each(ones, ones, warmup), friction=exchange.each(ones, ones, warmup), kT=1.0)
     settings: dict[str, Any] = {"precision": precision, "device": device, "threads": threads, "platform": platform}
-    preparation = Preparation(system, test, None, (low, high), count, ladders, pilot, seed, settings)
+    parts = system, loss, recorded[-1], along is None
+    preparation = Preparation(*parts, None, (low, high), count, ladders, pilot, seed, settings)
     simulation = Simulation(
         system,
         integrator,
         bias=exchange,
-        observe=[cv.LogLoss("train"), test, *several(observe)],
+        observe=[*recorded, *several(observe)],
         preparation=preparation,
         walkers=count * ladders,
         steps=steps,
@@ -146,7 +157,9 @@ class Preparation:
     """What is done before the first step: training, the pilot run, and the places of the walkers."""
 
     system: System
+    along: CollectiveVariable
     of: Observable
+    trains: bool
     trained: Tensor | None
     between: tuple[float, float]
     rungs: int
@@ -158,8 +171,8 @@ class Preparation:
     def __call__(self, simulation: Simulation) -> None:
         """Settle ladder, time steps and starts of a simulation of `tempering`."""
         half = self.ladders // 2
-        trained = self._trained(half)
-        pilot = Pilot(self.system, trained, self.of, self.seed + 1, self.settings)
+        trained = self._trained(simulation, half)
+        pilot = self._pilot(trained)
         plan = pilot.plan(*self.between, self.rungs, self.pilot)
         random = self._random(simulation, half * self.rungs)
         of_side = trained[torch.arange(half) % len(trained)].repeat_interleave(self.rungs, dim=0)
@@ -174,13 +187,19 @@ class Preparation:
         dt.set(plan.dt, begin)
         friction.set(plan.friction, [QUENCH / one for one in begin])
         sides = [RANDOM] * len(random) + [TRAINED] * len(of_side)
-        source = {"positions": "of both sides", "sides": sides, "step_error_of_pilot": plan.step_error}
+        source = {"positions": "of both sides", "sides": sides, "step_error_of_pilot": list(plan.step_error)}
         simulation.set_positions(States(torch.cat([random, of_side]), dict(self.system.parameters), source))
 
-    def _trained(self, count: int) -> Tensor:
-        """Networks that have been given, or trained by L-BFGS from the system's own start, [S, n]."""
+    def _pilot(self, trained: Tensor) -> Pilot:
+        return Pilot(self.system, self.along, trained, self.of, self.seed + 1, self.settings)
+
+    def _trained(self, simulation: Simulation, count: int) -> Tensor:
+        """Networks that have been given, or trained or quenched from the system's own start, [S, n]."""
         if self.trained is not None:
             return self.trained
+        if not self.trains:
+            start = self._random(simulation, count)
+            return self._pilot(start).quench(start, self.between[0])
         settings = {name: value for name, value in self.settings.items() if name != "platform"}
         found = minimise(self.system, of="loss", steps=MINIMISATION, walkers=count, seed=self.seed, **settings)
         logs = found.value.log()

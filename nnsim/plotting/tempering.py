@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from nnsim.analysis.averages.common_frames import opened
 from nnsim.analysis.averages.sides import both_sides, has_sides, ladder_of
-from nnsim.analysis.averages.tempering import NOT, Tempering, X
+from nnsim.analysis.averages.tempering import NOT, Tempering
 from nnsim.errors import InputError, shown
 from nnsim.plotting.style import COLORS, as_panels, frame, new_figure, readable, styled, write_note
 
@@ -63,7 +63,7 @@ def _entropy(panel: Axes, found: Tempering) -> None:
     if not found.refused:
         panel.errorbar(found.x, found.mbar, 2 * found.mbar_error, fmt="s", color=COLORS[1], markersize=4,
                        markerfacecolor="none", label="MBAR")  # fmt: skip
-    panel.set_xlabel(readable(X))
+    panel.set_xlabel(readable(found.along))
     panel.set_ylabel("S")
     panel.legend(frameon=False).set_in_layout(False)
 
@@ -76,7 +76,7 @@ def _averages(panel: Axes, found: Tempering) -> None:
             panel.errorbar(found.x, means, 2 * np.array(errors), fmt=marker, color=color, markersize=4, label=name)
     panel.errorbar(found.x, found.y, 2 * found.y_error, fmt="-", color=COLORS[0], label="mean")
     panel.errorbar(found.x, found.mode, 2 * found.mode_error, fmt="--", color="0.35", label="most probable")
-    panel.set_xlabel(readable(X))
+    panel.set_xlabel(readable(found.along))
     panel.set_ylabel(readable(found.of))
     panel.legend(frameon=False).set_in_layout(False)
 
@@ -87,7 +87,7 @@ def _sides(panel: Axes, run: Trajectory, found: Tempering) -> None:
     assert ladder is not None
     sides = both_sides(run, "plot_tempering") if has_sides(run) else ()
     for side, color in zip(sides, (COLORS[1], COLORS[2]), strict=False):
-        step, values = side[0].record(X)
+        step, values = side[0].record(found.along)
         values = values.reshape(len(values), -1, ladder[1])
         pieces = np.array_split(np.arange(len(step)), min(PIECES, len(step)))
         at = [step[piece].mean() for piece in pieces]
@@ -95,7 +95,7 @@ def _sides(panel: Axes, run: Trajectory, found: Tempering) -> None:
             line = [values[piece, :, rung].mean() for piece in pieces]
             panel.plot(at, line, style, color=color, label=side[0].label if rung else None)
     panel.set_xlabel(f"step (full lines: beta = {found.beta[-1]:.3g}, dotted: beta = {found.beta[0]:.3g})")
-    panel.set_ylabel(readable(X))
+    panel.set_ylabel(readable(found.along))
     frame(panel, (0.0, float(run.steps)))
     if sides:
         panel.legend(frameon=False).set_in_layout(False)

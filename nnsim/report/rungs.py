@@ -12,7 +12,7 @@ def rung_heading(found: Tempering) -> tuple[str, ...]:
     """Names of the columns."""
     of = found.of
     return (
-        "beta", "ln_loss_train", of, "most probable", "S", *([] if found.refused else ["S (MBAR)"]), "overlap", "swaps",
+        "beta", found.along, of, "most probable", "S", *([] if found.refused else ["S (MBAR)"]), "overlap", "swaps",
         *([] if found.sides is None else ["side A - B", "sides"]), "",
     )  # fmt: skip
 
@@ -21,7 +21,7 @@ def rung_rows(found: Tempering) -> list[tuple[str, ...]]:
     """A row for each rung, from the lowest beta; its last column says where the numbers are none of equilibrium."""
     rows = []
     for row in found.rows():
-        pairs = [("ln_loss_train",) * 2, (found.of, found.of), (f"{found.of}_most_probable",) * 2, ("entropy",) * 2]
+        pairs = [(found.along,) * 2, (found.of, found.of), (f"{found.of}_most_probable",) * 2, ("entropy",) * 2]
         pairs += [] if found.refused else [("entropy_mbar",) * 2]
         cells = [f"{row['beta']:.4g}", *(with_error(row[name], row[f"{name}_error"]) for name, _ in pairs)]  # type: ignore[arg-type]
         cells += [_share(row["overlap_with_next"]), _share(row["swap_rate_with_next"])]

@@ -12,7 +12,7 @@ from typing import Any
 from nnsim.analysis.averages.equilibrium import averaged_bias
 from nnsim.analysis.averages.kinds import bias_settings, word
 from nnsim.analysis.averages.sides import Side, has_sides, ladder_of, sides_of
-from nnsim.analysis.averages.tempering import Tempering, X, tempering
+from nnsim.analysis.averages.tempering import Tempering, tempering
 from nnsim.analysis.averages.two_sided import TwoSided, two_sided
 from nnsim.analysis.landscape.landscape import EntropyLandscape
 from nnsim.analysis.landscape.learnt import grid_bias_name
@@ -176,7 +176,7 @@ class Runs:
         """Whether it is one ladder of temperatures along the train loss, whose walkers began on two sides."""
         if len(self.all) > 1 or not has_sides(self.first) or ladder_of(self.first) is None:
             return False
-        return all(name in self.first for name in (X, OF_TEMPERING))
+        return all(name in self.first for name in ("ln_loss_train", OF_TEMPERING))
 
     @cached_property
     def tempering(self) -> Tempering:

@@ -141,7 +141,7 @@ def test_what_is_no_such_run(run: Path, tmp_path: Path) -> None:
         (lambda: analysis.tempering(run, since=0.999), "to tell errors from; give 8 frames and 3 ladders"),
         (lambda: plotting.plot_tempering(run, "x"), "plot_tempering: result = 'x' must be what tempering gave"),
         (lambda: analysis.two_sided(tmp_path / "plain.zarr"), "no recorded side, not of two sides"),
-        (lambda: analysis.tempering(tmp_path / "plain.zarr"), "has no ladder of beta along loss_train"),
+        (lambda: analysis.tempering(tmp_path / "plain.zarr"), "has no ladder of beta as its only bias"),
     ):
         if "plain" in told or not (tmp_path / "plain.zarr").exists():
             Simulation(quadratic(), Langevin(0.1, 1.0), walkers=2, every=5).run(

@@ -104,7 +104,7 @@ def test_the_friction_that_forgets_fastest() -> None:
 def test_the_largest_frequency() -> None:
     """sqrt(2 beta) of |w|^2, to 1 %."""
     positions = torch.randn(3, N, generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 10
-    pilot = Pilot(quadratic(), positions, cv.LogLoss("test"), 0, {"threads": 1})
+    pilot = Pilot(quadratic(), cv.Loss("train"), positions, cv.LogLoss("test"), 0, {"threads": 1})
     beta = np.array([1.0, 10.0, 100.0])
     assert pilot.frequency(beta, positions) == pytest.approx(np.sqrt(2 * beta), rel=0.01)
 

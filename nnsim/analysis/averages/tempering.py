@@ -51,11 +51,10 @@ from nnsim.errors import InputError, require_number, shown
 if TYPE_CHECKING:
     from nnsim.trajectory.reader import Trajectory
 
-X = "ln_loss_train"
 LEAST_OVERLAP = 0.03  # of neighbours, for MBAR
-TOLERANCE = 0.03  # of the difference between the sides, by default
+TOLERANCE = 0.03  # of the difference between the sides in a logarithm, by default
 MOST_FRAMES = 4000  # of each rung, that MBAR is given
-CORRECTIONS = 2  # of dS/dx for the width of the rungs
+DEGREE = 5  # of the polynomial by which dS/dx is freed of the width of the rungs
 BINS = 40  # of ln L, from which MBAR's S is interpolated
 SURE = 4.0  # standard errors
 NOT = "not at equilibrium"
@@ -66,7 +65,8 @@ class Tempering:
     """A ladder, rung by rung from the lowest beta.
 
     Attributes:
-        of: the observable y beside ln L_train.
+        along: name of ln L, `"ln_loss_train"` for the train loss.
+        of: the observable y beside it.
         beta: [K].
         x, x_error: mean of ln L_train on each rung, [K].
         y, y_error: mean of y at that ln L_train, [K].
@@ -83,6 +83,7 @@ class Tempering:
         ladders: number of independent ladders.
     """
 
+    along: str
     of: str
     beta: Floats
     x: Floats
@@ -141,7 +142,8 @@ class Tempering:
         for k, beta in enumerate(self.beta):
             row: dict[str, float | str] = {"beta": float(beta)}
             for name, value in (
-                (X, self.x), (f"{X}_error", self.x_error), (self.of, self.y), (f"{self.of}_error", self.y_error),
+                (self.along, self.x), (f"{self.along}_error", self.x_error),
+                (self.of, self.y), (f"{self.of}_error", self.y_error),
                 (f"{self.of}_most_probable", self.mode), (f"{self.of}_most_probable_error", self.mode_error),
                 ("entropy", self.entropy), ("entropy_error", self.entropy_error),
                 ("entropy_mbar", self.mbar), ("entropy_mbar_error", self.mbar_error),
@@ -164,27 +166,32 @@ class Tempering:
 
 
 def tempering(
-    run: Trajectory | Path | str, of: str = "ln_loss_test", *, since: float = 0.5, tolerance: float = TOLERANCE
+    run: Trajectory | Path | str, of: str | None = None, *, since: float = 0.5, tolerance: float | None = None
 ) -> Tempering:
     """S(ln L_train), and another observable at given ln L_train, from a ladder of `nnsim.tempering`.
 
     Args:
-        run: a run on a ladder of beta along the train loss, U = 0; best one whose walkers began on two sides.
-        of: the observable y that is averaged at given ln L_train.
+        run: a run on a ladder of beta along L, U = 0; best one whose walkers began on two sides.
+        of: the observable y that is averaged at given ln L; None is ln_loss_test or, without one, L itself.
         since: fraction of the run that is left out at its beginning, from 0 to below 1.
-        tolerance: standard error of the difference between the sides that is asked of y, above 0.
+        tolerance: standard error of the difference between the sides that is asked of y, above 0; None is 0.03 where y
+            is a logarithm, and no limit of others.
 
     Raises:
         InputError: a run without such a ladder, or with fewer than 3 ladders or frames; a number out of its range.
-        TrajectoryError: a run that cannot be read, or has not recorded ln_loss_train or y.
+        TrajectoryError: a run that cannot be read, or has not recorded ln L or y.
     """
     owner = "tempering"
     since = require_fraction(owner, since)
-    tolerance = require_number(owner, "tolerance", tolerance, above=0.0)
+    if tolerance is not None:
+        tolerance = require_number(owner, "tolerance", tolerance, above=0.0)
     run = opened(run, owner)
     name, rungs = _ladder(run)
     whole = Side(run, "")
-    step, x = whole.record(X)
+    cv = bias_settings(run)[name]["cvs"][0]
+    along = f"ln_{cv}"
+    step, x = whole.record(along)
+    of = ("ln_loss_test" if "ln_loss_test" in run else cv) if of is None else of
     used = step > max(since * step[-1], whole.after)
     ladders = x.shape[1] // rungs
     if ladders < 3 or used.sum() < 8:
@@ -192,27 +199,29 @@ def tempering(
             f"tempering: {run.path} has {int(used.sum())} frames of {ladders} ladders to tell errors from; give "
             "8 frames and 3 ladders or more"
         )
-    if not isinstance(of, str) or of == X or of not in run or run[of].shape[1:] != (x.shape[1],):
+    if not isinstance(of, str) or of == along or of not in run or run[of].shape[1:] != (x.shape[1],):
         raise InputError(
-            f"tempering: of = {shown(of)} must be a recorded observable with a number for each walker, other than {X}; "
-            f"there is {', '.join(one for one in run.observables if one != X)}"
+            f"tempering: of = {shown(of)} must be a recorded observable with a number for each walker, other than "
+            f"{along}; there is {', '.join(one for one in run.observables if one != along)}"
         )
     at, y = whole.record(of)
     if not np.array_equal(at, step):
-        raise InputError(f"tempering: {of} was not recorded with {X}; record both at one interval")
+        raise InputError(f"tempering: {of} was not recorded with {along}; record both at one interval")
     shape = (int(used.sum()), ladders, rungs)
     x, y = x[used].reshape(shape), y[used].reshape(shape)
     beta = np.array(beta_of(run, name, bias_settings(run)[name])[:rungs])
     sides = None
     if has_sides(run):
-        sides = two_sided(run, of=[X, of], since=since, tolerance={of: tolerance})
+        limit = TOLERANCE if of.startswith("ln_") else math.inf
+        asked = limit if tolerance is None else tolerance
+        sides = two_sided(run, of=[along, of], since=since, tolerance={of: asked} if math.isfinite(asked) else None)
     matrix = _overlaps(x, beta)
     found: dict[str, Any] = {"overlap": matrix, "sides": sides, "ladders": ladders}
     found |= _by_ladders(x, y, beta)
-    found |= _by_mbar(run, found["x"], matrix, since)
+    found |= _by_mbar(run, along, found["x"], matrix, since)
     rates = run[f"{name}_swap_rate"][-1]
     trips = int(run[f"{name}_round_trips"][-1])
-    return Tempering(of=of, beta=beta, swap_rate=np.asarray(rates, dtype=float), trips=trips, **found)
+    return Tempering(along=along, of=of, beta=beta, swap_rate=np.asarray(rates, dtype=float), trips=trips, **found)
 
 
 def _ladder(run: Trajectory) -> tuple[str, int]:
@@ -220,10 +229,10 @@ def _ladder(run: Trajectory) -> tuple[str, int]:
     settings = bias_settings(run)
     cvs = None if ladder is None else settings[ladder[0]].get("cvs")
     flat = bool((run.header.get("system") or {}).get("flat"))
-    if ladder is None or cvs != ["loss_train"] or len(settings) > 1 or not flat:
+    if ladder is None or not cvs or len(settings) > 1 or not flat:
         raise InputError(
-            f"tempering: {run.path} has no ladder of beta along loss_train as its only bias, with U = 0; give a run of "
-            "nnsim.tempering, or of ReplicaExchange(cv.Loss('train'), ...)"
+            f"tempering: {run.path} has no ladder of beta as its only bias, with U = 0; give a run of nnsim.tempering, "
+            "or of ReplicaExchange(cv.Loss('train'), ...)"
         )
     return ladder
 
@@ -281,19 +290,17 @@ def _modes(residual: Floats) -> Floats:
 def _slopes(x: Floats, beta: Floats) -> Floats:
     """dS/dx at the mean x of each rung, [K], from x of frames [T, ladders, K].
 
-    beta <L> is the mean of dS/dx over the rung, not its value at the mean: the difference is taken off as it is for the
-    curve through the values found before, twice.
+    beta <L> is the mean of dS/dx over the rung, not its value at the mean. For the polynomial of a low degree whose
+    means over the rungs are nearest to them the difference is known; what the polynomial leaves is taken as it is.
     """
-    mean, force = x.mean(axis=(0, 1)), beta * np.exp(x).mean(axis=(0, 1))
-    found = force
-    for _ in range(CORRECTIONS):
-        curve = _curve(mean, found)
-        if curve is None:
-            return force
-        low, high = mean.min(), mean.max()
-        inside = np.clip(x, low, high)
-        found = force - ((curve(inside) + (x - inside) * curve(inside, 1)).mean(axis=(0, 1)) - found)
-    return np.asarray(found)
+    centre, scale = float(x.mean()), float(x.std()) or 1.0
+    powers = np.arange(min(DEGREE, x.shape[2] - 2) + 1)
+    scaled = (x - centre) / scale
+    means = np.stack([(scaled**power).mean(axis=(0, 1)) for power in powers], axis=1)  # [K, powers]
+    force = beta * np.exp(x).mean(axis=(0, 1))
+    found = np.linalg.lstsq(means, force, rcond=None)[0]
+    there = scaled.mean(axis=(0, 1))[:, None] ** powers
+    return np.asarray(force + (there - means) @ found)
 
 
 def _curve(x: Floats, slopes: Floats) -> Any:
@@ -337,7 +344,7 @@ def _overlaps(x: Floats, beta: Floats) -> Floats:
     return overlap_matrix(reduced, counts, first)
 
 
-def _by_mbar(run: Trajectory, at: Floats, matrix: Floats, since: float) -> dict[str, Any]:
+def _by_mbar(run: Trajectory, along: str, at: Floats, matrix: Floats, since: float) -> dict[str, Any]:
     """S at some ln L, 0 at the first, or why not."""
     nothing = np.full(len(at), np.nan)
     neighbours = np.minimum(np.diag(matrix, 1), np.diag(matrix, -1))
@@ -347,7 +354,7 @@ def _by_mbar(run: Trajectory, at: Floats, matrix: Floats, since: float) -> dict[
         return {"mbar": nothing, "mbar_error": nothing, "refused": told}
     low, high = float(at.min()), float(at.max())
     margin = 2 * (high - low) / BINS
-    found = profile(run, X, bins=BINS, between=(low - margin, high + margin), since=since).landscape()
-    values = np.array([found.at(**{X: float(one)}) for one in at])
+    found = profile(run, along, bins=BINS, between=(low - margin, high + margin), since=since).landscape()
+    values = np.array([found.at(**{along: float(one)}) for one in at])
     errors = np.interp(at, found.axes[0].centers, np.nan_to_num(np.asarray(found.error, dtype=np.float64), nan=0.0))
     return {"mbar": values - values[0], "mbar_error": np.hypot(errors, errors[0]), "refused": ""}
