@@ -69,7 +69,7 @@ def test_a_resume_goes_by_the_pilot_of_then(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_reached() -> None:
-    with pytest.raises(InputError, match=r"tempering: ln L_train = 9 is not reached; .* change between"):
+    with pytest.raises(InputError, match=r"tempering: ln loss_train = 9 is not reached; .* change between"):
         tempering(quadratic(), (-2.5, 9.0), rungs=2, ladders=4, threads=1).run(10)
 
 
