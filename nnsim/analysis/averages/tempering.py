@@ -45,7 +45,6 @@ from nnsim.analysis.averages.sides import Side, has_sides, ladder_of
 from nnsim.analysis.averages.two_sided import TwoSided, two_sided
 from nnsim.analysis.checks import require_fraction
 from nnsim.analysis.landscape.axes import Floats
-from nnsim.criteria import FEWEST_TRIPS
 from nnsim.errors import InputError, require_number, shown
 
 if TYPE_CHECKING:
@@ -114,8 +113,8 @@ class Tempering:
         """What speaks against equilibrium, in words; empty if nothing does."""
         found = ["all ladders began alike, so that nothing tells equilibrium"] if self.sides is None else []
         found += [] if self.sides is None else self.sides.problems
-        if not self.refused and self.trips < FEWEST_TRIPS:
-            found.append(f"the ladder made {self.trips} round trips (converged: {FEWEST_TRIPS} or more)")
+        if not self.refused and not self.trips:
+            found.append("no walker made a round trip along the ladder, though its rungs overlap")
         apart = np.abs(self.mbar - self.entropy)
         spread = SURE * np.hypot(self.mbar_error, self.entropy_error) + np.nan_to_num(abs(self.integration), nan=0.0)
         if bool((apart > np.maximum(spread, 0.05)).any()):
