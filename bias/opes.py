@@ -138,8 +138,6 @@ class OPES(Bias):
         self._rows: list[Tensor] = []  # since then, rows (step, s, V / kT); the last NaN where s was looked at only
         self._table: tuple[int, Tensor] | None = None  # the potential on the grid, after so many deposits
 
-    # ------------------------------------------------------------------ what was given
-
     # ------------------------------------------------------------------ the potential
 
     @property
