@@ -37,6 +37,7 @@ RESOLVED = 0.9  # omega dt
 CAREFUL = 0.4  # the same where the walkers are still on their way
 QUENCH = 0.02  # friction x dt on that way
 FRICTIONS = (0.002, 0.006, 0.02)  # x dt, to be compared
+COLDER = 4  # times that scouts look at temperatures ten times lower
 COLD = 10.0  # times the highest beta that can matter
 SCOUTS, SCOUT_STEPS, SCOUT_ROUNDS = 12, 100, 10  # temperatures, steps of a round
 MARGIN = 2.5  # of beta, beyond both ends as the scouts see them, who are still on their way
@@ -97,17 +98,25 @@ class Pilot:
         Raises:
             InputError: a loss that is not reached at any temperature.
         """
-        scouts = self._scout(low, high)
+        scouts = self._scouts(low, high)
         hot, cold = self._reached(scouts, (high, low))
         stations = self._settle(np.geomspace(hot / MARGIN, cold * MARGIN, STATIONS), scouts, steps)
         return self._rungs(stations, self._reached(stations, (high, low)), rungs)
 
     # ------------------------------------------------------------------ which temperatures
 
-    def _scout(self, low: float, high: float) -> _Seen:
-        """Walkers at all temperatures that can matter; equipartition gives beta L = n / 2 at most."""
-        n = self.trained.shape[1]
-        beta = np.geomspace(0.3 * np.exp(-high), max(n, 10.0) * np.exp(-low), SCOUTS)
+    def _scouts(self, low: float, high: float) -> _Seen:
+        """Walkers at all temperatures that can matter: beta L is at most n / 2, but where L stays above 0."""
+        coldest = max(self.trained.shape[1], 10.0) * np.exp(-low)
+        for _ in range(COLDER):
+            seen = self._scout(np.geomspace(0.3 * np.exp(-high), coldest, SCOUTS))
+            if seen.log_loss.min() < low:
+                break
+            coldest *= 10
+        return seen
+
+    def _scout(self, beta: Floats) -> _Seen:
+        """Two walkers at each temperature."""
         positions = self._copies(SCOUTS, 2)
         for _ in range(SCOUT_ROUNDS):
             run = self._run(np.repeat(beta, 2), positions, None, QUENCH, SCOUT_STEPS)

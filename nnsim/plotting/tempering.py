@@ -58,7 +58,7 @@ def _short(result: Tempering) -> str:
 
 
 def _entropy(panel: Axes, found: Tempering) -> None:
-    panel.errorbar(found.x, found.entropy, 2 * found.entropy_error, fmt="o-", color=COLORS[0], markersize=3,
+    panel.errorbar(found.x, found.integral, 2 * found.integral_error, fmt="o-", color=COLORS[0], markersize=3,
                    label="thermodynamic integration")  # fmt: skip
     if not found.refused:
         panel.errorbar(found.x, found.mbar, 2 * found.mbar_error, fmt="s", color=COLORS[1], markersize=4,

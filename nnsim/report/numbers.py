@@ -78,7 +78,11 @@ class Numbers:
     def rungs(self) -> list[Table]:
         """Averages and S along a ladder of temperatures."""
         found = self.runs.tempering
-        by = f"by thermodynamic integration; MBAR is refused, since {found.refused}" if found.refused else "in two ways"
+        by = (
+            f"by thermodynamic integration; MBAR is refused, since {found.refused}"
+            if found.refused
+            else "by MBAR and an integral"
+        )
         note = (
             f"Averages at the mean ln L_train of each rung, from {found.ladders} independent ladders, whose spread "
             f"gives the errors; S {by}. {found.trips} round trips along the ladder. {found.verdict}."

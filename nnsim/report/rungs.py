@@ -12,7 +12,7 @@ def rung_heading(found: Tempering) -> tuple[str, ...]:
     """Names of the columns."""
     of = found.of
     return (
-        "beta", found.along, of, "most probable", "S", *([] if found.refused else ["S (MBAR)"]), "overlap", "swaps",
+        "beta", found.along, of, "most probable", "S", *([] if found.refused else ["S (integral)"]), "overlap", "swaps",
         *([] if found.sides is None else ["side A - B", "sides"]), "",
     )  # fmt: skip
 
@@ -22,7 +22,7 @@ def rung_rows(found: Tempering) -> list[tuple[str, ...]]:
     rows = []
     for row in found.rows():
         pairs = [(found.along,) * 2, (found.of, found.of), (f"{found.of}_most_probable",) * 2, ("entropy",) * 2]
-        pairs += [] if found.refused else [("entropy_mbar",) * 2]
+        pairs += [] if found.refused else [("entropy_by_integration",) * 2]
         cells = [f"{row['beta']:.4g}", *(with_error(row[name], row[f"{name}_error"]) for name, _ in pairs)]  # type: ignore[arg-type]
         cells += [_share(row["overlap_with_next"]), _share(row["swap_rate_with_next"])]
         if found.sides is not None:

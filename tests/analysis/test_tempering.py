@@ -67,7 +67,7 @@ def test_a_quadratic_loss(run: Path) -> None:
     digamma = 1.256117668431800
     assert np.all(np.abs(found.x - (digamma - np.log(found.beta))) < 4.5 * found.x_error)
     exact = 4 * (found.x - found.x[0])
-    assert np.all(np.abs(found.entropy - exact)[1:] < 4.5 * found.entropy_error[1:] + found.integration)
+    assert np.all(np.abs(found.integral - exact)[1:] < 4.5 * found.integral_error[1:] + found.integration)
     assert np.all(np.abs(found.mbar - exact)[1:] < 4.5 * found.mbar_error[1:])
     assert found.entropy_error[-1] < 0.4
     ratio = found.y - found.x  # ln of twice a number of the beta distribution of 2 and 2: psi(2) - psi(4) + ln 2

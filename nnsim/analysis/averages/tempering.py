@@ -70,9 +70,9 @@ class Tempering:
         x, x_error: mean of ln L_train on each rung, [K].
         y, y_error: mean of y at that ln L_train, [K].
         mode, mode_error: the most probable y there, [K].
-        entropy, entropy_error: S, 0 at the first rung, by thermodynamic integration, [K].
-        integration: what S at the last rung changes by if every other rung is left out, over 3: about the error of the
-            integral, or more; NaN for fewer than 5 rungs.
+        integral, integral_error: S, 0 at the first rung, by thermodynamic integration, [K].
+        integration: what that changes by at the last rung if every other rung is left out, over 3: about its error, or
+            more; NaN for fewer than 5 rungs.
         mbar, mbar_error: S by MBAR, [K]; NaN where it is refused.
         refused: why it is, in words; empty if it is not.
         overlap: overlap matrix of the rungs, [K, K].
@@ -91,8 +91,8 @@ class Tempering:
     y_error: Floats
     mode: Floats
     mode_error: Floats
-    entropy: Floats
-    entropy_error: Floats
+    integral: Floats
+    integral_error: Floats
     integration: float
     mbar: Floats
     mbar_error: Floats
@@ -102,6 +102,16 @@ class Tempering:
     trips: int
     sides: TwoSided | None
     ladders: int
+
+    @property
+    def entropy(self) -> Floats:
+        """S, 0 at the first rung, [K]: that of MBAR or, where it is refused, of thermodynamic integration."""
+        return self.integral if self.refused else self.mbar
+
+    @property
+    def entropy_error(self) -> Floats:
+        """Its standard error, [K]."""
+        return self.integral_error if self.refused else self.mbar_error
 
     @property
     def neighbour_overlap(self) -> Floats:
@@ -115,8 +125,8 @@ class Tempering:
         found += [] if self.sides is None else self.sides.problems
         if not self.refused and not self.trips:
             found.append("no walker made a round trip along the ladder, though its rungs overlap")
-        apart = np.abs(self.mbar - self.entropy)
-        spread = SURE * np.hypot(self.mbar_error, self.entropy_error) + np.nan_to_num(abs(self.integration), nan=0.0)
+        apart = np.abs(self.mbar - self.integral)
+        spread = SURE * np.hypot(self.mbar_error, self.integral_error) + np.nan_to_num(abs(self.integration), nan=0.0)
         if bool((apart > np.maximum(spread, 0.05)).any()):
             found.append(f"S by MBAR and by thermodynamic integration differ by {np.nanmax(apart):.2g}")
         return found
@@ -145,7 +155,7 @@ class Tempering:
                 (self.of, self.y), (f"{self.of}_error", self.y_error),
                 (f"{self.of}_most_probable", self.mode), (f"{self.of}_most_probable_error", self.mode_error),
                 ("entropy", self.entropy), ("entropy_error", self.entropy_error),
-                ("entropy_mbar", self.mbar), ("entropy_mbar_error", self.mbar_error),
+                ("entropy_by_integration", self.integral), ("entropy_by_integration_error", self.integral_error),
             ):  # fmt: skip
                 row[name] = float(value[k])
             last = k == len(self.beta) - 1
@@ -248,7 +258,7 @@ def _by_ladders(x: Floats, y: Floats, beta: Floats) -> dict[str, Any]:
         return mean, y_there, y_there + _modes(residual[:, rows]), _integral(mean, _slopes(x[:, rows], beta), centre)
 
     found, left_out = along(slice(None)), [along(rows) for rows in keep]
-    names = ("x", "y", "mode", "entropy")
+    names = ("x", "y", "mode", "integral")
     errors = [jackknife(np.stack([one[place] for one in left_out])) for place in range(len(names))]
     rows = dict(zip(names, found, strict=True))
     rows |= {f"{name}_error": error for name, error in zip(names, errors, strict=True)}
@@ -296,8 +306,9 @@ def _slopes(x: Floats, beta: Floats) -> Floats:
     powers = np.arange(min(DEGREE, x.shape[2] - 2) + 1)
     scaled = (x - centre) / scale
     means = np.stack([(scaled**power).mean(axis=(0, 1)) for power in powers], axis=1)  # [K, powers]
-    force = beta * np.exp(x).mean(axis=(0, 1))
-    found = np.linalg.lstsq(means, force, rcond=None)[0]
+    each = beta * np.exp(x).mean(axis=0)  # of each ladder
+    force, sure = each.mean(axis=0), 1 / np.maximum(each.std(axis=0), 1e-12)
+    found = np.linalg.lstsq(sure[:, None] * means, sure * force, rcond=None)[0]
     there = scaled.mean(axis=(0, 1))[:, None] ** powers
     return np.asarray(force + (there - means) @ found)
 
