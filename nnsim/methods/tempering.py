@@ -109,6 +109,8 @@ def tempering(
         raise InputError(f"tempering: ladders = {ladders} must be even, half of them for each side; add one")
     require_integer(owner, "warmup", warmup, least=0)
     pilot = require_integer(owner, "pilot", pilot, least=100)
+    loss: CollectiveVariable
+    recorded: list[Observable]
     if along is None:
         loss, recorded = cv.Loss("train"), [cv.LogLoss("train"), cv.LogLoss("test") if of is None else of]
     else:
