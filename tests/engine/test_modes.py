@@ -51,8 +51,9 @@ def matrix_potential(evaluation: Any) -> Tensor:
 
 
 def run(kind: str, precision: str, integrator: Any = None, **settings: Any) -> Simulation:
-    how = {"walkers": "loop"} if kind == "loop" else {}
-    system = NeuralNetwork(KINDS[kind], (X, Y), (X[:9], Y[:9]), potential=LossPotential(50.0) + matrix_potential, **how)
+    potential = LossPotential(50.0) + matrix_potential
+    # between the last two "auto" chooses by the clock
+    system = NeuralNetwork(KINDS[kind], (X, Y), (X[:9], Y[:9]), potential=potential, walkers=kind)
     settings = {"observe": [cv.Loss("test"), cv.Accuracy("test"), cv.NTKTrace(split="test")], "every": 1, **settings}
     return Simulation(system, integrator or Langevin(0.01, 1.0), walkers=2, precision=precision, **settings)
 
