@@ -94,7 +94,7 @@ def _sides(panel: Axes, run: Trajectory, found: Tempering) -> None:
         for rung, style in ((0, ":"), (-1, "-")):
             line = [values[piece, :, rung].mean() for piece in pieces]
             panel.plot(at, line, style, color=color, label=side[0].label if rung else None)
-    panel.set_xlabel(f"step (full lines: beta = {found.beta[-1]:.3g}, dotted: beta = {found.beta[0]:.3g})")
+    panel.set_xlabel(f"step (full: beta = {found.beta[-1]:.4g}, dotted: {found.beta[0]:.4g})")
     panel.set_ylabel(readable(found.along))
     frame(panel, (0.0, float(run.steps)))
     if sides:
